@@ -1,0 +1,4 @@
+//! TODO
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,33 @@
+use std::net::SocketAddr;
+
+use culvert_wire::{KeyId, PeerId};
+
+/// Something that happened in the data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OffloadEvent {
+    /// The offload let a peer go; it no longer exists there.
+    PeerGone(PeerId, DeleteReason),
+    /// The peer said over the data channel (OCC_EXIT) that it leaves. It still exists here.
+    ExitNotified(PeerId),
+    /// A key nears the end of its packet ids or its cipher's usage limit: renegotiate.
+    KeyExhausted(PeerId, KeyId),
+    /// The peer sends from a new address; authenticated data proved it.
+    Floated(PeerId, SocketAddr),
+    /// The device vanished.
+    DeviceGone,
+}
+
+/// Why a peer is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteReason {
+    /// Deleted by a call.
+    Userspace,
+    /// Nothing was heard within the keepalive timeout.
+    Expired,
+    /// Its transport failed.
+    TransportError,
+    /// Its TCP stream was closed by the peer.
+    TransportDisconnect,
+    /// The device was torn down.
+    Teardown,
+}

@@ -1,0 +1,193 @@
+//! The interface to data planes, and its implementations in kernels and drivers.
+//!
+//! An **offload** carries data packets; culvert's process only negotiates. The interface is modelled on the nouns and
+//! verbs of the Linux `ovpn` module (`Documentation/netlink/specs/ovpn.yaml`), so that its backend is a translation:
+//! a device, transports (sockets) in it, peers on transports, two key slots per peer. Nothing above this crate asks
+//! which implementation is running; differences are data ([`Capabilities`]).
+//!
+//! The walk of a session: [`Backend::open`] makes the device, [`Offload::open_transport`] a socket whose control
+//! packets come out of its [`ControlReceiver`]; after the handshake [`Offload::peer_new`] and [`Offload::key_new`]
+//! hand the data over; [`Offload::key_swap`] after each renegotiation; [`Offload::peer_del`] at the end.
+
+#![forbid(unsafe_code)]
+
+mod control;
+mod error;
+mod event;
+mod peer;
+mod transport;
+
+pub use control::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
+pub use error::OffloadError;
+pub use event::{DeleteReason, OffloadEvent};
+pub use peer::{Drops, Framing, Traffic, Keepalive, PeerChange, PeerSpec, PeerStats, Shape, VpnAddresses};
+pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use culvert_crypto::DataKey;
+use culvert_wire::{CipherName, OffloadKind, PeerId, Slot};
+
+/// A factory of offloads of one kind.
+pub trait Backend: Send + Sync {
+    /// Which kind this is.
+    fn kind(&self) -> OffloadKind;
+
+    /// Finds out whether this backend can work here, without changing anything.
+    fn probe(&self) -> Support;
+
+    /// Creates the device.
+    ///
+    /// # Errors
+    /// When the device cannot be created; nothing is left behind then.
+    fn open(&self, device: DeviceSpec) -> Result<Arc<dyn Offload>, OffloadError>;
+}
+
+/// What [`Backend::probe`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// Works; the text names implementation and version: "kernel ovpn 7.3.4".
+    Present(String),
+    /// Does not work; the text says why, and what to do about it.
+    Absent(String),
+}
+
+/// One network device and the data plane behind it.
+///
+/// Calls are synchronous and short (a netlink request, a table update). They are made by one task, in order.
+pub trait Offload: Send + Sync {
+    /// What this offload can carry.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// The network device, for the host configuration.
+    fn device(&self) -> &Device;
+
+    /// Binds or adopts sockets and returns their control port.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound or adopted.
+    #[allow(clippy::type_complexity, reason = "the two ends of one control port")]
+    fn open_transport(
+        &self,
+        spec: TransportSpec,
+    ) -> Result<(TransportId, Box<dyn ControlReceiver>, Arc<dyn ControlSender>), OffloadError>;
+
+    /// Closes a transport and gives its sockets back for another offload to adopt, where that is possible.
+    ///
+    /// # Errors
+    /// When the transport is unknown.
+    fn close_transport(&self, id: TransportId) -> Result<Option<TransportSpec>, OffloadError>;
+
+    /// Adds a peer. It carries nothing until it has a key.
+    ///
+    /// # Errors
+    /// When the id or one of the VPN addresses is taken, or the transport is unknown.
+    fn peer_new(&self, peer: PeerSpec) -> Result<(), OffloadError>;
+
+    /// Changes a peer in place.
+    ///
+    /// # Errors
+    /// When the peer is unknown.
+    fn peer_set(&self, peer: PeerId, change: &PeerChange) -> Result<(), OffloadError>;
+
+    /// Removes a peer with its keys.
+    ///
+    /// # Errors
+    /// When the peer is unknown.
+    fn peer_del(&self, peer: PeerId) -> Result<(), OffloadError>;
+
+    /// Installs a key into a slot, replacing what was there. The key is consumed: packet ids start anew with each
+    /// installation, so no key may ever be installed twice (nonce reuse).
+    ///
+    /// # Errors
+    /// When the peer is unknown or the cipher is not carried.
+    fn key_new(&self, peer: PeerId, slot: Slot, key: DataKey) -> Result<(), OffloadError>;
+
+    /// Exchanges the two slots atomically.
+    ///
+    /// # Errors
+    /// When the peer is unknown or has no secondary key.
+    fn key_swap(&self, peer: PeerId) -> Result<(), OffloadError>;
+
+    /// Empties a slot.
+    ///
+    /// # Errors
+    /// When the peer is unknown.
+    fn key_del(&self, peer: PeerId, slot: Slot) -> Result<(), OffloadError>;
+
+    /// Appends the counters of one peer, or of all.
+    ///
+    /// # Errors
+    /// When the peer is unknown.
+    fn stats(&self, peer: Option<PeerId>, out: &mut Vec<PeerStats>) -> Result<(), OffloadError>;
+
+    /// Returns the next event; `Ready(None)` once the device is gone.
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<OffloadEvent>>;
+}
+
+/// What an offload can carry. Negotiation offers only what stands here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Who this is.
+    pub kind: OffloadKind,
+    /// Ciphers, best first.
+    pub ciphers: Vec<CipherName>,
+    /// Takes [`DataKey`]s of the epoch format.
+    pub epoch: bool,
+    /// Serves peers without peer id (DATA_V1).
+    pub data_v1: bool,
+    /// Serves many peers on one device.
+    pub multi_peer: bool,
+    /// Carries peers over TCP.
+    pub tcp: bool,
+    /// Sends to a peer id other than the one it receives by.
+    pub tx_id: bool,
+    /// Reports address changes of peers.
+    pub float: bool,
+    /// Clamps the MSS of TCP connections inside the tunnel.
+    pub mssfix: bool,
+}
+
+/// The device to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Its name; `None` takes the first free `tunN`. A trailing `%d` is filled in by the system.
+    pub name: Option<String>,
+    /// Path of the clone device (`dev-node`), `/dev/net/tun` by default.
+    pub node: Option<String>,
+    /// MTU inside the tunnel.
+    pub mtu: u16,
+    /// Length of the transmit queue; `None` lets the offload choose.
+    pub tx_queue_len: Option<u32>,
+    /// One peer or many: a point-to-point device skips routing by address.
+    pub mode: DeviceMode,
+    /// Largest number of peers at a time.
+    pub max_peers: u32,
+    /// Packets between peers are switched inside the device (`client-to-client`).
+    pub client_to_client: bool,
+    /// Replay window in packets, and in seconds.
+    pub replay_window: (u32, u32),
+    /// Threads that the offload may use; `None` lets it count cores.
+    pub threads: Option<usize>,
+}
+
+/// Whether a device has one peer or many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceMode {
+    /// Everything goes to the one peer; inner addresses are not looked at.
+    PointToPoint,
+    /// Packets find their peer by inner destination address.
+    MultiPeer,
+}
+
+/// The network device of an offload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Interface name.
+    pub name: String,
+    /// Interface index.
+    pub ifindex: u32,
+}

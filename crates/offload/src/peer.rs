@@ -1,0 +1,136 @@
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use culvert_wire::PeerId;
+
+use crate::TransportId;
+
+/// A peer to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSpec {
+    /// The id by which its packets are received, and sent unless `tx_id` differs.
+    pub id: PeerId,
+    /// The id to send with, where the two differ.
+    pub tx_id: Option<PeerId>,
+    /// The transport it is reached through.
+    pub transport: TransportId,
+    /// Its address.
+    pub remote: SocketAddr,
+    /// The local address to send from, where it matters.
+    pub local: Option<IpAddr>,
+    /// Its addresses inside the tunnel.
+    pub vpn: VpnAddresses,
+    /// Networks behind it (`iroute`), as address and prefix length.
+    pub iroutes: Vec<(IpAddr, u8)>,
+    /// Keepalive in the data channel; `None` leaves it off.
+    pub keepalive: Option<Keepalive>,
+    /// Whether the peer's address may change (`float`).
+    pub float: bool,
+    /// The form of its data packets.
+    pub shape: Shape,
+    /// Clamp the MSS of TCP connections to this (IPv4 value; IPv6 is 20 less); `None` leaves it alone.
+    pub mss: Option<u16>,
+}
+
+/// A peer's addresses inside the tunnel: the ones that it may send from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VpnAddresses {
+    /// IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// Keepalive of the data channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Send a ping after this long without sending; zero: never.
+    pub interval: Duration,
+    /// Give the peer up after this long without receiving; zero: never.
+    pub timeout: Duration,
+}
+
+/// The form of a peer's data packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// `DATA_V1` (no peer id) instead of `DATA_V2`.
+    pub data_v1: bool,
+    /// Compression framing around every payload.
+    pub framing: Framing,
+}
+
+impl Shape {
+    /// `DATA_V2` without framing: the fast path.
+    pub const PLAIN: Self = Self { data_v1: false, framing: Framing::None };
+}
+
+/// Compression framing: what stands around a payload inside the encryption. Nothing is ever compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// No framing.
+    #[default]
+    None,
+    /// `comp-lzo no`, `compress lzo`: one byte `FA` in front.
+    Lzo,
+    /// `compress`, `compress stub`, `compress lz4`: `FB` swapped with the first byte.
+    Swap,
+    /// `compress stub-v2`, `compress lz4-v2`: `50 00` in front of payloads that begin with 0x50.
+    V2,
+}
+
+/// A change to a peer in place. `None` leaves things as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerChange {
+    /// New remote address.
+    pub remote: Option<SocketAddr>,
+    /// New keepalive.
+    pub keepalive: Option<Keepalive>,
+    /// New VPN addresses and iroutes.
+    pub vpn: Option<(VpnAddresses, Vec<(IpAddr, u8)>)>,
+    /// New MSS limit.
+    pub mss: Option<Option<u16>>,
+}
+
+/// A peer's counters since it was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStats {
+    /// The peer.
+    pub id: PeerId,
+    /// Its address now.
+    pub remote: SocketAddr,
+    /// Payload bytes taken from the tunnel device and delivered to it, pings excluded.
+    pub tunnel: Traffic,
+    /// Bytes of whole data packets on the transport, pings included.
+    pub link: Traffic,
+    /// Data packets on the transport under the current primary key, and payload bytes: what usage limits count.
+    pub key: Traffic,
+    /// Packets dropped, by reason.
+    pub drops: Drops,
+}
+
+/// Bytes and packets in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Traffic {
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+}
+
+/// Received packets of a peer that were not delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Authentication failed.
+    pub auth: u64,
+    /// Replayed, or too old for the window.
+    pub replay: u64,
+    /// The inner source address is not the peer's.
+    pub source: u64,
+    /// No key with that key id.
+    pub no_key: u64,
+    /// Too short, or bad framing.
+    pub malformed: u64,
+}
