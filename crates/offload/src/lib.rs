@@ -20,7 +20,7 @@ mod transport;
 pub use control::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
 pub use error::OffloadError;
 pub use event::{DeleteReason, OffloadEvent};
-pub use peer::{Drops, Framing, Traffic, Keepalive, PeerChange, PeerSpec, PeerStats, Shape, VpnAddresses};
+pub use peer::{Drops, Framing, Keepalive, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses};
 pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
 use std::{

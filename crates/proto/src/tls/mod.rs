@@ -1,0 +1,101 @@
+//! TLS as a byte machine behind a trait; the library is named in one place below this module.
+
+use thiserror::Error;
+
+/// Makes one TLS connection per key negotiation.
+pub trait TlsFactory: Send + Sync {
+    /// Starts a connection.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    fn open(&self) -> Result<Box<dyn TlsSession>, TlsError>;
+}
+
+/// One TLS connection over byte slices.
+pub trait TlsSession: Send {
+    /// Takes bytes of the peer. May sign and verify: milliseconds of CPU during the handshake.
+    ///
+    /// # Errors
+    /// When the connection failed; [`Self::take`] may still give an alert to send.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), TlsError>;
+
+    /// Appends the bytes to send.
+    fn take(&mut self, out: &mut Vec<u8>);
+
+    /// Appends decrypted application data.
+    ///
+    /// # Errors
+    /// When the connection failed.
+    fn read(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError>;
+
+    /// Encrypts application data as one record.
+    ///
+    /// # Errors
+    /// When the connection failed.
+    fn write(&mut self, plaintext: &[u8]) -> Result<(), TlsError>;
+
+    /// Returns whether the handshake is still going on.
+    fn is_handshaking(&self) -> bool;
+
+    /// Exports key material without context (RFC 5705, RFC 8446 7.5).
+    ///
+    /// # Errors
+    /// Before the handshake is done.
+    fn export(&self, label: &str, out: &mut [u8]) -> Result<(), TlsError>;
+
+    /// Who the peer is, once its certificate passed the checks. `None` before, and for peers without certificate.
+    fn identity(&self) -> Option<&PeerIdentity>;
+
+    /// Protocol version, cipher suite, group and key: `TLSv1.3, cipher TLSv1.3 TLS_AES_256_GCM_SHA384, …`.
+    fn description(&self) -> String;
+}
+
+/// Why TLS failed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The peer's certificate was refused: OpenVPN's `VERIFY …` lines and a remedy.
+    #[error("{0}")]
+    Certificate(String),
+    /// The peer sent an alert.
+    #[error("the peer sent the TLS alert {0}")]
+    Alert(String),
+    /// Anything else in the handshake or records.
+    #[error("{0}")]
+    Protocol(String),
+    /// Own keys, certificates or settings cannot be used.
+    #[error("{0}")]
+    Setup(String),
+}
+
+/// Who a verified peer is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The common name (or the configured `x509-username-field`), sanitised; empty without certificate.
+    pub common_name: String,
+    /// The chain that was verified, leaf first, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// What scripts and logs want to know of each certificate, leaf first.
+    pub certificates: Vec<CertificateInfo>,
+    /// The `VERIFY OK: …` lines, in order.
+    pub log: Vec<String>,
+}
+
+/// One certificate, as scripts and logs see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// 0 is the leaf.
+    pub depth: u8,
+    /// `C=…, O=…, CN=…` as OpenVPN prints it.
+    pub subject: String,
+    /// Subject fields in order: name and value (`X509_<depth>_<name>`).
+    pub fields: Vec<(String, String)>,
+    /// Serial number, decimal.
+    pub serial: String,
+    /// Serial number, hexadecimal with colons.
+    pub serial_hex: String,
+    /// SHA-1 fingerprint with colons.
+    pub sha1: String,
+    /// SHA-256 fingerprint with colons.
+    pub sha256: String,
+}
