@@ -1,3 +1,154 @@
-//! TODO
+//! The option table of OpenVPN, and everything that is generated from it.
+//!
+//! The walk: [`parse`] reads a command line and the files it names into [`Parsed`] (stage 1, *syntax*); what has to
+//! happen at once is in [`Parsed::effects`]. [`Parsed::question`] tells whether the command line only asks something
+//! (stage 2). [`Parsed::check`] expands helpers and finds contradictions (stage 3, *meaning*), and gives a [`Profile`].
+//! [`not_yet`] is the last refusal. The order is that of OpenVPN, because wrappers rely on it.
+//!
+//! A client's pushed options go through [`PushFilter`] into [`Pushed`], a server's files per client through
+//! [`parse_ccd`] into [`ClientOverrides`]; both use the same rows of the same table.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod ccd;
+pub mod cipher_list;
+mod diagnostic;
+mod effect;
+mod files;
+mod origin;
+pub mod profile;
+mod push;
+mod title;
+pub mod value;
+mod verdict;
+
+pub use ccd::{ClientOverrides, PushEdit, parse_ccd};
+pub use diagnostic::{Diagnostic, Severity, render_all};
+pub use effect::{LogDestination, ParseEffect, ParseEffects};
+pub use files::{Access, Disk, Files, MemoryFiles};
+pub use origin::{COMMAND_LINE, Origin};
+pub use profile::{Mode, Profile, Role};
+pub use push::{ProtocolFlags, PushFilter, PushNote, PushReason, PushRejected, Pushed};
+pub use title::{CULVERT_VERSION, OPENVPN_VERSION, title};
+pub use verdict::{Refusal, Verdict, verdict};
+
+/// One option line that was taken.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The option's name.
+    pub name: &'static str,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// A configuration that was read but not yet understood as a whole.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What has to happen before anything is printed.
+    pub effects: ParseEffects,
+    /// Stage 1: what is wrong with the syntax; not empty means: print, exit with 1.
+    pub errors: Vec<Diagnostic>,
+    /// Stage 1: what was ignored on request.
+    pub warnings: Vec<Diagnostic>,
+    /// Stage 2: what is asked.
+    pub question: Option<Question>,
+    profile: Profile,
+}
+
+/// Something that is answered instead of running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Question {
+    /// `help`: print, exit with 1.
+    Help,
+    /// `version`: print, exit with 0.
+    Version,
+    /// `show-ciphers`.
+    ShowCiphers,
+    /// `show-digests`.
+    ShowDigests,
+    /// `show-tls`.
+    ShowTls,
+    /// `show-curves`, `show-groups`.
+    ShowGroups,
+    /// `show-engines`.
+    ShowEngines,
+    /// `show-gateway [ADDR]`.
+    ShowGateway(Option<std::net::IpAddr>),
+    /// `genkey`.
+    GenKey(GenKey),
+    /// `mktun`.
+    MkTun,
+    /// `rmtun`.
+    RmTun,
+    /// `test-crypto`.
+    TestCrypto,
+}
+
+/// `genkey [KIND] [FILE] [METADATA]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenKey {
+    /// What to make.
+    pub kind: GenKeyKind,
+    /// Where to; `None` is standard output.
+    pub path: Option<std::path::PathBuf>,
+    /// Metadata of a client key, in base64.
+    pub metadata: Option<String>,
+}
+
+/// What `genkey` makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GenKeyKind {
+    /// A static key: `secret`, `tls-auth`, `tls-crypt`.
+    #[default]
+    Static,
+    /// `tls-crypt-v2-server`.
+    TlsCryptV2Server,
+    /// `tls-crypt-v2-client`; the server's key is the profile's `tls-crypt-v2`.
+    TlsCryptV2Client,
+    /// `auth-token`.
+    AuthToken,
+}
+
+/// A configuration that was understood, as far as it could be.
+#[derive(Debug)]
+pub struct Checked {
+    /// What is asked for. With errors it is only good for messages.
+    pub profile: Profile,
+    /// Stage 3: contradictions, missing files; not empty means: print, exit with 1.
+    pub errors: Vec<Diagnostic>,
+    /// Stage 3: notes and warnings, to print before the version line.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// Reads a command line (without the program's name) and the files it names.
+pub fn parse(args: &[String], files: &dyn Files) -> Parsed {
+    let _ = (args, files);
+    Parsed {
+        effects: ParseEffects::default(),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        question: None,
+        profile: Profile::default(),
+    }
+}
+
+impl Parsed {
+    /// Returns what is known before stage 3: enough to answer a [`Question`].
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Expands helpers, finds contradictions and missing files.
+    pub fn check(self, files: &dyn Files) -> Checked {
+        let _ = files;
+        Checked { profile: self.profile, errors: Vec::new(), notes: Vec::new() }
+    }
+}
+
+/// Returns the last refusal: options that are known, well-formed, and not yet supported. For after the version line.
+pub fn not_yet(profile: &Profile) -> Vec<Diagnostic> {
+    let _ = profile;
+    Vec::new()
+}

@@ -1,0 +1,106 @@
+use std::{net::Ipv6Addr, time::Duration};
+
+use crate::value::{
+    Command, DhcpOption, Dns, Ifconfig, Ifconfig6, Redirect, Route, Route6, RouteHost, Topology,
+};
+
+/// The virtual device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// `dev`: a kind (`tun`: the system chooses the number), or a name.
+    pub dev: String,
+    /// `dev-type tap`, or a name that begins with `tap`.
+    pub tap: bool,
+    /// `dev null`.
+    pub null: bool,
+    /// `dev-node`.
+    pub dev_node: Option<String>,
+    /// `topology`; `None` was not written: `subnet` on a server, `net30` else.
+    pub topology: Option<Topology>,
+    /// `ifconfig`, also from `server`.
+    pub ifconfig: Option<Ifconfig>,
+    /// `ifconfig-ipv6`, also from `server-ipv6`.
+    pub ifconfig_ipv6: Option<Ifconfig6>,
+    /// `ifconfig-noexec`: leave the device alone, fill the environment of scripts.
+    pub ifconfig_noexec: bool,
+    /// `txqueuelen`.
+    pub txqueuelen: Option<u32>,
+    /// `persist-tun`: keep the device over soft restarts.
+    pub persist_tun: bool,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self {
+            dev: "tun".to_owned(),
+            tap: false,
+            null: false,
+            dev_node: None,
+            topology: None,
+            ifconfig: None,
+            ifconfig_ipv6: None,
+            ifconfig_noexec: false,
+            txqueuelen: None,
+            persist_tun: false,
+        }
+    }
+}
+
+/// Routes and DNS of this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// `route`, in order.
+    pub routes: Vec<Route>,
+    /// `route-ipv6`, in order.
+    pub routes6: Vec<Route6>,
+    /// `route-gateway`; `None` also for `route-gateway dhcp`.
+    pub gateway: Option<RouteHost>,
+    /// `route-ipv6-gateway`.
+    pub gateway6: Option<Ipv6Addr>,
+    /// `route-metric`.
+    pub metric: Option<u32>,
+    /// `route-delay SECONDS`: wait before adding routes.
+    pub delay: Option<Duration>,
+    /// `route-noexec`: leave routes alone, fill the environment of scripts.
+    pub noexec: bool,
+    /// `redirect-gateway`, `redirect-private`.
+    pub redirect: Option<Redirect>,
+    /// `block-ipv6`.
+    pub block_ipv6: bool,
+    /// `dns`.
+    pub dns: Dns,
+    /// `dns-updown`.
+    pub dns_updown: DnsUpdown,
+    /// `dhcp-option`, in order.
+    pub dhcp_options: Vec<DhcpOption>,
+}
+
+/// `dns-updown`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DnsUpdown {
+    /// Apply DNS unless an `up` script exists.
+    #[default]
+    Default,
+    /// `force`: apply DNS also when an `up` script exists.
+    Force,
+    /// `disable`.
+    Disable,
+    /// This program.
+    Command(Command),
+}
+
+/// `mssfix`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MssFix {
+    /// Not written: 1492 including the outer headers, or what fits another `tun-mtu` (protocol, MTU and MSS).
+    #[default]
+    Default,
+    /// `mssfix 0`.
+    Off,
+    /// `mssfix N`: payload of the outer UDP or TCP packet.
+    Payload(u32),
+    /// `mssfix N mtu`: the outer IP packet.
+    Mtu(u32),
+    /// `mssfix N fixed`: the MSS itself, plus 40.
+    Fixed(u32),
+}
