@@ -1,1 +1,21 @@
-//! TODO
+//! Safe wrappers over system calls: the one crate with `unsafe`.
+//!
+//! Each wrapper is total: any argument is sound, and what the kernel refuses comes back as [`std::io::Error`]. What
+//! `rustix` already wraps is used through it; blocks of our own exist for what it lacks: batched datagrams with
+//! segmentation ([`UdpSocket`]), the TUN device ([`Tun`]) and a few socket options ([`sockopt`]).
+//!
+//! Nothing here knows OpenVPN. Addresses given out are plain: an IPv4 peer of a dual-stack socket is an IPv4 address
+//! (RFC 4291's mapped form never leaves this crate).
+
+mod cmsg;
+mod poll;
+mod sockaddr;
+pub mod sockopt;
+mod tcp;
+mod tun;
+mod udp;
+
+pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
+pub use tcp::TcpSocket;
+pub use tun::{Tun, TunConfig, TunOffload, TunQueue};
+pub use udp::{MAX_DATAGRAM, MAX_SEGMENTS, Outgoing, Received, RecvBatch, UdpSocket};

@@ -1,0 +1,72 @@
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::sockopt;
+
+/// A connected, non-blocking TCP stream.
+#[derive(Debug)]
+pub struct TcpSocket {
+    fd: OwnedFd,
+}
+
+impl TcpSocket {
+    /// Takes over a connected stream, makes it non-blocking and switches off its delay for small writes.
+    ///
+    /// # Errors
+    /// When the descriptor is not a stream socket.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        sockopt::set_nonblocking(&fd, true)?;
+        // Not for UNIX streams, which tests use.
+        let _ = sockopt::set_tcp_nodelay(&fd, true);
+        Ok(Self { fd })
+    }
+
+    /// Reads what is there. Zero bytes: the peer closed its side.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; what broke the stream otherwise.
+    pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(&self.fd, buf, RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// Writes as much as fits. Never raises a signal.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits; what broke the stream otherwise.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+    }
+
+    /// The local address.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        sockopt::local_address(&self.fd)
+    }
+
+    /// Ends the stream in both directions; who reads it sees its end.
+    pub fn shutdown(&self) {
+        // Fails only when the stream is gone already.
+        let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
+    }
+
+    /// Makes another handle to the same stream.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+}
+
+impl AsFd for TcpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
