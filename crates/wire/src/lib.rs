@@ -7,12 +7,24 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod ack;
 mod cipher;
+mod control;
+pub mod data;
+mod error;
 mod ids;
+mod reader;
+mod replay;
+pub mod tcp;
 mod time;
 
+pub use ack::AckBlock;
 pub use cipher::{CipherName, UnknownCipher};
+pub use control::{Control, ControlHeader, MessageId, body_overhead};
+pub use data::{DataV1, DataV2, DataV2Epoch};
+pub use error::WireError;
 pub use ids::{EpochId, KeyId, LocalSid, Opcode, PacketId, PeerId, RemoteSid, SessionId, Slot};
+pub use replay::{Replay, ReplayWindow, TimedReplayWindow};
 pub use time::Now;
 
 use std::net::{IpAddr, SocketAddr};
