@@ -1,3 +1,149 @@
-//! TODO
+//! Changes to this machine's network, recorded so that they can be undone exactly.
+//!
+//! What it is not: it opens no tunnel device and knows no session. It gets values (addresses, routes, DNS settings) and
+//! a device name, and does the same for every data plane.
+//!
+//! The walk: the daemon describes what it wants ([`DeviceConfig`], [`RouteSettings`] with a [`RouteContext`]), which
+//! become a [`Plan`], an ordered list of [`Step`]s. A [`Ledger`] applies it to a [`Host`] (the machine through
+//! netlink: [`NetlinkHost`]; in tests [`FakeHost`]) and writes down what really changed, also into a [`Journal`] file.
+//! [`Ledger::undo`] takes the changes back in reverse order; things that are gone already (the device was closed and
+//! took its routes along) are not errors. After a `kill -9`, [`recover`] does the same from the journal files.
+//!
+//! A route that fails is reported and the rest goes on: whether to continue is the caller's decision.
 
 #![forbid(unsafe_code)]
+
+mod dns;
+mod error;
+mod fake;
+mod journal;
+mod ledger;
+mod netlink;
+mod plan;
+mod redirect;
+mod route;
+
+pub use dns::{DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec};
+pub use error::HostError;
+pub use fake::FakeHost;
+pub use journal::{Journal, recover};
+pub use ledger::{Applied, Change, Failure, Ledger};
+pub use netlink::NetlinkHost;
+pub use plan::{Address, DeviceConfig, Plan, Step};
+pub use redirect::{NetGateway, Planned, Redirect, RouteContext, RouteSettings};
+pub use route::{Family, Place, Route, RouteKind, RouteSpec};
+
+use std::net::IpAddr;
+
+/// The machine whose network is changed.
+///
+/// Calls are synchronous and short: one netlink request each.
+pub trait Host: Send {
+    /// Returns the index of a network device.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    fn device_index(&mut self, device: &str) -> Result<u32, HostError>;
+
+    /// Returns the MTU of a device.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    fn mtu(&mut self, device: &str) -> Result<u32, HostError>;
+
+    /// Sets the MTU of a device.
+    ///
+    /// # Errors
+    /// When there is no such device or it refuses the value.
+    fn set_mtu(&mut self, device: &str, mtu: u32) -> Result<(), HostError>;
+
+    /// Sets the length of a device's transmit queue, in packets.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    fn set_tx_queue_len(&mut self, device: &str, packets: u32) -> Result<(), HostError>;
+
+    /// Brings a device up.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    fn set_up(&mut self, device: &str) -> Result<(), HostError>;
+
+    /// Adds an address to a device.
+    ///
+    /// # Errors
+    /// [`HostError::is_exists`] when it is there already.
+    fn add_address(&mut self, device: &str, address: &Address) -> Result<(), HostError>;
+
+    /// Removes an address from a device.
+    ///
+    /// # Errors
+    /// [`HostError::is_gone`] when it is not there.
+    fn delete_address(&mut self, device: &str, address: &Address) -> Result<(), HostError>;
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// [`HostError::is_exists`] when the same route is there already.
+    fn add_route(&mut self, route: &Route) -> Result<(), HostError>;
+
+    /// Removes a route.
+    ///
+    /// # Errors
+    /// [`HostError::is_gone`] when it is not there.
+    fn delete_route(&mut self, route: &Route) -> Result<(), HostError>;
+
+    /// Returns the default routes of the main table, best metric first.
+    ///
+    /// # Errors
+    /// When the system cannot be asked.
+    fn default_routes(&mut self, family: Family) -> Result<Vec<Route>, HostError>;
+
+    /// Returns how the system would send a packet to `destination` now; `None` when it cannot be reached.
+    ///
+    /// # Errors
+    /// When the system cannot be asked.
+    fn route_to(&mut self, destination: IpAddr) -> Result<Option<Route>, HostError>;
+
+    /// Returns the networks that are directly reachable through a device, as address of this machine and prefix.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    fn addresses(&mut self, device: &str) -> Result<Vec<(IpAddr, u8)>, HostError>;
+
+    /// Applies DNS settings to a device through the system's resolver.
+    ///
+    /// # Errors
+    /// When there is no resolver to talk to; the text names a remedy.
+    fn set_dns(&mut self, device: &str, settings: &DnsSettings) -> Result<DnsUndo, HostError>;
+
+    /// Takes DNS settings back.
+    ///
+    /// # Errors
+    /// When the resolver refuses.
+    fn unset_dns(&mut self, undo: &DnsUndo) -> Result<(), HostError>;
+}
+
+/// Returns the way out of this machine towards `destination` that does not lead through `device` (the tunnel itself):
+/// what OpenVPN calls `net_gateway`.
+///
+/// # Errors
+/// When the system cannot be asked.
+pub fn gateway_towards(
+    host: &mut dyn Host,
+    destination: Option<IpAddr>,
+    family: Family,
+    device: &str,
+) -> Result<Option<NetGateway>, HostError> {
+    let direct = match destination {
+        Some(to) => host.route_to(to)?.filter(|route| route.device.as_deref() != Some(device)),
+        None => None,
+    };
+    let found = match direct {
+        Some(route) => Some(route),
+        None => {
+            host.default_routes(family)?.into_iter().find(|route| route.device.as_deref() != Some(device))
+        }
+    };
+    Ok(found.map(|route| NetGateway { gateway: route.gateway, device: route.device.unwrap_or_default() }))
+}
