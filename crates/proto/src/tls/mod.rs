@@ -1,5 +1,18 @@
 //! TLS as a byte machine behind a trait; the library is named in one place below this module.
 
+mod private_key;
+mod revocation;
+mod rustls_session;
+mod settings;
+
+pub use private_key::needs_passphrase;
+pub use revocation::{CrlSource, Revocation, SerialLookup};
+pub use rustls_session::RustlsFactory;
+pub use settings::{
+    CertProfile, ClientCertificate, KeyUsageRule, NameKind, NameRule, OwnCertificate, PeerRules, Pem,
+    SecretPem, TlsRole, TlsSettings, TlsVersion,
+};
+
 use thiserror::Error;
 
 /// Makes one TLS connection per key negotiation.
@@ -63,6 +76,9 @@ pub enum TlsError {
     /// Anything else in the handshake or records.
     #[error("{0}")]
     Protocol(String),
+    /// The private key needs a passphrase, or another one.
+    #[error("{0}")]
+    Passphrase(String),
     /// Own keys, certificates or settings cannot be used.
     #[error("{0}")]
     Setup(String),
