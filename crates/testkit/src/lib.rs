@@ -1,3 +1,36 @@
-//! TODO
+//! Test support of culvert: what a test needs to try the whole program against the world.
+//!
+//! - [`Pki`] writes certificates, keys and revocation lists of every kind into a temporary folder, and
+//!   [`static_key`] the shared secrets of the control channel.
+//! - [`Peers`] finds the OpenVPN releases to test against; an [`Implementation`] is one of them or culvert.
+//! - [`NetnsLab`] is a private network: namespaces joined by veth pairs, gone when it is dropped.
+//! - [`Daemon`] is one running VPN process, its log and its end.
+//! - [`traffic`] proves that a tunnel carries packets, and how many it lost.
+//! - [`TunnelSpec`] says what a tunnel is made of (transport, wrapping, cipher, ...), writes the
+//!   configuration files of both ends in the dialect of each implementation, and [`Tunnel`] runs it.
+//! - [`pairwise`] picks few cases that cover every pair of values.
+//!
+//! Everything here but [`pairwise`] needs root and Linux. Nothing here retries a failed test or
+//! hides one: a helper that cannot do its work returns a [`Failure`] that says what is missing and how to get it.
 
 #![forbid(unsafe_code)]
+
+mod daemon;
+mod failure;
+mod lab;
+pub mod pairwise;
+mod peers;
+mod pki;
+mod profile;
+mod temp;
+pub mod traffic;
+mod tunnel;
+
+pub use daemon::{Daemon, Signal};
+pub use failure::{Failure, Result};
+pub use lab::{Namespace, NetnsLab};
+pub use peers::{Implementation, Peers, Release};
+pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};
+pub use profile::{Cipher, Inner, Login, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping};
+pub use temp::TempDir;
+pub use tunnel::{Certificates, Materials, Tunnel};

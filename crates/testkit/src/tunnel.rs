@@ -1,0 +1,225 @@
+//! A running tunnel: both ends in a lab of their own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{
+    Algorithm, Daemon, Failure, Identity, Implementation, Inner, NetnsLab, Peers, Pki, Release, Result, Role,
+    TempDir, TunnelSpec, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key, traffic,
+};
+
+/// How long an end may take to say that the tunnel is up.
+const UP_WITHIN: Duration = Duration::from_secs(25);
+
+/// How long after that the first packet may take.
+const CARRY_WITHIN: Duration = Duration::from_secs(8);
+
+/// Bytes of the TCP transfer in [`Tunnel::prove_traffic`]: enough for several segmented super-packets.
+const TRANSFER: usize = 400_000;
+
+/// Keys and certificates that many tunnels share: making them costs more than a tunnel.
+pub struct Materials {
+    rsa: Certificates,
+    ec: Certificates,
+    ed25519: Certificates,
+    folder: TempDir,
+    /// A static key for `tls-auth` and `tls-crypt`.
+    pub static_key: PathBuf,
+    /// A `tls-crypt-v2` server key.
+    pub v2_server_key: PathBuf,
+    /// A client key of it.
+    pub v2_client_key: PathBuf,
+}
+
+/// The certificates of one kind.
+pub struct Certificates {
+    /// An authority, a server and a client.
+    pub pki: Pki,
+    /// For `peer-fingerprint`.
+    pub self_signed_server: Identity,
+    /// For `peer-fingerprint`.
+    pub self_signed_client: Identity,
+}
+
+impl Materials {
+    /// Makes certificates of all kinds and the shared keys.
+    pub fn new(peers: &Peers) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let openvpn = peers.get(Release::V2_6)?;
+        let static_key = folder.write("static.key", &static_key()?)?;
+        let v2_server_key = tls_crypt_v2_server_key(openvpn.program(), &folder)?;
+        let v2_client_key = tls_crypt_v2_client_key(openvpn.program(), &v2_server_key, &folder)?;
+        Ok(Self {
+            rsa: Certificates::new(Algorithm::Rsa)?,
+            ec: Certificates::new(Algorithm::Ec)?,
+            ed25519: Certificates::new(Algorithm::Ed25519)?,
+            folder,
+            static_key,
+            v2_server_key,
+            v2_client_key,
+        })
+    }
+
+    /// Returns the certificates of one kind.
+    pub fn certificates(&self, algorithm: Algorithm) -> &Certificates {
+        match algorithm {
+            Algorithm::Rsa => &self.rsa,
+            Algorithm::Ec => &self.ec,
+            Algorithm::Ed25519 => &self.ed25519,
+        }
+    }
+
+    /// The folder of the shared keys.
+    pub fn folder(&self) -> &TempDir {
+        &self.folder
+    }
+}
+
+impl Certificates {
+    fn new(algorithm: Algorithm) -> Result<Self> {
+        let pki = Pki::new(algorithm)?;
+        let self_signed_server = pki.self_signed("server")?;
+        let self_signed_client = pki.self_signed("client")?;
+        Ok(Self { pki, self_signed_server, self_signed_client })
+    }
+}
+
+/// Both ends of a tunnel, running.
+pub struct Tunnel {
+    /// The server's process; before the lab, so that it ends first.
+    pub server: Daemon,
+    /// The client's process.
+    pub client: Daemon,
+    /// The network.
+    pub lab: NetnsLab,
+    /// Configuration, scripts and status files.
+    pub folder: TempDir,
+    /// What it is made of.
+    pub spec: TunnelSpec,
+    ends: [Implementation; 2],
+}
+
+impl Tunnel {
+    /// Starts both ends; they may not be up yet.
+    pub fn start(
+        spec: &TunnelSpec,
+        server: &Implementation,
+        client: &Implementation,
+        materials: &Materials,
+    ) -> Result<Self> {
+        let lab = NetnsLab::new()?;
+        let folder = TempDir::new()?;
+        let start = |role: Role, implementation: &Implementation| {
+            let text = spec.config(role, implementation, materials, &folder)?;
+            let (name, namespace) = match role {
+                Role::Server => ("server", &lab.server),
+                Role::Client => ("client", &lab.client),
+            };
+            let config = folder.write(&format!("{name}.conf"), &text)?;
+            Daemon::start(namespace, implementation, &format!("{name} ({implementation})"), &config)
+        };
+        let server_process = start(Role::Server, server)?;
+        // The socket is open before this line in every release; a client that comes earlier would lose time
+        // with its first retransmission.
+        let ready = match (spec.topology, spec.transport) {
+            (crate::Topology::Subnet, _) => "Initialization Sequence Completed",
+            (_, crate::Transport::Tcp) => "Listening for incoming TCP connection",
+            (_, _) => "link remote",
+        };
+        server_process.wait_for(ready, UP_WITHIN)?;
+        let client_process = start(Role::Client, client)?;
+        let ends = [server.clone(), client.clone()];
+        Ok(Self { server: server_process, client: client_process, lab, folder, spec: spec.clone(), ends })
+    }
+
+    /// Starts both ends and waits until both say that the tunnel is up.
+    pub fn start_up(
+        spec: &TunnelSpec,
+        server: &Implementation,
+        client: &Implementation,
+        materials: &Materials,
+    ) -> Result<Self> {
+        let tunnel = Self::start(spec, server, client, materials)?;
+        tunnel.wait_up()?;
+        Ok(tunnel)
+    }
+
+    /// Starts the server (or client) again, after it ended, with the same file.
+    pub fn restart(&mut self, role: Role) -> Result<()> {
+        let [server, client] = &self.ends;
+        let (slot, name, namespace, implementation) = match role {
+            Role::Server => (&mut self.server, "server", &self.lab.server, server),
+            Role::Client => (&mut self.client, "client", &self.lab.client, client),
+        };
+        slot.kill();
+        let config = self.folder.path().join(format!("{name}.conf"));
+        *slot = Daemon::start(namespace, implementation, &format!("{name} ({implementation})"), &config)?;
+        Ok(())
+    }
+
+    /// Waits until both ends say that the tunnel is up.
+    pub fn wait_up(&self) -> Result<()> {
+        let wait = || {
+            self.client.wait_up(UP_WITHIN)?;
+            self.server.wait_up(UP_WITHIN)
+        };
+        wait().map_err(|failure| self.with_logs(&failure))
+    }
+
+    /// Proves that datagrams of several sizes and a TCP transfer pass, both ways, in each inner protocol.
+    pub fn prove_traffic(&self) -> Result<()> {
+        self.carries(TunnelSpec::SERVER_V4, TunnelSpec::CLIENT_V4, CARRY_WITHIN)?;
+        if self.spec.inner == Inner::V4AndV6 {
+            self.carries(TunnelSpec::SERVER_V6, self.spec.client_v6(), CARRY_WITHIN)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the tunnel carries datagrams again, after something happened to it.
+    pub fn wait_traffic(&self, timeout: Duration) -> Result<()> {
+        let server = (&self.lab.server, TunnelSpec::SERVER_V4);
+        let client = (&self.lab.client, TunnelSpec::CLIENT_V4);
+        traffic::echo(client, server, timeout).map_err(|failure| self.with_logs(&failure))
+    }
+
+    fn carries(&self, server: std::net::IpAddr, client: std::net::IpAddr, timeout: Duration) -> Result<()> {
+        let (server, client) = ((&self.lab.server, server), (&self.lab.client, client));
+        let prove = || {
+            traffic::echo(client, server, timeout)?;
+            traffic::echo(server, client, timeout)?;
+            traffic::tcp(client, server, TRANSFER, timeout)
+        };
+        prove().map_err(|failure| self.with_logs(&failure))
+    }
+
+    /// Proves by the logs of both ends that the cipher and the TLS version are those asked for.
+    pub fn prove_negotiated(&self) -> Result<()> {
+        let cipher = format!("ipher '{}'", self.spec.cipher);
+        let control = format!("Control Channel: {}", self.spec.tls);
+        for end in [&self.server, &self.client] {
+            for expected in [&cipher, &control] {
+                if !end.has_logged(expected) {
+                    let failure = Failure::new(format!("an end does not say `{expected}`"));
+                    return Err(self.with_logs(&failure));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the status file of an end; empty when there is none yet.
+    pub fn status(&self, role: Role) -> String {
+        let name = if role == Role::Server { "server.status" } else { "client.status" };
+        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    /// Adds both logs to a failure.
+    pub fn with_logs(&self, failure: &Failure) -> Failure {
+        let (server, client) = (self.server.tail(), self.client.tail());
+        let [server_name, client_name] = &self.ends;
+        Failure::new(format!(
+            "{failure}\n--- server ({server_name}):\n{server}\n--- client ({client_name}):\n{client}"
+        ))
+    }
+}
