@@ -1,0 +1,224 @@
+//! The interoperability matrix: culvert against OpenVPN 2.5, 2.6, 2.7 and itself, as server and as client.
+//!
+//! Two sets of cases. *Each*: every value of every dimension (transport, wrapping, cipher, ...) with the rest
+//! at its default, against every peer in both roles. *Pairs*: few cases in which every pair of values
+//! occurs, the peer and its role being one of the dimensions. A case starts both ends in namespaces of
+//! their own, waits until both say that they are up, compares what they say was negotiated, and moves
+//! datagrams and a TCP transfer both ways.
+//!
+//! Needs root and `scripts/peers`; `./test` runs it. Environment:
+//!
+//! - `CULVERT_MATRIX_SUBJECT`: `2.5`, `2.6` or `2.7` puts that OpenVPN in culvert's place, which tests this
+//!   harness (and what OpenVPN releases do with each other);
+//! - `CULVERT_MATRIX_ONLY`: runs the cases whose table row contains this text;
+//! - `CULVERT_MATRIX_JOBS`: how many at a time (2).
+
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use culvert_testkit::{
+    Algorithm, Cipher, Failure, Implementation, Inner, Login, Materials, Peers, Release, Result, Role,
+    TlsVersion, Topology, Transport, Trust, Tunnel, TunnelSpec, Wrapping, pairwise,
+};
+
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::Ec, Algorithm::Rsa, Algorithm::Ed25519];
+
+/// One row of the table.
+struct Case {
+    /// What the subject is in it.
+    role: Role,
+    peer: Implementation,
+    spec: TunnelSpec,
+}
+
+/// How a case ended.
+enum Verdict {
+    Passed,
+    Failed(Failure),
+    /// OpenVPN never had it.
+    NotAFeature(&'static str),
+}
+
+impl Case {
+    fn row(&self) -> String {
+        let role = match self.role {
+            Role::Server => "server <- ",
+            Role::Client => "client -> ",
+        };
+        format!("{role}{:<7} {}", self.peer, self.spec)
+    }
+
+    fn run(&self, subject: &Implementation, materials: &Materials) -> Verdict {
+        if let Some(why) = self.spec.not_a_feature_of(&self.peer).or(self.spec.not_a_feature_of(subject)) {
+            return Verdict::NotAFeature(why);
+        }
+        let (server, client) = match self.role {
+            Role::Server => (subject, &self.peer),
+            Role::Client => (&self.peer, subject),
+        };
+        let prove = || {
+            let tunnel = Tunnel::start_up(&self.spec, server, client, materials)?;
+            tunnel.prove_traffic()?;
+            tunnel.prove_negotiated()
+        };
+        prove().map_or_else(Verdict::Failed, |()| Verdict::Passed)
+    }
+}
+
+/// The values of one dimension as changes to a spec, the default first.
+type Dimension = Vec<Box<dyn Fn(&mut TunnelSpec)>>;
+
+fn dimension<T: Copy + 'static>(values: &[T], set: fn(&mut TunnelSpec, T)) -> Dimension {
+    values
+        .iter()
+        .map(|&value| Box::new(move |spec: &mut TunnelSpec| set(spec, value)) as Box<dyn Fn(&mut TunnelSpec)>)
+        .collect()
+}
+
+fn dimensions() -> Vec<Dimension> {
+    vec![
+        dimension(Transport::ALL, |spec, value| spec.transport = value),
+        dimension(Wrapping::ALL, |spec, value| spec.wrapping = value),
+        dimension(Cipher::ALL, |spec, value| spec.cipher = value),
+        dimension(TlsVersion::ALL, |spec, value| spec.tls = value),
+        dimension(&ALGORITHMS, |spec, value| spec.algorithm = value),
+        dimension(Trust::ALL, |spec, value| spec.trust = value),
+        dimension(Login::ALL, |spec, value| spec.login = value),
+        dimension(Topology::ALL, |spec, value| spec.topology = value),
+        dimension(Inner::ALL, |spec, value| spec.inner = value),
+    ]
+}
+
+/// Every value with the rest at its default.
+fn each_value() -> Vec<TunnelSpec> {
+    let mut specs = vec![TunnelSpec::default()];
+    for set in dimensions().iter().flat_map(|dimension| dimension.iter().skip(1)) {
+        let mut spec = TunnelSpec::default();
+        set(&mut spec);
+        specs.push(spec);
+    }
+    specs
+}
+
+/// Every pair of values, among them every value with each peer in each role.
+fn every_pair(ends: &[(Role, Implementation)], subject: &Implementation) -> Vec<Case> {
+    let dimensions = dimensions();
+    let build = |indices: &[usize]| {
+        let mut spec = TunnelSpec::default();
+        for (dimension, &index) in dimensions.iter().zip(indices) {
+            dimension[index](&mut spec);
+        }
+        let (role, peer) = ends[indices[dimensions.len()]].clone();
+        Case { role, peer, spec }
+    };
+    let sizes: Vec<usize> = dimensions.iter().map(Vec::len).chain([ends.len()]).collect();
+    let allowed = |indices: &[usize]| {
+        let Case { peer, spec, .. } = build(indices);
+        spec.is_possible()
+            && spec.not_a_feature_of(&peer).is_none()
+            && spec.not_a_feature_of(subject).is_none()
+    };
+    pairwise::cover(&sizes, allowed).iter().map(|indices| build(indices)).collect()
+}
+
+fn all_cases(subject: &Implementation, peers: &Peers) -> Vec<Case> {
+    let mut ends: Vec<(Role, Implementation)> = Vec::new();
+    for peer in peers.all() {
+        ends.push((Role::Server, peer.clone()));
+        ends.push((Role::Client, peer.clone()));
+    }
+    if matches!(subject, Implementation::Culvert(_)) {
+        ends.push((Role::Server, subject.clone()));
+    }
+    let mut cases = Vec::new();
+    for (role, peer) in &ends {
+        cases.extend(each_value().into_iter().map(|spec| Case { role: *role, peer: peer.clone(), spec }));
+    }
+    for case in every_pair(&ends, subject) {
+        let same =
+            |other: &Case| other.role == case.role && other.peer == case.peer && other.spec == case.spec;
+        if !cases.iter().any(same) {
+            cases.push(case);
+        }
+    }
+    cases
+}
+
+fn subject(peers: &Peers) -> Result<Implementation> {
+    let Ok(name) = std::env::var("CULVERT_MATRIX_SUBJECT") else {
+        return Ok(Implementation::Culvert(PathBuf::from(env!("CARGO_BIN_EXE_culvert"))));
+    };
+    let release = Release::ALL.into_iter().find(|release| release.name() == name);
+    peers.get(release.ok_or_else(|| Failure::new(format!("no such release: {name}")))?)
+}
+
+/// Runs the cases, some at a time, and prints each row as it ends.
+fn run_all(cases: &[Case], subject: &Implementation, materials: &Materials) -> Vec<(usize, Verdict)> {
+    let jobs = std::env::var("CULVERT_MATRIX_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(2);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some((index, case)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    cases.get(index).map(|case| (index, case))
+                } {
+                    let start = Instant::now();
+                    let verdict = case.run(subject, materials);
+                    let word = match &verdict {
+                        Verdict::Passed => "ok".to_owned(),
+                        Verdict::Failed(failure) => format!("FAILED: {}", failure.headline()),
+                        Verdict::NotAFeature(why) => format!("not a feature of that peer: {why}"),
+                    };
+                    println!("{} {:>5.1} s  {word}", case.row(), start.elapsed().as_secs_f32());
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((index, verdict));
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn culvert_interoperates_with_every_peer_in_both_roles() {
+    let peers = Peers::find().unwrap();
+    let subject = subject(&peers).unwrap();
+    let materials = Materials::new(&peers).unwrap();
+    let only = std::env::var("CULVERT_MATRIX_ONLY").unwrap_or_default();
+    let mut cases = all_cases(&subject, &peers);
+    cases.retain(|case| case.row().contains(&only));
+    println!("interop: {subject} in {} cases", cases.len());
+    let start = Instant::now();
+    let results = run_all(&cases, &subject, &materials);
+    let (mut passed, mut skipped, mut failures) = (0, 0, String::new());
+    for (index, verdict) in &results {
+        match verdict {
+            Verdict::Passed => passed += 1,
+            Verdict::NotAFeature(_) => skipped += 1,
+            Verdict::Failed(failure) => {
+                let _ = writeln!(failures, "\n== {}\n{failure}", cases[*index].row());
+            }
+        }
+    }
+    let failed = results.len() - passed - skipped;
+    print!("{failures}");
+    for (release, why) in peers.absent() {
+        println!("interop: column {} absent: {why}", release.name());
+    }
+    println!(
+        "interop: {passed} passed, {failed} failed, {skipped} not a feature of that peer, in {} s",
+        start.elapsed().as_secs()
+    );
+    assert_eq!(results.len(), cases.len(), "every case has a verdict");
+    assert!(passed > 0, "no case matched");
+    assert_eq!(failed, 0, "see the table above");
+}
