@@ -26,8 +26,11 @@ mod error;
 mod event;
 mod keys;
 mod params;
+pub mod reliable;
 mod session;
+pub mod static_key;
 pub mod tls;
+pub mod wrap;
 
 pub use command::{Authorization, Command, Verdict};
 pub use config::{Credentials, DataConfig, Mode, OptionsStrings, SessionConfig, Timing, Transport};
