@@ -22,6 +22,8 @@
 
 mod command;
 mod config;
+pub mod cookie;
+pub mod endpoint;
 mod error;
 mod event;
 mod keys;

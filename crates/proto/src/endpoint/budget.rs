@@ -1,0 +1,249 @@
+//! How many replies strangers get (SEC-CTL-4): token buckets per source prefix in a table of fixed size.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use culvert_crypto::CookieKey;
+use culvert_wire::Now;
+
+/// So many in so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub count: u32,
+    /// In how long.
+    pub per: Duration,
+}
+
+/// One bucket for everybody: OpenVPN's `connect-freq` and `connect-freq-initial` count within fixed windows.
+pub(super) struct Window {
+    rate: Rate,
+    used: u32,
+    ends: Option<Instant>,
+}
+
+impl Window {
+    pub(super) const fn new(rate: Rate) -> Self {
+        Self { rate, used: 0, ends: None }
+    }
+
+    /// Takes one; `false` when the window is used up.
+    pub(super) fn take(&mut self, now: Now) -> bool {
+        if self.ends.is_none_or(|ends| ends <= now.mono) {
+            self.ends = Some(now.mono + self.rate.per);
+            self.used = 0;
+        }
+        let left = self.used < self.rate.count;
+        self.used += u32::from(left);
+        left
+    }
+
+    pub(super) const fn give_back(&mut self) {
+        self.used = self.used.saturating_sub(1);
+    }
+}
+
+/// Buckets: a host (IPv4 /32, IPv6 /64) has 10 replies a second and saves up 20; its net (IPv4 /24, IPv6 /48) has 100
+/// a second and saves up 200.
+///
+/// The table has 65,536 places of 16 bytes, 1 MiB, in sets of four. A prefix's set follows from a keyed hash, so that
+/// nobody can aim at another's; in a full set the place that was idle longest is given away.
+pub(super) struct ReplyBudget {
+    key: CookieKey,
+    table: Box<[Bucket]>,
+    start: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Bucket {
+    /// Rest of the prefix's hash; 0 is a free place.
+    tag: u64,
+    /// Thousandths of a reply.
+    tokens: u32,
+    /// When `tokens` was true: milliseconds since `start`.
+    at: u32,
+}
+
+const SETS: usize = 16_384;
+const WAYS: usize = 4;
+const ONE: u32 = 1000;
+
+/// A prefix and its limits.
+#[derive(Clone, Copy)]
+struct Prefix {
+    bytes: [u8; 9],
+    /// Replies per second: thousandths per millisecond.
+    rate: u32,
+}
+
+impl Prefix {
+    /// What may be saved up: two seconds' worth.
+    const fn burst(self) -> u32 {
+        self.rate * 2 * ONE
+    }
+}
+
+impl ReplyBudget {
+    pub(super) fn new(key: CookieKey) -> Self {
+        Self { key, table: vec![Bucket::default(); SETS * WAYS].into_boxed_slice(), start: None }
+    }
+
+    /// Takes one reply for this source; `false` when host or net have none left.
+    pub(super) fn take(&mut self, now: Now, source: IpAddr) -> bool {
+        let at = self.millis(now);
+        let [host, net] = prefixes(source);
+        let enough = self.bucket(at, host).tokens >= ONE && self.bucket(at, net).tokens >= ONE;
+        if enough {
+            self.bucket(at, host).tokens -= ONE;
+            self.bucket(at, net).tokens -= ONE;
+        }
+        enough
+    }
+
+    /// Returns what a completed exchange took.
+    pub(super) fn give_back(&mut self, now: Now, source: IpAddr) {
+        let at = self.millis(now);
+        for prefix in prefixes(source) {
+            let bucket = self.bucket(at, prefix);
+            bucket.tokens = (bucket.tokens + ONE).min(prefix.burst());
+        }
+    }
+
+    fn millis(&mut self, now: Now) -> u32 {
+        let start = *self.start.get_or_insert(now.mono);
+        // Wraps after 49 days: a bucket that was idle for just that long then refills late, nothing more.
+        u32::try_from(now.mono.saturating_duration_since(start).as_millis() & u128::from(u32::MAX))
+            .unwrap_or(0)
+    }
+
+    /// The prefix's bucket, filled up to now.
+    fn bucket(&mut self, at: u32, prefix: Prefix) -> &mut Bucket {
+        let hash = u64::from_le_bytes(self.key.mac(&[&prefix.bytes]));
+        let set = usize::try_from(hash % SETS as u64).unwrap_or(0) * WAYS;
+        let tag = hash | 1;
+        let ways = &mut self.table[set..set + WAYS];
+        let found = ways.iter().position(|bucket| bucket.tag == tag);
+        let place = found.unwrap_or_else(|| {
+            let idle = |bucket: &Bucket| if bucket.tag == 0 { u32::MAX } else { at.wrapping_sub(bucket.at) };
+            let mut oldest = 0;
+            for way in 1..WAYS {
+                if idle(&ways[way]) > idle(&ways[oldest]) {
+                    oldest = way;
+                }
+            }
+            ways[oldest] = Bucket { tag, tokens: prefix.burst(), at };
+            oldest
+        });
+        let bucket = &mut ways[place];
+        let gained = at.wrapping_sub(bucket.at).saturating_mul(prefix.rate);
+        bucket.tokens = bucket.tokens.saturating_add(gained).min(prefix.burst());
+        bucket.at = at;
+        bucket
+    }
+}
+
+/// Host and net of an address.
+fn prefixes(source: IpAddr) -> [Prefix; 2] {
+    let prefix = |kind: u8, bits: &[u8], rate| {
+        let mut bytes = [0; 9];
+        bytes[0] = kind;
+        bytes[1..=bits.len()].copy_from_slice(bits);
+        Prefix { bytes, rate }
+    };
+    match source.to_canonical() {
+        IpAddr::V4(ip) => [prefix(1, &ip.octets(), 10), prefix(2, &ip.octets()[..3], 100)],
+        IpAddr::V6(ip) => [prefix(3, &ip.octets()[..8], 10), prefix(4, &ip.octets()[..6], 100)],
+    }
+}
+
+/// The host prefix of an address, as a key: IPv4 /32, IPv6 /64.
+pub(super) fn host_prefix(source: IpAddr) -> [u8; 9] {
+    prefixes(source)[0].bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(start: Instant, millis: u64) -> Now {
+        Now { mono: start + Duration::from_millis(millis), unix: 1_000 }
+    }
+
+    fn take_all(budget: &mut ReplyBudget, now: Now, source: IpAddr) -> u32 {
+        let mut taken = 0;
+        while taken < 10_000 && budget.take(now, source) {
+            taken += 1;
+        }
+        taken
+    }
+
+    fn budget() -> ReplyBudget {
+        ReplyBudget::new(CookieKey::new([7; 16]))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn sec_ctl_4_a_host_has_a_burst_and_a_rate() {
+        let (mut budget, start) = (budget(), Instant::now());
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("192.0.2.1")), 20);
+        assert_eq!(take_all(&mut budget, at(start, 99), ip("192.0.2.1")), 0);
+        assert_eq!(take_all(&mut budget, at(start, 1_000), ip("192.0.2.1")), 10);
+        assert_eq!(take_all(&mut budget, at(start, 60_000), ip("192.0.2.1")), 20);
+    }
+
+    #[test]
+    fn sec_ctl_4_a_net_has_its_own_limit() {
+        let (mut budget, start) = (budget(), Instant::now());
+        let taken: u32 =
+            (0..=255).map(|host| take_all(&mut budget, at(start, 0), ip(&format!("192.0.2.{host}")))).sum();
+        assert_eq!(taken, 200);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("198.51.100.1")), 20);
+    }
+
+    #[test]
+    fn sec_ctl_4_hosts_of_one_ipv6_64_share() {
+        let (mut budget, start) = (budget(), Instant::now());
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8::1")), 20);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8::ffff:2")), 0);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8:0:1::1")), 20);
+    }
+
+    #[test]
+    fn sec_ctl_4_a_completed_exchange_returns_its_credit() {
+        let (mut budget, start) = (budget(), Instant::now());
+        take_all(&mut budget, at(start, 0), ip("192.0.2.1"));
+        budget.give_back(at(start, 0), ip("192.0.2.1"));
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("192.0.2.1")), 1);
+    }
+
+    #[test]
+    fn sec_ctl_4_a_flood_from_many_prefixes_does_not_starve_another() {
+        let (mut budget, start) = (budget(), Instant::now());
+        for n in 0..300_000_u32 {
+            let spoofed = IpAddr::from(std::net::Ipv4Addr::from(0x0A00_0000 + n * 11));
+            budget.take(at(start, u64::from(n) / 100), spoofed);
+        }
+        assert!(budget.take(at(start, 3_000), ip("192.0.2.1")));
+    }
+
+    #[test]
+    fn the_table_has_one_mebibyte() {
+        assert_eq!(std::mem::size_of_val(&*budget().table), 1 << 20);
+    }
+
+    #[test]
+    fn a_window_counts_for_everybody() {
+        let start = Instant::now();
+        let mut window = Window::new(Rate { count: 2, per: Duration::from_secs(10) });
+        assert!(window.take(at(start, 0)) && window.take(at(start, 1)));
+        assert!(!window.take(at(start, 9_999)));
+        window.give_back();
+        assert!(window.take(at(start, 9_999)));
+        assert!(window.take(at(start, 10_000)));
+    }
+}

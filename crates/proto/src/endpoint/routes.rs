@@ -1,0 +1,113 @@
+//! Which session a packet belongs to: by address and by the sender's session id.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use culvert_wire::RemoteSid;
+
+use super::budget::host_prefix;
+
+/// Names an accepted session for its whole life; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(u64);
+
+impl Handle {
+    /// The raw number, for logs.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// All sessions of a listener. Ordered maps: what is evicted must not depend on hashing.
+#[derive(Default)]
+pub(super) struct Routes {
+    by_address: BTreeMap<SocketAddr, Vec<(RemoteSid, Handle)>>,
+    sessions: BTreeMap<Handle, SocketAddr>,
+    /// Sessions whose handshake is not finished, with the prefix that they came from. Handles ascend with age.
+    half_open: BTreeMap<Handle, [u8; 9]>,
+    next: u64,
+}
+
+impl Routes {
+    pub(super) fn find(&self, from: SocketAddr, sid: RemoteSid) -> Option<Handle> {
+        let entry = self.by_address.get(&from)?.iter().find(|(known, _)| *known == sid)?;
+        Some(entry.1)
+    }
+
+    /// Adds a session. Gives way: another unfinished session of this address, and the oldest half-open one when there
+    /// are `max_half_open` already.
+    pub(super) fn insert(
+        &mut self,
+        from: SocketAddr,
+        sid: RemoteSid,
+        max_half_open: usize,
+    ) -> (Handle, Vec<Handle>) {
+        let rivals = self.by_address.get(&from).map_or(&[][..], Vec::as_slice);
+        let mut evicted: Vec<Handle> =
+            rivals.iter().map(|(_, handle)| *handle).filter(|h| self.half_open.contains_key(h)).collect();
+        for &handle in &evicted {
+            self.remove(handle);
+        }
+        while self.half_open.len() >= max_half_open.max(1) {
+            let Some((&oldest, _)) = self.half_open.first_key_value() else { break };
+            self.remove(oldest);
+            evicted.push(oldest);
+        }
+        let handle = Handle(self.next);
+        self.next += 1;
+        self.by_address.entry(from).or_default().push((sid, handle));
+        self.sessions.insert(handle, from);
+        self.half_open.insert(handle, host_prefix(from.ip()));
+        (handle, evicted)
+    }
+
+    pub(super) fn established(&mut self, handle: Handle) {
+        self.half_open.remove(&handle);
+    }
+
+    pub(super) fn remove(&mut self, handle: Handle) {
+        self.half_open.remove(&handle);
+        let Some(address) = self.sessions.remove(&handle) else { return };
+        self.take_entry(address, handle);
+    }
+
+    pub(super) fn float(&mut self, handle: Handle, to: SocketAddr) -> Result<(), Handle> {
+        if let Some((_, owner)) =
+            self.by_address.get(&to).and_then(|list| list.iter().find(|(_, owner)| *owner != handle))
+        {
+            return Err(*owner);
+        }
+        let Some(address) = self.sessions.get_mut(&handle) else { return Ok(()) };
+        let old = std::mem::replace(address, to);
+        if let Some(sid) = self.take_entry(old, handle) {
+            self.by_address.entry(to).or_default().push((sid, handle));
+        }
+        Ok(())
+    }
+
+    pub(super) fn address(&self, handle: Handle) -> Option<SocketAddr> {
+        self.sessions.get(&handle).copied()
+    }
+
+    pub(super) fn half_open(&self) -> usize {
+        self.half_open.len()
+    }
+
+    pub(super) fn half_open_from(&self, source: IpAddr) -> usize {
+        let prefix = host_prefix(source);
+        self.half_open.values().filter(|&&from| from == prefix).count()
+    }
+
+    fn take_entry(&mut self, address: SocketAddr, handle: Handle) -> Option<RemoteSid> {
+        let list = self.by_address.get_mut(&address)?;
+        let at = list.iter().position(|(_, known)| *known == handle)?;
+        let (sid, _) = list.swap_remove(at);
+        if list.is_empty() {
+            self.by_address.remove(&address);
+        }
+        Some(sid)
+    }
+}
