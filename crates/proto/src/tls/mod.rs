@@ -1,17 +1,33 @@
 //! TLS as a byte machine behind a trait; the library is named in one place below this module.
 
+mod algorithms;
+mod certificate;
+mod der;
+mod distinguished_name;
+mod encrypted_key;
+mod groups;
+mod peer_name;
+mod peer_verifier;
+mod pem;
 mod private_key;
+mod refusal;
 mod revocation;
+mod rustls_factory;
 mod rustls_session;
 mod settings;
+mod suites;
+mod trust;
+mod usage;
 
+pub use groups::group_names;
 pub use private_key::needs_passphrase;
 pub use revocation::{CrlSource, Revocation, SerialLookup};
-pub use rustls_session::RustlsFactory;
+pub use rustls_factory::RustlsFactory;
 pub use settings::{
     CertProfile, ClientCertificate, KeyUsageRule, NameKind, NameRule, OwnCertificate, PeerRules, Pem,
     SecretPem, TlsRole, TlsSettings, TlsVersion,
 };
+pub use suites::{tls_1_2_suites, tls_1_3_suites};
 
 use thiserror::Error;
 
