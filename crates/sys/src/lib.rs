@@ -8,14 +8,20 @@
 //! (RFC 4291's mapped form never leaves this crate).
 
 mod cmsg;
+mod local;
 mod poll;
+pub mod privilege;
+pub mod process;
 mod sockaddr;
 pub mod sockopt;
 mod tcp;
+mod tty;
 mod tun;
 mod udp;
 
+pub use local::LocalDatagram;
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
 pub use tcp::TcpSocket;
+pub use tty::Terminal;
 pub use tun::{Tun, TunConfig, TunOffload, TunQueue};
 pub use udp::{MAX_DATAGRAM, MAX_SEGMENTS, Outgoing, Received, RecvBatch, UdpSocket};

@@ -9,9 +9,35 @@
 //!
 //! Control characters in a line are escaped as `\x0a`: a line is one line whatever a peer sent (SEC-LOG-1).
 
-use std::{io, path::PathBuf};
+mod layer;
+mod line;
+mod mute;
+mod sink;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
 
 use culvert_config::{LogDestination, profile};
+use jiff::{Timestamp, tz::TimeZone};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use self::{
+    layer::Classic,
+    line::{Prefix, Severity},
+    mute::{Mute, Muted},
+    sink::Sink,
+    writer::{Entry, Queue},
+};
 
 /// How lines look and where they go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +95,113 @@ pub enum LogError {
 
 /// The process's log. Clones are the same log.
 #[derive(Clone, Debug)]
-pub struct Logger {}
+pub struct Logger {
+    shared: Arc<Shared>,
+}
+
+/// What the layer and the handles share.
+#[derive(Debug)]
+struct Shared {
+    verb: AtomicU8,
+    zone: TimeZone,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: LogConfig,
+    prefix: Prefix,
+    mute: Mute,
+    output: Output,
+}
+
+/// Where finished lines go.
+#[derive(Debug)]
+enum Output {
+    /// Written by the caller: before the process forks.
+    Direct(Sink),
+    /// Written by the thread.
+    Queue(Arc<Queue>),
+}
+
+impl Output {
+    fn write(&mut self, severity: Severity, line: String) {
+        match self {
+            Self::Direct(sink) => sink.write(severity, &line),
+            Self::Queue(queue) => queue.push(Entry::Line(severity, line)),
+        }
+    }
+}
+
+impl Shared {
+    fn new(config: LogConfig, sink: Sink, zone: TimeZone) -> Self {
+        let mut mute = Mute::default();
+        mute.set_limit(config.mute);
+        Self {
+            verb: AtomicU8::new(config.verb),
+            state: Mutex::new(State {
+                prefix: prefix_of(&config, &zone),
+                mute,
+                output: Output::Direct(sink),
+                config,
+            }),
+            zone,
+        }
+    }
+
+    fn verb(&self) -> u8 {
+        self.verb.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an event's line, unless it is muted.
+    fn event(
+        &self,
+        kind: &tracing::callsite::Identifier,
+        now: Timestamp,
+        verb: u8,
+        severity: Severity,
+        peer: Option<&str>,
+        text: &str,
+    ) {
+        let mut state = self.lock();
+        match state.mute.look(kind) {
+            Muted::Write(note) => {
+                if let Some(note) = note {
+                    let line = line::render(&state.prefix, now, 1, Severity::Info, None, &note);
+                    state.output.write(Severity::Info, line);
+                }
+                let line = line::render(&state.prefix, now, verb, severity, peer, text);
+                state.output.write(severity, line);
+            }
+            Muted::Skip(Some(note)) => {
+                let line = line::render(&state.prefix, now, 1, Severity::Info, None, note);
+                state.output.write(Severity::Info, line);
+            }
+            Muted::Skip(None) => {}
+        }
+    }
+
+    /// Writes a line that no event stands for.
+    fn line(&self, now: Timestamp, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
+        let mut state = self.lock();
+        let line = line::render(&state.prefix, now, verb, severity, peer, text);
+        state.output.write(severity, line);
+    }
+}
+
+fn prefix_of(config: &LogConfig, zone: &TimeZone) -> Prefix {
+    if config.machine_readable {
+        Prefix::Machine
+    } else if config.suppress_timestamps || matches!(config.destination, LogDestination::Syslog(_)) {
+        Prefix::Nothing
+    } else {
+        Prefix::Clock { zone: zone.clone(), micros: config.verb >= 4 }
+    }
+}
 
 impl Logger {
     /// Opens the destination and makes this the subscriber of all `tracing` events. Lines are written at once.
@@ -77,50 +209,101 @@ impl Logger {
     /// # Errors
     /// When the file cannot be opened, or at the second call.
     pub fn install(config: LogConfig) -> Result<Self, LogError> {
-        let _ = config;
-        Ok(Self {})
+        // Read now: the file of the time zone may be out of reach after chroot.
+        let zone = TimeZone::system();
+        let sink = Sink::open(&config.destination, config.errors_to_stderr, &zone)?;
+        let (logger, subscriber) = Self::build(config, sink, zone);
+        tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Installed)?;
+        Ok(logger)
+    }
+
+    fn build(
+        config: LogConfig,
+        sink: Sink,
+        zone: TimeZone,
+    ) -> (Self, impl tracing::Subscriber + Send + Sync) {
+        let shared = Arc::new(Shared::new(config, sink, zone));
+        let subscriber = tracing_subscriber::registry().with(Classic { shared: Arc::clone(&shared) });
+        (Self { shared }, subscriber)
     }
 
     /// Applies another configuration; the destination is opened anew only if it changed.
     ///
     /// # Errors
-    /// When the file cannot be opened; the old one stays then.
+    /// When the file cannot be opened; everything stays as it was then.
     pub fn reconfigure(&self, config: LogConfig) -> Result<(), LogError> {
-        let _ = config;
+        let mut state = self.shared.lock();
+        let same = state.config.destination == config.destination
+            && state.config.errors_to_stderr == config.errors_to_stderr;
+        if !same {
+            let sink = Sink::open(&config.destination, config.errors_to_stderr, &self.shared.zone)?;
+            match &mut state.output {
+                Output::Direct(old) => *old = sink,
+                Output::Queue(queue) => queue.push(Entry::Switch(sink)),
+            }
+        }
+        state.prefix = prefix_of(&config, &self.shared.zone);
+        state.mute.set_limit(config.mute);
+        let verb = config.verb;
+        state.config = config;
+        drop(state);
+        self.set_verb(verb);
         Ok(())
     }
 
-    /// Starts the writer thread: from here on no caller waits. After `daemon` forked, and before the runtime.
+    /// Starts the writer thread: from here on no caller waits. After `daemon` forked, and before the runtime. A second
+    /// call does nothing.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start_writer(&self) -> io::Result<()> {
+        let mut state = self.shared.lock();
+        let Output::Direct(sink) = &mut state.output else { return Ok(()) };
+        let sink = std::mem::replace(sink, Sink::Stdout { split: false });
+        state.output = Output::Queue(Queue::start(sink)?);
         Ok(())
     }
 
     /// Changes `verb` (pushed, or by the management interface).
     pub fn set_verb(&self, verb: u8) {
-        let _ = verb;
+        let mut state = self.shared.lock();
+        state.config.verb = verb;
+        state.prefix = prefix_of(&state.config, &self.shared.zone);
+        drop(state);
+        if self.shared.verb.swap(verb, Ordering::Relaxed) != verb {
+            tracing::callsite::rebuild_interest_cache();
+        }
     }
 
     /// Returns `verb`: scripts see it.
     #[must_use]
     pub fn verb(&self) -> u8 {
-        1
+        self.shared.verb()
     }
 
     /// Changes `mute`.
     pub fn set_mute(&self, mute: Option<u32>) {
-        let _ = mute;
+        self.shared.lock().mute.set_limit(mute);
     }
 
-    /// Writes a line as it is, without time stamp: `Options error:` and answers to questions.
+    /// Writes a line as it is, without time stamp: answers to questions. It may be several lines.
     pub fn plain(&self, line: &str) {
-        println!("{line}");
+        self.shared.lock().output.write(Severity::Info, line.to_owned());
+    }
+
+    /// Writes a line as it is, without time stamp: `Options error:` and what explains it.
+    pub fn plain_error(&self, line: &str) {
+        self.shared.lock().output.write(Severity::Fatal, line.to_owned());
     }
 
     /// Waits until what was logged so far is written, but not longer than a second.
-    pub fn flush(&self) {}
+    pub fn flush(&self) {
+        let queue = match &self.shared.lock().output {
+            Output::Direct(_) => return,
+            Output::Queue(queue) => Arc::clone(queue),
+        };
+        queue.flush();
+    }
 }
 
 /// The name of a peer in front of its lines: `udp4:192.0.2.1:1194`, after its login `CN/udp4:192.0.2.1:1194`.
@@ -135,7 +318,7 @@ impl PeerSpan {
     /// Returns a span of a peer with this name.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { span: tracing::info_span!(target: "peer", "peer", name) }
+        Self { span: tracing::info_span!(target: layer::PEER_TARGET, "peer", name) }
     }
 
     /// Changes the name.
@@ -150,7 +333,6 @@ impl PeerSpan {
     }
 
     /// Enters the span until the guard is dropped. Not across an await.
-    #[must_use]
     pub fn enter(&self) -> tracing::span::EnteredSpan {
         self.span.clone().entered()
     }

@@ -1,10 +1,18 @@
 //! Starting programs and waiting for them.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use culvert_config::{profile::ScriptSecurity, value::Command};
+use culvert_sys::process::{KillSignal, kill_group};
+use tokio::sync::Semaphore;
 
 use super::ScriptEnv;
+
+/// How long a program may run, and how long it may take to end when asked (SEC-EXEC-2).
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(2);
+/// Programs that run at a time; more wait.
+const MAX_RUNNING: usize = 64;
 
 /// A point at which a program runs. The name is what the program sees as `script_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,13 +112,30 @@ pub enum ScriptError {
 #[derive(Clone, Debug)]
 pub struct ScriptRunner {
     security: ScriptSecurity,
+    time_limit: Duration,
+    grace: Duration,
+    slots: Arc<Semaphore>,
 }
 
 impl ScriptRunner {
     /// Returns a runner for this `script-security`.
     #[must_use]
     pub fn new(security: ScriptSecurity) -> Self {
-        Self { security }
+        Self { security, time_limit: TIME_LIMIT, grace: GRACE, slots: Arc::new(Semaphore::new(MAX_RUNNING)) }
+    }
+
+    /// Sets another time limit.
+    #[must_use]
+    pub fn with_time_limit(mut self, limit: Duration, grace: Duration) -> Self {
+        self.time_limit = limit;
+        self.grace = grace;
+        self
+    }
+
+    /// Whether programs of the configuration may run (`script-security 2`).
+    #[must_use]
+    pub fn scripts_allowed(&self) -> bool {
+        self.security >= ScriptSecurity::Scripts
     }
 
     /// Whether passwords may be put into the environment (`script-security 3`).
@@ -119,7 +144,10 @@ impl ScriptRunner {
         self.security >= ScriptSecurity::PasswordsInEnvironment
     }
 
-    /// Runs a program to its end: `command`'s words, then `arguments`; `env` plus `script_type`.
+    /// Runs a program to its end: `command`'s words, then `arguments`; `env` plus `script_type`. Its standard
+    /// descriptors, and any other that culvert's caller left open, are culvert's own.
+    ///
+    /// Dropping the future kills the program's group.
     ///
     /// # Errors
     /// It is forbidden, cannot be started, or takes too long. A status other than 0 is not an error here.
@@ -130,7 +158,207 @@ impl ScriptRunner {
         arguments: &[String],
         env: &ScriptEnv,
     ) -> Result<ScriptExit, ScriptError> {
-        let _ = (hook, command, arguments, env);
-        Err(ScriptError::Forbidden)
+        if !self.scripts_allowed() {
+            return Err(ScriptError::Forbidden);
+        }
+        let Some((program, fixed)) = command.argv.split_first() else { return Err(ScriptError::Forbidden) };
+        // The semaphore is never closed; if it were, running one program more would be the smaller evil.
+        let _slot = self.slots.acquire().await.ok();
+        let mut child = tokio::process::Command::new(program);
+        child
+            .args(fixed)
+            .args(arguments)
+            .env_clear()
+            .envs(env.iter())
+            .env("script_type", hook.script_type())
+            .process_group(0)
+            .kill_on_drop(true);
+        let started = |source| ScriptError::Start { program: program.into(), source };
+        let mut child = child.spawn().map_err(started)?;
+        let group = Group { leader: child.id() };
+        let status = match tokio::time::timeout(self.time_limit, child.wait()).await {
+            Ok(status) => status.map_err(started)?,
+            Err(_) => {
+                self.end(&mut child, group).await;
+                return Err(ScriptError::Timeout {
+                    program: program.into(),
+                    seconds: self.time_limit.as_secs(),
+                });
+            }
+        };
+        group.spare();
+        Ok(exit_of(status))
+    }
+
+    /// Asks the group to end, waits a moment, ends it. The leader is waited for last: until then its number can mean
+    /// nobody but this group.
+    async fn end(&self, child: &mut tokio::process::Child, group: Group) {
+        group.signal(KillSignal::Term);
+        tokio::time::sleep(self.grace).await;
+        group.signal(KillSignal::Kill);
+        group.spare();
+        let _ = child.wait().await;
+    }
+}
+
+/// The process group of a running program; killed when dropped, unless spared.
+struct Group {
+    leader: Option<u32>,
+}
+
+impl Group {
+    fn signal(&self, signal: KillSignal) {
+        if let Some(leader) = self.leader {
+            let _ = kill_group(leader, signal);
+        }
+    }
+
+    fn spare(mut self) {
+        self.leader = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(KillSignal::Kill);
+    }
+}
+
+fn exit_of(status: std::process::ExitStatus) -> ScriptExit {
+    match status.code() {
+        Some(code) => ScriptExit::Status(code),
+        None => ScriptExit::Signal(terminating_signal(status)),
+    }
+}
+
+#[cfg(unix)]
+fn terminating_signal(status: std::process::ExitStatus) -> i32 {
+    std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+fn terminating_signal(_: std::process::ExitStatus) -> i32 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        Command { argv: ["/bin/sh", "-c", script, "hook"].map(str::to_owned).to_vec() }
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("culvert-script-{name}-{}", std::process::id()))
+    }
+
+    async fn run(script: &str, arguments: &[String], env: &ScriptEnv) -> ScriptExit {
+        ScriptRunner::new(ScriptSecurity::Scripts)
+            .run(Hook::ClientConnect, &shell(script), arguments, env)
+            .await
+            .expect("the program runs")
+    }
+
+    #[tokio::test]
+    async fn a_program_gets_its_arguments_after_the_fixed_ones() {
+        let arguments = ["one".to_owned(), "two words".to_owned()];
+        let script = r#"test "$1" = one && test "$2" = "two words" && exit 7"#;
+        assert_eq!(run(script, &arguments, &ScriptEnv::new()).await, ScriptExit::Status(7));
+    }
+
+    /// SEC-EXEC-1
+    #[tokio::test]
+    async fn a_program_sees_the_variables_given_and_no_other() {
+        let out = scratch("env");
+        let mut env = ScriptEnv::new();
+        env.set("common_name", "alice").set(
+            "evil", "a
+b",
+        );
+        let script = format!("/usr/bin/env > {}", out.display());
+        assert!(run(&script, &[], &env).await.is_success());
+        let text = std::fs::read_to_string(&out).expect("the program wrote");
+        let mut names: Vec<&str> = text.lines().filter_map(|line| line.split('=').next()).collect();
+        names.retain(|name| !matches!(*name, "PWD" | "_" | "SHLVL" | "OLDPWD"));
+        names.sort_unstable();
+        assert_eq!(names, ["common_name", "script_type"], "{text}");
+        assert!(text.contains("script_type=client-connect"));
+        std::fs::remove_file(&out).expect("the file goes");
+    }
+
+    #[tokio::test]
+    async fn below_script_security_2_nothing_runs() {
+        let runner = ScriptRunner::new(ScriptSecurity::BuiltIn);
+        let result = runner.run(Hook::Up, &shell("exit 0"), &[], &ScriptEnv::new()).await;
+        assert!(matches!(result, Err(ScriptError::Forbidden)));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_missing_is_an_error_with_its_name() {
+        let command = Command { argv: vec!["/nonexistent/program".to_owned()] };
+        let runner = ScriptRunner::new(ScriptSecurity::Scripts);
+        let error =
+            runner.run(Hook::Up, &command, &[], &ScriptEnv::new()).await.expect_err("it is not there");
+        assert!(error.to_string().contains("/nonexistent/program"));
+    }
+
+    #[tokio::test]
+    async fn a_signal_is_not_a_status() {
+        assert_eq!(run("kill -9 $$", &[], &ScriptEnv::new()).await, ScriptExit::Signal(9));
+    }
+
+    /// SEC-EXEC-2
+    #[tokio::test]
+    async fn a_hanging_program_is_killed_with_its_children() {
+        let pid_file = scratch("hang");
+        let script =
+            format!("trap '' TERM; sleep 1000 & echo $! > {}; wait; wait; sleep 1000", pid_file.display());
+        let runner = ScriptRunner::new(ScriptSecurity::Scripts)
+            .with_time_limit(Duration::from_millis(300), Duration::from_millis(300));
+        let result = runner.run(Hook::Up, &shell(&script), &[], &ScriptEnv::new()).await;
+        assert!(matches!(result, Err(ScriptError::Timeout { .. })));
+        let child = std::fs::read_to_string(&pid_file).expect("the program wrote");
+        wait_until_gone(child.trim()).await;
+        std::fs::remove_file(&pid_file).expect("the file goes");
+    }
+
+    /// SEC-EXEC-2: also when its session goes away meanwhile.
+    #[tokio::test]
+    async fn a_program_that_nobody_waits_for_is_killed() {
+        let pid_file = scratch("drop");
+        let script = format!("echo $$ > {}; sleep 1000", pid_file.display());
+        let runner = ScriptRunner::new(ScriptSecurity::Scripts);
+        let (command, env) = (shell(&script), ScriptEnv::new());
+        let running = runner.run(Hook::Up, &command, &[], &env);
+        let written = async {
+            while std::fs::read_to_string(&pid_file).map_or(true, |text| !text.ends_with('\n')) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            result = running => panic!("it should hang: {result:?}"),
+            () = written => {}
+        }
+        let leader = std::fs::read_to_string(&pid_file).expect("the program wrote");
+        wait_until_gone(leader.trim()).await;
+        std::fs::remove_file(&pid_file).expect("the file goes");
+    }
+
+    /// A killed process may be a zombie until its parent looks; that counts as gone.
+    async fn wait_until_gone(pid: &str) {
+        let gone = async {
+            loop {
+                let stat =
+                    std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+                if stat.is_empty() || stat.contains(") Z ") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the process goes");
     }
 }

@@ -1,0 +1,162 @@
+//! One line: how it looks.
+
+use std::fmt::Write as _;
+
+use jiff::{Timestamp, tz::TimeZone};
+
+/// How grave a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Severity {
+    Info,
+    Warning,
+    Error,
+    Fatal,
+}
+
+impl Severity {
+    /// Flag bits of machine-readable output; the low four bits are the verbosity. (OpenVPN: M_FATAL 0x10,
+    /// M_NONFATAL 0x20, M_WARN 0x40.)
+    fn flags(self) -> u32 {
+        match self {
+            Self::Info => 0,
+            Self::Warning => 0x40,
+            Self::Error => 0x20,
+            Self::Fatal => 0x10,
+        }
+    }
+
+    /// syslog(3): LOG_ERR, LOG_WARNING, LOG_NOTICE.
+    pub(super) fn syslog_level(self) -> u32 {
+        match self {
+            Self::Fatal | Self::Error => 3,
+            Self::Warning => 4,
+            Self::Info => 5,
+        }
+    }
+}
+
+/// What stands in front of the text.
+#[derive(Clone, Debug)]
+pub(super) enum Prefix {
+    /// `2026-11-22 12:05:24 `, with microseconds from verb 4 on.
+    Clock { zone: TimeZone, micros: bool },
+    /// `1795349124.000123 1 `.
+    Machine,
+    /// Nothing: `suppress-timestamps`, or the system log has its own.
+    Nothing,
+}
+
+/// Returns the finished line without its end.
+pub(super) fn render(
+    prefix: &Prefix,
+    now: Timestamp,
+    verb: u8,
+    severity: Severity,
+    peer: Option<&str>,
+    text: &str,
+) -> String {
+    let mut line = String::with_capacity(text.len() + 64);
+    match prefix {
+        Prefix::Nothing => {}
+        Prefix::Machine => {
+            let flags = u32::from(verb & 0x0f) | severity.flags();
+            let micros = now.subsec_microsecond();
+            let _ = write!(line, "{}.{micros:06} {flags:x} ", now.as_second());
+        }
+        Prefix::Clock { zone, micros } => {
+            clock(&mut line, now, zone);
+            if *micros {
+                let _ = write!(line, "us={:06} ", now.subsec_microsecond());
+            }
+        }
+    }
+    if let Some(peer) = peer {
+        escape(&mut line, peer);
+        line.push(' ');
+    }
+    escape(&mut line, text);
+    line
+}
+
+/// Appends `YYYY-MM-DD HH:MM:SS `.
+fn clock(line: &mut String, now: Timestamp, zone: &TimeZone) {
+    let local = zone.to_datetime(now);
+    let _ = write!(
+        line,
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} ",
+        local.year(),
+        local.month(),
+        local.day(),
+        local.hour(),
+        local.minute(),
+        local.second()
+    );
+}
+
+/// Appends text, characters that could end the line, move the cursor or turn the direction of writing escaped
+/// (SEC-LOG-1).
+fn escape(line: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                let _ = write!(line, "\\u{{{:x}}}", u32::from(c));
+            }
+            c if c.is_control() => {
+                let _ = write!(line, "\\x{:02x}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at() -> Timestamp {
+        Timestamp::new(1_795_349_124, 123_000).expect("a time of this century")
+    }
+
+    #[test]
+    fn a_classic_line_begins_with_date_and_time() {
+        let prefix = Prefix::Clock { zone: TimeZone::UTC, micros: false };
+        assert_eq!(
+            render(&prefix, at(), 1, Severity::Info, None, "Initialization Sequence Completed"),
+            "2026-11-22 12:05:24 Initialization Sequence Completed"
+        );
+    }
+
+    #[test]
+    fn from_verb_4_microseconds_follow_the_time() {
+        let prefix = Prefix::Clock { zone: TimeZone::UTC, micros: true };
+        assert_eq!(render(&prefix, at(), 4, Severity::Info, None, "x"), "2026-11-22 12:05:24 us=000123 x");
+    }
+
+    #[test]
+    fn a_machine_readable_line_shows_verbosity_and_gravity() {
+        assert_eq!(
+            render(&Prefix::Machine, at(), 1, Severity::Warning, None, "WARNING: x"),
+            "1795349124.000123 41 WARNING: x"
+        );
+    }
+
+    #[test]
+    fn the_peer_stands_in_front_of_its_lines() {
+        let line = render(&Prefix::Nothing, at(), 1, Severity::Info, Some("alice/udp4:192.0.2.1:4"), "x");
+        assert_eq!(line, "alice/udp4:192.0.2.1:4 x");
+    }
+
+    /// SEC-LOG-1
+    #[test]
+    fn text_of_a_peer_cannot_make_a_second_line() {
+        let line = render(
+            &Prefix::Nothing,
+            at(),
+            1,
+            Severity::Info,
+            Some("a\nb"),
+            "x\r\n\u{1b}[2J\0\u{202e}\u{85}é",
+        );
+        assert_eq!(line, "a\\x0ab x\\x0d\\x0a\\x1b[2J\\x00\\u{202e}\\x85é");
+    }
+}

@@ -1,0 +1,191 @@
+//! What a process does to itself and to the programs it started.
+
+use std::{ffi::CString, fs, io};
+
+use rustix::mm::MlockAllFlags;
+use rustix::process::{Resource, Rlimit};
+
+/// A signal that is sent to a group of processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillSignal {
+    /// `SIGTERM`: please end.
+    Term,
+    /// `SIGKILL`: end.
+    Kill,
+}
+
+/// Sends a signal to all processes of a group. The group is named by its first process, which must be a child that was
+/// not waited for yet: until then the number cannot mean anybody else.
+///
+/// # Errors
+/// `NotFound`-like (`ESRCH`) when the group is empty.
+pub fn kill_group(leader: u32, signal: KillSignal) -> io::Result<()> {
+    let signal = match signal {
+        KillSignal::Term => rustix::process::Signal::TERM,
+        KillSignal::Kill => rustix::process::Signal::KILL,
+    };
+    let leader = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw);
+    let leader = leader.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(rustix::process::kill_process_group(leader, signal)?)
+}
+
+/// Whether a process of this id exists. Ids are used again: only good together with something that ages.
+#[must_use]
+pub fn exists(process: u32) -> bool {
+    let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    id.is_some_and(|id| !matches!(rustix::process::test_kill_process(id), Err(rustix::io::Errno::SRCH)))
+}
+
+/// Returns how many threads this process has.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn thread_count() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Goes into the background: forks (the first process ends with status 0), becomes leader of a new session. With
+/// `close_standard`, standard input, output and error become `/dev/null`; with `to_root`, the directory becomes `/`.
+///
+/// # Errors
+/// `Unsupported` when this process has more than one thread: the others would not survive the fork, and with them
+/// whatever they hold. Otherwise as the system says.
+pub fn daemonize(close_standard: bool, to_root: bool) -> io::Result<()> {
+    if thread_count()? != 1 {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "cannot fork: threads are running already"));
+    }
+    // SAFETY: the process has one thread (checked above), so the child gets a consistent copy of everything.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {}
+        // SAFETY: `_exit` ends the process without running destructors: files to remove at exit belong to the child.
+        _ => unsafe { libc::_exit(0) },
+    }
+    rustix::process::setsid()?;
+    if to_root {
+        rustix::process::chdir("/")?;
+    }
+    if close_standard {
+        null_standard_descriptors()?;
+    }
+    Ok(())
+}
+
+/// Turns standard input, output and error into `/dev/null`.
+///
+/// # Errors
+/// When there is no `/dev/null`.
+pub fn null_standard_descriptors() -> io::Result<()> {
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Sets the nice value (smaller is more urgent) of the calling thread and of those it starts later: call it first.
+///
+/// # Errors
+/// As the system says: going below the present value needs a right.
+pub fn set_nice(nice: i32) -> io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, nice)?)
+}
+
+/// Keeps all memory of the process, also future one, from being paged out.
+///
+/// The limit of locked memory is raised to `at_least` bytes first, where the process may: without CAP_IPC_LOCK every
+/// allocation beyond the limit fails from here on.
+///
+/// # Errors
+/// As the system says.
+pub fn lock_memory(at_least: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Memlock);
+    if limit.current.is_some_and(|current| current < at_least) {
+        let maximum = limit.maximum.map(|maximum| maximum.max(at_least));
+        rustix::process::setrlimit(Resource::Memlock, Rlimit { current: Some(at_least), maximum })?;
+    }
+    Ok(rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?)
+}
+
+/// Makes the process unreadable for others of the same user: no core dumps, no ptrace, `/proc/self` owned by root.
+///
+/// # Errors
+/// As the system says.
+pub fn make_undumpable() -> io::Result<()> {
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+/// Changes the root directory and the present directory to `path`.
+///
+/// # Errors
+/// As the system says.
+pub fn change_root(path: &std::path::Path) -> io::Result<()> {
+    rustix::process::chroot(path)?;
+    Ok(rustix::process::chdir("/")?)
+}
+
+/// A user of the system's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub uid: u32,
+    /// Its main group.
+    pub gid: u32,
+}
+
+/// Looks up a user by name.
+///
+/// # Errors
+/// `NotFound` when there is no such user; otherwise as the system says.
+pub fn find_user(name: &str) -> io::Result<User> {
+    let name = CString::new(name)?;
+    let mut buffer = vec![0_u8; 16 * 1024];
+    // SAFETY: all fields of `passwd` are integers and pointers; zero is a value of each.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found: *mut libc::passwd = std::ptr::null_mut();
+    // SAFETY: name is a C string, the buffer's length is its own, and all pointers are valid for the call.
+    let code = unsafe {
+        libc::getpwnam_r(
+            name.as_ptr(),
+            &raw mut entry,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            &raw mut found,
+        )
+    };
+    match (code, found.is_null()) {
+        (0, false) => Ok(User { uid: entry.pw_uid, gid: entry.pw_gid }),
+        (0, true) => Err(io::Error::from(io::ErrorKind::NotFound)),
+        (code, _) => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Looks up a group by name; returns its id.
+///
+/// # Errors
+/// `NotFound` when there is no such group; otherwise as the system says.
+pub fn find_group(name: &str) -> io::Result<u32> {
+    let name = CString::new(name)?;
+    // Large: an entry lists all members.
+    let mut buffer = vec![0_u8; 256 * 1024];
+    // SAFETY: all fields of `group` are integers and pointers; zero is a value of each.
+    let mut entry: libc::group = unsafe { std::mem::zeroed() };
+    let mut found: *mut libc::group = std::ptr::null_mut();
+    // SAFETY: name is a C string, the buffer's length is its own, and all pointers are valid for the call.
+    let code = unsafe {
+        libc::getgrnam_r(
+            name.as_ptr(),
+            &raw mut entry,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            &raw mut found,
+        )
+    };
+    match (code, found.is_null()) {
+        (0, false) => Ok(entry.gr_gid),
+        (0, true) => Err(io::Error::from(io::ErrorKind::NotFound)),
+        (code, _) => Err(io::Error::from_raw_os_error(code)),
+    }
+}
