@@ -20,15 +20,23 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::panic)]
 
+mod access;
 mod command;
 mod config;
+mod control_message;
 pub mod cookie;
 pub mod endpoint;
 mod error;
 mod event;
+mod key_exchange;
 mod keys;
+mod negotiate;
+pub mod options_string;
 mod params;
+pub mod peer_info;
+mod push;
 pub mod reliable;
+mod renegotiation;
 mod session;
 pub mod static_key;
 pub mod tls;
@@ -40,4 +48,5 @@ pub use error::ProtoError;
 pub use event::{Advance, AuthFailure, AuthRequest, CloseReason, Event, Note, PeerMessage, TemporaryFailure};
 pub use keys::{KeyOp, KeyRing};
 pub use params::{NegotiatedParams, PeerInfo, ProtocolFlags, PushedProtocol};
+pub use push::split_update;
 pub use session::{RandomSource, Session};

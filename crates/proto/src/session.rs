@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use culvert_wire::{Now, Transmit};
 
-use crate::{Command, Event, ProtoError, SessionConfig, tls::TlsFactory};
+use crate::{Command, Credentials, Event, ProtoError, SessionConfig, tls::TlsFactory, wrap::Wrapping};
 
 /// Fills a buffer with random bytes: passed in, so that a simulation can replay a session.
 pub type RandomSource = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -16,6 +16,20 @@ pub struct Session {
 }
 
 impl Session {
+    /// Starts a session with a TLS server: a pulling client, or the client end of a point-to-point tunnel.
+    #[must_use]
+    pub fn client(
+        config: Arc<SessionConfig>,
+        tls: Arc<dyn TlsFactory>,
+        _wrapping: Wrapping,
+        _remote: SocketAddr,
+        _credentials: Option<Credentials>,
+        _random: RandomSource,
+        _now: Now,
+    ) -> Self {
+        Self { _config: config, _tls: tls }
+    }
+
     /// Takes one packet.
     ///
     /// # Errors
