@@ -178,3 +178,86 @@ impl KeyMaterial {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use culvert_wire::PacketId;
+
+    use super::*;
+    use crate::{Opener, Sealer};
+
+    const AEAD: [CipherName; 4] =
+        [CipherName::Aes128Gcm, CipherName::Aes192Gcm, CipherName::Aes256Gcm, CipherName::ChaCha20Poly1305];
+
+    fn material() -> KeyMaterial {
+        let mut material = KeyMaterial::zeroed();
+        for (at, byte) in material.as_mut_bytes().iter_mut().enumerate() {
+            *byte = u8::try_from(at % 251 + 1).unwrap();
+        }
+        material
+    }
+
+    fn directions(key: DataKey) -> (DirectionKey, DirectionKey) {
+        match key {
+            DataKey::Classic { send, recv, .. } | DataKey::Epoch { send, recv, .. } => (send, recv),
+        }
+    }
+
+    #[test]
+    fn what_one_role_sends_the_other_receives() {
+        for cipher in AEAD {
+            let key = |role| material().data_key(role, cipher, DataFormat::Classic, KeyId::FIRST).unwrap();
+            let (client_send, client_recv) = directions(key(TlsRole::Client));
+            let (server_send, server_recv) = directions(key(TlsRole::Server));
+            assert_eq!(client_send.secret[..], material().as_bytes()[..32]);
+            for (send, recv) in [(client_send, server_recv), (server_send, client_recv)] {
+                let (mut data, mut tag) = (*b"payload", [0; 16]);
+                let sealer = Sealer::new(cipher, &send).unwrap();
+                sealer.seal_in_place(PacketId::FIRST, b"aad", &mut data, &mut tag).unwrap();
+                let opener = Opener::new(cipher, &recv).unwrap();
+                opener.open_in_place(PacketId::FIRST, b"aad", &tag, &mut data).unwrap();
+                assert_eq!(&data, b"payload", "{cipher}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cipher_key_of_zeros_is_refused() {
+        let mut zero = material();
+        zero.as_mut_bytes()[128..144].fill(0);
+        let key = |cipher, format| zero.data_key(TlsRole::Client, cipher, format, KeyId::FIRST);
+        let zero_key = |key: Result<DataKey, CryptoError>| matches!(key, Err(CryptoError::ZeroKey));
+        assert!(zero_key(key(CipherName::Aes128Gcm, DataFormat::Classic)));
+        assert!(!zero_key(key(CipherName::Aes256Gcm, DataFormat::Classic)));
+        assert!(!zero_key(key(CipherName::Aes128Gcm, DataFormat::Epoch)));
+    }
+
+    #[test]
+    fn ciphers_without_tag_are_refused() {
+        let key =
+            material().data_key(TlsRole::Client, CipherName::Aes256Cbc, DataFormat::Classic, KeyId::FIRST);
+        assert!(matches!(key, Err(CryptoError::NotAead(CipherName::Aes256Cbc))));
+    }
+
+    #[test]
+    fn a_packet_with_one_wrong_bit_does_not_open() {
+        let (send, _) = directions(
+            material().data_key(TlsRole::Client, AEAD[0], DataFormat::Classic, KeyId::FIRST).unwrap(),
+        );
+        let (mut data, mut tag, aad) = (*b"payload", [0; 16], *b"\x48\0\0\0\0\0\0\x01");
+        Sealer::new(AEAD[0], &send)
+            .unwrap()
+            .seal_in_place(PacketId::FIRST, &aad, &mut data, &mut tag)
+            .unwrap();
+        let opener = Opener::new(AEAD[0], &send).unwrap();
+        let packet = [&aad[..], &tag, &data].concat();
+        for bit in 0..packet.len() * 8 {
+            let mut wrong = packet.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            let tag = wrong[8..24].try_into().unwrap();
+            let (aad, data) = (wrong[..8].to_vec(), &mut wrong[24..]);
+            let opened = opener.open_in_place(PacketId::FIRST, &aad, &tag, data);
+            assert_eq!(opened, Err(CryptoError::Authentication), "bit {bit}");
+        }
+    }
+}

@@ -9,8 +9,9 @@
 //! - [`TunnelSpec`] says what a tunnel is made of (transport, wrapping, cipher, ...), writes the
 //!   configuration files of both ends in the dialect of each implementation, and [`Tunnel`] runs it.
 //! - [`pairwise`] picks few cases that cover every pair of values.
+//! - [`vectors`] are the known answers of the protocol.
 //!
-//! Everything here but [`pairwise`] needs root and Linux. Nothing here retries a failed test or
+//! Everything here but [`pairwise`] and [`vectors`] needs root and Linux. Nothing here retries a failed test or
 //! hides one: a helper that cannot do its work returns a [`Failure`] that says what is missing and how to get it.
 
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ mod profile;
 mod temp;
 pub mod traffic;
 mod tunnel;
+pub mod vectors;
 
 pub use daemon::{Daemon, Signal};
 pub use failure::{Failure, Result};
