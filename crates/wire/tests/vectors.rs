@@ -1,5 +1,7 @@
 //! Known packets.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use culvert_testkit::vectors::{hex, numbers, vector};
 use culvert_wire::{Control, EpochId, Opcode, WireError, data::epoch_packet_id};
 
