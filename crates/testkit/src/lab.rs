@@ -17,6 +17,7 @@ use std::process::{self, Command};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -46,6 +47,9 @@ impl NetnsLab {
     /// The client's IPv6 address on the wire.
     pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2);
 
+    /// The server's port.
+    pub const PORT: u16 = 1194;
+
     /// Builds the network.
     ///
     /// # Errors
@@ -66,7 +70,11 @@ impl NetnsLab {
         {
             end.add_address(v4.into())?;
             end.add_address(v6.into())?;
-            end.ip(&["link", "set", WIRE, "up"])?;
+            // No link-local addresses: they appear when they like, and a test may compare before and after.
+            end.ip(&["link", "set", WIRE, "addrgenmode", "none", "up"])?;
+        }
+        for end in [&lab.server, &lab.client] {
+            end.wait_for_carrier()?;
         }
         Ok(lab)
     }
@@ -154,6 +162,18 @@ impl Namespace {
             IpAddr::V6(v6) => format!("{v6}/64"),
         };
         self.ip(&["address", verb, &with_prefix, "dev", WIRE]).map(drop)
+    }
+
+    /// Waits until the kernel has noticed that both ends of the wire are up: it tells so a moment later.
+    fn wait_for_carrier(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.ip(&["-br", "link", "show", WIRE])?.contains(" UP ") {
+            if Instant::now() > deadline {
+                return Err(Failure::new(format!("no carrier on the wire of {}", self.name)));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Kills everything that runs inside.

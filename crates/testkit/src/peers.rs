@@ -112,6 +112,17 @@ impl Peers {
         &self.found
     }
 
+    /// Returns the program under test: `culvert`, or the OpenVPN that `CULVERT_TEST_SUBJECT` puts in its place.
+    pub fn subject(&self, culvert: &str) -> Result<Implementation> {
+        let Ok(name) = std::env::var("CULVERT_TEST_SUBJECT") else {
+            return Ok(Implementation::Culvert(PathBuf::from(culvert)));
+        };
+        let release = Release::ALL.into_iter().find(|release| release.name() == name);
+        self.get(
+            release.ok_or_else(|| Failure::new(format!("CULVERT_TEST_SUBJECT={name}: no such release")))?,
+        )
+    }
+
     /// Returns those not there, and why.
     pub fn absent(&self) -> &[(Release, String)] {
         &self.absent

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use crate::{Algorithm, Failure, Implementation, NetnsLab, Result, TempDir, tunnel::Materials};
@@ -151,6 +151,8 @@ pub struct TunnelSpec {
     pub topology: Topology,
     /// Which addresses the tunnel has.
     pub inner: Inner,
+    /// Where the client sends to instead of the server's own address: a [`crate::traffic::Relay`].
+    pub remote: Option<SocketAddr>,
     /// Lines added to the server's file.
     pub server_extra: String,
     /// Lines added to the client's file.
@@ -169,6 +171,7 @@ impl Default for TunnelSpec {
             login: Login::Certificate,
             topology: Topology::Subnet,
             inner: Inner::V4,
+            remote: None,
             server_extra: String::new(),
             client_extra: String::new(),
         }
@@ -286,11 +289,12 @@ impl TunnelSpec {
         match role {
             Role::Server => {
                 lines.add(&format!("proto {server}"));
-                lines.add("port 1194");
+                lines.add(&format!("port {}", NetnsLab::PORT));
             }
             Role::Client => {
                 lines.add(&format!("proto {client}"));
-                lines.add(&format!("remote {address} 1194"));
+                let remote = self.remote.unwrap_or(SocketAddr::new(address, NetnsLab::PORT));
+                lines.add(&format!("remote {} {}", remote.ip(), remote.port()));
                 lines.add("nobind");
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
@@ -44,13 +45,13 @@ pub struct Certificates {
 
 impl Materials {
     /// Makes certificates of all kinds and the shared keys.
-    pub fn new(peers: &Peers) -> Result<Self> {
+    pub fn new(peers: &Peers) -> Result<Arc<Self>> {
         let folder = TempDir::new()?;
         let openvpn = peers.get(Release::V2_6)?;
         let static_key = folder.write("static.key", &static_key()?)?;
         let v2_server_key = tls_crypt_v2_server_key(openvpn.program(), &folder)?;
         let v2_client_key = tls_crypt_v2_client_key(openvpn.program(), &v2_server_key, &folder)?;
-        Ok(Self {
+        Ok(Arc::new(Self {
             rsa: Certificates::new(Algorithm::Rsa)?,
             ec: Certificates::new(Algorithm::Ec)?,
             ed25519: Certificates::new(Algorithm::Ed25519)?,
@@ -58,7 +59,7 @@ impl Materials {
             static_key,
             v2_server_key,
             v2_client_key,
-        })
+        }))
     }
 
     /// Returns the certificates of one kind.
@@ -98,6 +99,8 @@ pub struct Tunnel {
     /// What it is made of.
     pub spec: TunnelSpec,
     ends: [Implementation; 2],
+    /// The files that the configurations name: a restarted end reads them again.
+    _materials: Arc<Materials>,
 }
 
 impl Tunnel {
@@ -106,9 +109,19 @@ impl Tunnel {
         spec: &TunnelSpec,
         server: &Implementation,
         client: &Implementation,
-        materials: &Materials,
+        materials: &Arc<Materials>,
     ) -> Result<Self> {
-        let lab = NetnsLab::new()?;
+        Self::start_in(NetnsLab::new()?, spec, server, client, materials)
+    }
+
+    /// Starts both ends in a network that the test prepared.
+    pub fn start_in(
+        lab: NetnsLab,
+        spec: &TunnelSpec,
+        server: &Implementation,
+        client: &Implementation,
+        materials: &Arc<Materials>,
+    ) -> Result<Self> {
         let folder = TempDir::new()?;
         let start = |role: Role, implementation: &Implementation| {
             let text = spec.config(role, implementation, materials, &folder)?;
@@ -130,7 +143,15 @@ impl Tunnel {
         server_process.wait_for(ready, UP_WITHIN)?;
         let client_process = start(Role::Client, client)?;
         let ends = [server.clone(), client.clone()];
-        Ok(Self { server: server_process, client: client_process, lab, folder, spec: spec.clone(), ends })
+        Ok(Self {
+            server: server_process,
+            client: client_process,
+            lab,
+            folder,
+            spec: spec.clone(),
+            ends,
+            _materials: Arc::clone(materials),
+        })
     }
 
     /// Starts both ends and waits until both say that the tunnel is up.
@@ -138,11 +159,18 @@ impl Tunnel {
         spec: &TunnelSpec,
         server: &Implementation,
         client: &Implementation,
-        materials: &Materials,
+        materials: &Arc<Materials>,
     ) -> Result<Self> {
         let tunnel = Self::start(spec, server, client, materials)?;
         tunnel.wait_up()?;
         Ok(tunnel)
+    }
+
+    /// Changes the configuration file of an end; it is read when the end starts again.
+    pub fn edit_config(&self, role: Role, edit: impl FnOnce(String) -> String) -> Result<()> {
+        let name = if role == Role::Server { "server.conf" } else { "client.conf" };
+        let text = fs::read_to_string(self.folder.path().join(name))?;
+        self.folder.write(name, &edit(text)).map(drop)
     }
 
     /// Starts the server (or client) again, after it ended, with the same file.
