@@ -8,7 +8,7 @@
 //!
 //! Needs root and `scripts/peers`; `./test` runs it. Environment:
 //!
-//! - `CULVERT_MATRIX_SUBJECT`: `2.5`, `2.6` or `2.7` puts that OpenVPN in culvert's place, which tests this
+//! - `CULVERT_TEST_SUBJECT`: `2.5`, `2.6` or `2.7` puts that OpenVPN in culvert's place, which tests this
 //!   harness (and what OpenVPN releases do with each other);
 //! - `CULVERT_MATRIX_ONLY`: runs the cases whose table row contains this text;
 //! - `CULVERT_MATRIX_JOBS`: how many at a time (2).
@@ -17,15 +17,14 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use culvert_testkit::{
-    Algorithm, Cipher, Failure, Implementation, Inner, Login, Materials, Peers, Release, Result, Role,
-    TlsVersion, Topology, Transport, Trust, Tunnel, TunnelSpec, Wrapping, pairwise,
+    Algorithm, Cipher, Failure, Implementation, Inner, Login, Materials, Peers, Role, TlsVersion, Topology,
+    Transport, Trust, Tunnel, TunnelSpec, Wrapping, pairwise,
 };
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Ec, Algorithm::Rsa, Algorithm::Ed25519];
@@ -55,7 +54,7 @@ impl Case {
         format!("{role}{:<7} {}", self.peer, self.spec)
     }
 
-    fn run(&self, subject: &Implementation, materials: &Materials) -> Verdict {
+    fn run(&self, subject: &Implementation, materials: &Arc<Materials>) -> Verdict {
         if let Some(why) = self.spec.not_a_feature_of(&self.peer).or(self.spec.not_a_feature_of(subject)) {
             return Verdict::NotAFeature(why);
         }
@@ -151,16 +150,8 @@ fn all_cases(subject: &Implementation, peers: &Peers) -> Vec<Case> {
     cases
 }
 
-fn subject(peers: &Peers) -> Result<Implementation> {
-    let Ok(name) = std::env::var("CULVERT_MATRIX_SUBJECT") else {
-        return Ok(Implementation::Culvert(PathBuf::from(env!("CARGO_BIN_EXE_culvert"))));
-    };
-    let release = Release::ALL.into_iter().find(|release| release.name() == name);
-    peers.get(release.ok_or_else(|| Failure::new(format!("no such release: {name}")))?)
-}
-
 /// Runs the cases, some at a time, and prints each row as it ends.
-fn run_all(cases: &[Case], subject: &Implementation, materials: &Materials) -> Vec<(usize, Verdict)> {
+fn run_all(cases: &[Case], subject: &Implementation, materials: &Arc<Materials>) -> Vec<(usize, Verdict)> {
     let jobs = std::env::var("CULVERT_MATRIX_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(2);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
@@ -191,7 +182,7 @@ fn run_all(cases: &[Case], subject: &Implementation, materials: &Materials) -> V
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn culvert_interoperates_with_every_peer_in_both_roles() {
     let peers = Peers::find().unwrap();
-    let subject = subject(&peers).unwrap();
+    let subject = peers.subject(env!("CARGO_BIN_EXE_culvert")).unwrap();
     let materials = Materials::new(&peers).unwrap();
     let only = std::env::var("CULVERT_MATRIX_ONLY").unwrap_or_default();
     let mut cases = all_cases(&subject, &peers);

@@ -1,0 +1,194 @@
+//! The tunnel goes on: through renegotiations, deaths of an end, a new address, a server's absence.
+
+use std::time::Duration;
+
+use culvert_testkit::traffic::CounterStream;
+use culvert_testkit::{NetnsLab, Release, Role, Signal, Topology, Tunnel, TunnelSpec};
+
+use crate::{SOON, World, assert_no_panic, eventually};
+
+/// A session that was lost without a word is noticed by `ping-restart` and made again.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+/// A line that each TLS handshake logs, the first and every renegotiation.
+const HANDSHAKE: &str = "Control Channel: TLS";
+
+/// Renegotiates about four times under a stream in each direction.
+fn renegotiate(role: Role, release: Release) {
+    let world = World::new();
+    let spec = TunnelSpec {
+        server_extra: "reneg-sec 3".to_owned(),
+        client_extra: "reneg-sec 3".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = world.tunnel(role, release, &spec);
+    let (server, client) =
+        ((&tunnel.lab.server, TunnelSpec::SERVER_V4), (&tunnel.lab.client, TunnelSpec::CLIENT_V4));
+    let interval = Duration::from_millis(2);
+    let up = CounterStream::start(client, server, 200, interval).unwrap();
+    let down = CounterStream::start(server, client, 200, interval).unwrap();
+    eventually(RECOVERY, || {
+        let handshakes = tunnel.client.lines_with(HANDSHAKE).len();
+        if handshakes >= 5 {
+            Ok(())
+        } else {
+            Err(format!("{handshakes} handshakes\n{}", tunnel.client.tail()))
+        }
+    });
+    for (direction, stream) in [("client to server", up), ("server to client", down)] {
+        let report = stream.stop().unwrap();
+        assert_eq!(
+            report.lost(),
+            0,
+            "{direction}: {report:?}\n{}\n{}",
+            tunnel.server.tail(),
+            tunnel.client.tail()
+        );
+        assert_eq!(report.duplicates, 0, "{direction}: {report:?}");
+    }
+    assert_no_panic(&tunnel);
+}
+
+macro_rules! in_each_role_against_each_release {
+    ($work:ident: $($name:ident($role:ident, $release:ident),)+) => {
+        $(
+            #[test]
+            #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+            fn $name() {
+                $work(Role::$role, Release::$release);
+            }
+        )+
+    };
+}
+
+in_each_role_against_each_release!(renegotiate:
+    a_server_renegotiates_with_2_5_without_loss(Server, V2_5),
+    a_server_renegotiates_with_2_6_without_loss(Server, V2_6),
+    a_server_renegotiates_with_2_7_without_loss(Server, V2_7),
+    a_client_renegotiates_with_2_5_without_loss(Client, V2_5),
+    a_client_renegotiates_with_2_6_without_loss(Client, V2_6),
+    a_client_renegotiates_with_2_7_without_loss(Client, V2_7),
+);
+
+/// A tunnel in which silence is noticed after a few seconds.
+fn impatient(topology: Topology) -> TunnelSpec {
+    // In server mode the server waits twice as long as it tells its clients to.
+    let extra = "keepalive 1 4".to_owned();
+    let client_extra = if topology == Topology::PointToPoint { extra.clone() } else { String::new() };
+    TunnelSpec { topology, server_extra: extra, client_extra, ..TunnelSpec::default() }
+}
+
+/// `kill -9` of one end, which is then started again; the other is left alone.
+fn kill(tunnel: &mut Tunnel, end: Role) {
+    tunnel.restart(end).unwrap();
+    tunnel.wait_traffic(RECOVERY).unwrap();
+    assert_no_panic(tunnel);
+}
+
+fn kill_each_end(role: Role, release: Release) {
+    let mut tunnel = World::new().tunnel(role, release, &impatient(Topology::Subnet));
+    kill(&mut tunnel, Role::Client);
+    kill(&mut tunnel, Role::Server);
+}
+
+fn kill_each_end_of_p2p(role: Role, release: Release) {
+    let mut tunnel = World::new().tunnel(role, release, &impatient(Topology::PointToPoint));
+    kill(&mut tunnel, Role::Client);
+    kill(&mut tunnel, Role::Server);
+}
+
+in_each_role_against_each_release!(kill_each_end:
+    a_server_and_2_6_recover_from_a_killed_end(Server, V2_6),
+    a_client_and_2_6_recover_from_a_killed_end(Client, V2_6),
+    a_client_and_2_7_recover_from_a_killed_end(Client, V2_7),
+);
+
+in_each_role_against_each_release!(kill_each_end_of_p2p:
+    a_p2p_tls_server_and_2_6_recover_from_a_killed_end(Server, V2_6),
+    a_p2p_tls_client_and_2_6_recover_from_a_killed_end(Client, V2_6),
+);
+
+/// The client's address changes: the session stays, and the status file says where the client is now.
+fn change_address(role: Role, release: Release) {
+    let spec = TunnelSpec { server_extra: "keepalive 1 30".to_owned(), ..TunnelSpec::default() };
+    let tunnel = World::new().tunnel(role, release, &spec);
+    let (server_mark, client_mark) = (tunnel.server.mark(), tunnel.client.mark());
+    let new = std::net::Ipv4Addr::new(10, 99, 0, 77);
+    tunnel.lab.client.remove_address(NetnsLab::CLIENT_V4.into()).unwrap();
+    tunnel.lab.client.add_address(new.into()).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    eventually(SOON, || {
+        let status = tunnel.status(Role::Server);
+        if status.contains(&format!("{new}:")) && !status.contains(&format!("{}:", NetnsLab::CLIENT_V4)) {
+            return Ok(());
+        }
+        Err(format!("the status file shows\n{status}"))
+    });
+    for (end, mark) in [(&tunnel.server, server_mark), (&tunnel.client, client_mark)] {
+        let handshakes = end.lines().into_iter().skip(mark).filter(|line| line.contains(HANDSHAKE)).count();
+        assert_eq!(handshakes, 0, "no new negotiation:\n{}", end.tail());
+    }
+    assert_no_panic(&tunnel);
+}
+
+in_each_role_against_each_release!(change_address:
+    a_server_keeps_the_session_of_a_2_6_client_whose_address_changes(Server, V2_6),
+    a_server_keeps_the_session_of_a_2_7_client_whose_address_changes(Server, V2_7),
+    a_client_whose_address_changes_keeps_its_session_with_2_6(Client, V2_6),
+);
+
+/// The server leaves with a word and comes back: its client is there again within seconds, though silence
+/// would be noticed only after a minute.
+fn leave_and_return(role: Role, release: Release) {
+    let spec = TunnelSpec { server_extra: "explicit-exit-notify 1".to_owned(), ..TunnelSpec::default() };
+    let mut tunnel = World::new().tunnel(role, release, &spec);
+    let mark = tunnel.client.mark();
+    tunnel.server.stop(SOON).unwrap();
+    tunnel.restart(Role::Server).unwrap();
+    tunnel.client.wait_up_after(mark, Duration::from_secs(20)).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+}
+
+in_each_role_against_each_release!(leave_and_return:
+    a_server_that_leaves_with_notification_has_its_2_6_client_back(Server, V2_6),
+    a_server_that_leaves_with_notification_has_its_2_7_client_back(Server, V2_7),
+    a_client_comes_back_to_a_2_6_server_that_left_with_notification(Client, V2_6),
+    a_client_comes_back_to_a_2_7_server_that_left_with_notification(Client, V2_7),
+);
+
+/// A client that leaves with notification is gone from the server's status at once.
+fn client_leaves(role: Role, release: Release) {
+    let spec = TunnelSpec { client_extra: "explicit-exit-notify 2".to_owned(), ..TunnelSpec::default() };
+    let mut tunnel = World::new().tunnel(role, release, &spec);
+    let status = tunnel.client.stop(SOON).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", tunnel.client.tail());
+    // A server that got the message on the control channel waits five seconds before it closes the session.
+    eventually(SOON * 2, || {
+        let status = tunnel.status(Role::Server);
+        if status.contains("client,") { Err(format!("{status}{}", tunnel.server.tail())) } else { Ok(()) }
+    });
+}
+
+in_each_role_against_each_release!(client_leaves:
+    a_server_forgets_a_2_6_client_that_leaves_with_notification(Server, V2_6),
+    a_server_forgets_a_2_7_client_that_leaves_with_notification(Server, V2_7),
+    a_client_that_leaves_with_notification_is_forgotten_by_2_6(Client, V2_6),
+    a_client_that_leaves_with_notification_is_forgotten_by_2_7(Client, V2_7),
+);
+
+/// SIGUSR1 and SIGHUP restart a client, which comes up again.
+fn restart_by_signal(role: Role, release: Release) {
+    let tunnel = World::new().tunnel(role, release, &TunnelSpec::default());
+    for signal in [Signal::Restart, Signal::Reload] {
+        let mark = tunnel.client.mark();
+        tunnel.client.signal(signal).unwrap();
+        tunnel.client.wait_up_after(mark, RECOVERY).unwrap();
+        tunnel.wait_traffic(SOON).unwrap();
+    }
+    assert_no_panic(&tunnel);
+}
+
+in_each_role_against_each_release!(restart_by_signal:
+    a_client_restarts_by_signal_and_comes_up_again(Client, V2_6),
+    a_2_6_client_that_restarts_comes_back_to_its_server(Server, V2_6),
+);
