@@ -12,39 +12,38 @@ use crate::Timing;
 #[derive(Debug, Default)]
 pub(crate) struct Renegotiation {
     since: Option<Instant>,
-    packets: u64,
-    bytes: u64,
-    demanded: bool,
+    /// When something other than age used the key up.
+    used_up: Option<Instant>,
 }
 
 impl Renegotiation {
     /// A key is in use from now on; counts and demands of its predecessor are void.
     pub(crate) fn key_active(&mut self, now: Instant) {
-        *self = Self { since: Some(now), ..Self::default() };
+        *self = Self { since: Some(now), used_up: None };
     }
 
-    /// Takes the usage of the key so far.
-    pub(crate) fn usage(&mut self, packets: u64, bytes: u64) {
-        self.packets = packets;
-        self.bytes = bytes;
+    /// Takes packets and bytes of the key so far.
+    pub(crate) fn usage(&mut self, now: Instant, (packets, bytes): (u64, u64), timing: &Timing) {
+        let over = |limit: Option<u64>, count| limit.is_some_and(|limit| count >= limit);
+        if over(timing.reneg_packets, packets) || over(timing.reneg_bytes, bytes) {
+            self.demand(now);
+        }
     }
 
     /// Asks for a renegotiation whatever the counts.
-    pub(crate) fn demand(&mut self) {
-        self.demanded = true;
+    pub(crate) fn demand(&mut self, now: Instant) {
+        self.used_up.get_or_insert(now);
     }
 
     pub(crate) fn is_due(&self, now: Instant, timing: &Timing) -> bool {
-        self.since.is_some()
-            && (self.demanded
-                || self.deadline(timing).is_some_and(|at| at <= now)
-                || timing.reneg_bytes.is_some_and(|limit| self.bytes >= limit)
-                || timing.reneg_packets.is_some_and(|limit| self.packets >= limit))
+        self.deadline(timing).is_some_and(|at| at <= now)
     }
 
-    /// When age alone makes it due.
+    /// When it is due; a time in the past when it is already.
     pub(crate) fn deadline(&self, timing: &Timing) -> Option<Instant> {
-        self.since.filter(|_| !timing.reneg_after.is_zero()).map(|since| since + timing.reneg_after)
+        let since = self.since?;
+        let age = (!timing.reneg_after.is_zero()).then(|| since + timing.reneg_after);
+        [age, self.used_up].into_iter().flatten().min()
     }
 }
 
@@ -76,10 +75,10 @@ mod tests {
             act(&mut watch);
             watch.is_due(at, &timing())
         };
-        assert!(!due(&|watch| watch.usage(9, 999), later));
-        assert!(due(&|watch| watch.usage(10, 0), later));
-        assert!(due(&|watch| watch.usage(0, 1000), later));
-        assert!(due(&|watch| watch.demand(), start));
+        assert!(!due(&|watch| watch.usage(later, (9, 999), &timing()), later));
+        assert!(due(&|watch| watch.usage(later, (10, 0), &timing()), later));
+        assert!(due(&|watch| watch.usage(later, (0, 1000), &timing()), later));
+        assert!(due(&|watch| watch.demand(start), start));
         assert!(due(&|_| {}, start + Duration::from_secs(100)));
     }
 

@@ -1,0 +1,100 @@
+//! Deadlines: one place that acts on them, one that names the next.
+
+use std::time::Instant;
+
+use culvert_wire::Now;
+
+use super::{Phase, Session};
+use crate::CloseReason;
+
+impl Session {
+    /// Acts on every deadline that has passed.
+    pub(super) fn expire(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        self.expire_closing(now);
+        self.expire_exchange(now);
+        let ops = self.schedule.handle_timeout(now.mono);
+        self.emit_keys(ops);
+        self.expire_pull(now);
+        self.expire_verdict(now);
+        self.renegotiate_if_due(now);
+    }
+
+    /// When something has to be done next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if matches!(self.phase, Phase::Closed) {
+            return None;
+        }
+        let exchange = self.exchange.as_ref();
+        let pull = match &self.phase {
+            Phase::Pulling(pull) => pull.poll_timeout(self.config.timing.hand_window),
+            _ => None,
+        };
+        let renegotiation =
+            if self.may_renegotiate() { self.renegotiation.deadline(&self.config.timing) } else { None };
+        [
+            exchange.and_then(super::Exchange::poll_timeout),
+            self.exchange_deadline(),
+            self.schedule.poll_timeout(),
+            pull,
+            self.pending_verdict(),
+            self.closing_deadline(),
+            renegotiation,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The end of `hand-window`, while the exchange is not active.
+    fn exchange_deadline(&self) -> Option<Instant> {
+        let exchange = self.exchange.as_ref().filter(|exchange| !exchange.is_active())?;
+        Some(exchange.began() + self.config.timing.hand_window)
+    }
+
+    fn expire_exchange(&mut self, now: Now) {
+        if self.exchange_deadline().is_some_and(|at| at <= now.mono) {
+            let seconds = self.config.timing.hand_window.as_secs();
+            self.log(
+                1,
+                format!(
+                    "TLS Error: TLS key negotiation failed to occur within {seconds} seconds (check your network \
+                     connectivity)"
+                ),
+            );
+            self.log(1, "TLS Error: TLS handshake failed");
+            self.close(CloseReason::HandshakeTimeout);
+        } else if self.exchange.as_ref().is_some_and(|exchange| exchange.is_exhausted(now.mono)) {
+            self.close(CloseReason::Protocol("the peer acknowledges nothing".to_owned()));
+        }
+    }
+
+    /// Only an active exchange waits for verdicts by this deadline; before that `hand-window` is the limit.
+    fn pending_verdict(&self) -> Option<Instant> {
+        let waits = self.exchange.as_ref().is_some_and(|e| e.is_active() && e.access.granted().is_none());
+        self.verdict_due.filter(|_| waits && !self.is_ending())
+    }
+
+    fn expire_verdict(&mut self, now: Now) {
+        if self.pending_verdict().is_some_and(|at| at <= now.mono) {
+            self.log(1, "TLS Auth Error: Auth Username/Password verification failed for peer");
+            self.refuse(now, None, CloseReason::Denied("no verdict in time".to_owned()));
+        }
+    }
+
+    /// A renegotiation may begin: the key is in use and nothing of ours would be lost with its exchange.
+    fn may_renegotiate(&self) -> bool {
+        matches!(self.phase, Phase::Established)
+            && self.exchange.as_ref().is_some_and(|e| e.is_keyed() && e.is_idle() && self.texts.is_empty())
+    }
+
+    pub(super) fn renegotiate_if_due(&mut self, now: Now) {
+        if self.may_renegotiate() && self.renegotiation.is_due(now.mono, &self.config.timing) {
+            let seconds = self.config.timing.reneg_after.as_secs();
+            self.log(3, format!("TLS: soft reset sec={seconds}"));
+            self.begin_renegotiation(now);
+        }
+    }
+}
