@@ -1,6 +1,22 @@
 //! Status files, and the same text for the management interface and SIGUSR2.
+//!
+//! The text is a value ([`ServerStatus::render`], [`ClientStatistics::render`]); [`StatusFile`] puts it where it is
+//! read. Times are local: pass the zone of [`crate::log::Logger::zone`], which was read before the root directory
+//! changed.
 
-use std::{io, net::IpAddr, path::PathBuf, time::SystemTime};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Seek as _, Write as _},
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use jiff::{Timestamp, tz::TimeZone};
 
 /// The forms of a server's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,42 +115,342 @@ pub struct ClientStatistics {
 impl ServerStatus {
     /// Returns the whole text, `END` included.
     #[must_use]
-    pub fn render(&self, version: StatusVersion) -> String {
-        let _ = version;
-        String::new()
+    pub fn render(&self, version: StatusVersion, zone: &TimeZone) -> String {
+        let text = match version {
+            StatusVersion::V1 => self.with_headings(zone),
+            StatusVersion::V2 => self.with_keywords(zone, ','),
+            StatusVersion::V3 => self.with_keywords(zone, '\t'),
+        };
+        text.lines
+    }
+
+    fn with_headings(&self, zone: &TimeZone) -> Rows {
+        let time = |at| local(at, zone);
+        let mut rows = Rows::new(',');
+        rows.row(&["OpenVPN CLIENT LIST"]);
+        rows.row(&["Updated", &time(self.now)]);
+        rows.row(&["Common Name", "Real Address", "Bytes Received", "Bytes Sent", "Connected Since"]);
+        for client in &self.clients {
+            rows.row(&[
+                named(&client.common_name),
+                &client.real_address,
+                &client.bytes_received.to_string(),
+                &client.bytes_sent.to_string(),
+                &time(client.connected_since),
+            ]);
+        }
+        rows.row(&["ROUTING TABLE"]);
+        rows.row(&["Virtual Address", "Common Name", "Real Address", "Last Ref"]);
+        for route in &self.routes {
+            let name = named(&route.common_name);
+            rows.row(&[&route.virtual_address, name, &route.real_address, &time(route.last_ref)]);
+        }
+        rows.row(&["GLOBAL STATS"]);
+        rows.row(&["Max bcast/mcast queue length", &self.max_broadcast_queue.to_string()]);
+        rows.row(&["END"]);
+        rows
+    }
+
+    fn with_keywords(&self, zone: &TimeZone, separator: char) -> Rows {
+        let time = |at| local(at, zone);
+        let mut rows = Rows::new(separator);
+        rows.row(&["TITLE", &self.title]);
+        rows.row(&["TIME", &time(self.now), &seconds(self.now)]);
+        rows.row(&CLIENT_COLUMNS);
+        for client in &self.clients {
+            let address =
+                |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+            rows.row(&[
+                "CLIENT_LIST",
+                named(&client.common_name),
+                &client.real_address,
+                &address(client.virtual_v4),
+                &address(client.virtual_v6),
+                &client.bytes_received.to_string(),
+                &client.bytes_sent.to_string(),
+                &time(client.connected_since),
+                &seconds(client.connected_since),
+                named(&client.username),
+                &client.client_id.to_string(),
+                &client.peer_id.to_string(),
+                &client.cipher,
+            ]);
+        }
+        rows.row(&[
+            "HEADER",
+            "ROUTING_TABLE",
+            "Virtual Address",
+            "Common Name",
+            "Real Address",
+            "Last Ref",
+            "Last Ref (time_t)",
+        ]);
+        for route in &self.routes {
+            rows.row(&[
+                "ROUTING_TABLE",
+                &route.virtual_address,
+                named(&route.common_name),
+                &route.real_address,
+                &time(route.last_ref),
+                &seconds(route.last_ref),
+            ]);
+        }
+        rows.row(&["GLOBAL_STATS", "Max bcast/mcast queue length", &self.max_broadcast_queue.to_string()]);
+        rows.row(&["GLOBAL_STATS", "dco_enabled", if self.dco_enabled { "1" } else { "0" }]);
+        rows.row(&["END"]);
+        rows
     }
 }
 
+const CLIENT_COLUMNS: [&str; 14] = [
+    "HEADER",
+    "CLIENT_LIST",
+    "Common Name",
+    "Real Address",
+    "Virtual Address",
+    "Virtual IPv6 Address",
+    "Bytes Received",
+    "Bytes Sent",
+    "Connected Since",
+    "Connected Since (time_t)",
+    "Username",
+    "Client ID",
+    "Peer ID",
+    "Data Channel Cipher",
+];
+
 impl ClientStatistics {
-    /// Returns the whole text, `END` included.
+    /// Returns the whole text, `END` included. It is the same for all versions.
     #[must_use]
-    pub fn render(&self) -> String {
-        String::new()
+    pub fn render(&self, zone: &TimeZone) -> String {
+        let mut rows = Rows::new(',');
+        rows.row(&["OpenVPN STATISTICS"]);
+        rows.row(&["Updated", &local(self.now, zone)]);
+        for (name, value) in [
+            ("TUN/TAP read bytes", self.tun_read),
+            ("TUN/TAP write bytes", self.tun_write),
+            ("TCP/UDP read bytes", self.link_read),
+            ("TCP/UDP write bytes", self.link_write),
+            ("Auth read bytes", self.auth_read),
+        ] {
+            rows.row(&[name, &value.to_string()]);
+        }
+        rows.row(&["END"]);
+        rows.lines
     }
+}
+
+/// Lines of fields. What would end a field or a line within a name becomes `_`: a reader must be able to count on the
+/// columns, and names come from peers.
+struct Rows {
+    lines: String,
+    separator: char,
+}
+
+impl Rows {
+    fn new(separator: char) -> Self {
+        Self { lines: String::new(), separator }
+    }
+
+    fn row(&mut self, fields: &[&str]) {
+        for (index, field) in fields.iter().enumerate() {
+            if index > 0 {
+                self.lines.push(self.separator);
+            }
+            let unsafe_here = |c: char| c == self.separator || c.is_control();
+            self.lines.extend(field.chars().map(|c| if unsafe_here(c) { '_' } else { c }));
+        }
+        self.lines.push('\n');
+    }
+}
+
+fn named(name: &str) -> &str {
+    if name.is_empty() { "UNDEF" } else { name }
+}
+
+/// `2026-11-22 12:05:24`.
+fn local(at: SystemTime, zone: &TimeZone) -> String {
+    let Ok(at) = Timestamp::try_from(at) else { return String::new() };
+    let at = zone.to_datetime(at);
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        at.year(),
+        at.month(),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    )
+}
+
+fn seconds(at: SystemTime) -> String {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string()
 }
 
 /// A status file. It is opened once, before privileges are dropped, and rewritten in place.
+#[derive(Clone, Debug)]
+pub struct StatusFile {
+    inner: Arc<Inner>,
+}
+
 #[derive(Debug)]
-pub struct StatusFile {}
+struct Inner {
+    file: Mutex<File>,
+    busy: AtomicBool,
+}
 
 impl StatusFile {
     /// Opens or creates the file.
     ///
     /// # Errors
     /// When that is not possible.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let _ = path;
-        Ok(Self {})
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        Ok(Self { inner: Arc::new(Inner { file: Mutex::new(file), busy: AtomicBool::new(false) }) })
     }
 
-    /// Replaces the content, elsewhere: the caller never waits. While an earlier text is still being written, this one
-    /// is left out (the next comes soon). Must be called within the runtime.
+    /// Replaces the content, elsewhere: the caller never waits (SEC-LOG-2). While an earlier text is still being
+    /// written, this one is left out (the next comes soon). Must be called within the runtime.
     pub fn write(&self, text: String) {
-        let _ = text;
+        if self.inner.busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || {
+            inner.replace(&text);
+            inner.busy.store(false, Ordering::Release);
+        });
     }
 
     /// Replaces the content now: for the end of the process.
     pub fn write_now(&self, text: &str) {
-        let _ = text;
+        self.inner.replace(text);
+    }
+}
+
+impl Inner {
+    /// One write of the whole, then the cut: who reads in between sees old lines after `END`, never half a line of ours.
+    /// A full disk changes nothing else.
+    fn replace(&self, text: &str) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let seekable = file.rewind().is_ok();
+        let written = file.write_all(text.as_bytes());
+        if seekable && let (Ok(()), Ok(len)) = (written, u64::try_from(text.len())) {
+            let _ = file.set_len(len);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// The example recorded from OpenVPN 2.7.8.
+    fn recorded() -> ServerStatus {
+        let address = "udp4:10.99.0.2:57785".to_owned();
+        let route = |network: &str| RouteRow {
+            virtual_address: network.to_owned(),
+            common_name: "alice".to_owned(),
+            real_address: address.clone(),
+            last_ref: at(1_795_349_119),
+        };
+        ServerStatus {
+            title: "OpenVPN 2.7.8 x86_64-pc-linux-gnu".to_owned(),
+            now: at(1_795_349_125),
+            clients: vec![ClientRow {
+                common_name: "alice".to_owned(),
+                real_address: address.clone(),
+                virtual_v4: Some([10, 8, 0, 2].into()),
+                virtual_v6: "fd00:8::1000".parse().ok(),
+                bytes_received: 3177,
+                bytes_sent: 3302,
+                connected_since: at(1_795_349_119),
+                username: "bob".to_owned(),
+                client_id: 0,
+                peer_id: 0,
+                cipher: "AES-256-GCM".to_owned(),
+            }],
+            routes: vec![route("192.168.55.0/24"), route("10.8.0.2")],
+            max_broadcast_queue: 0,
+            dco_enabled: false,
+        }
+    }
+
+    #[test]
+    fn version_1_is_what_openvpn_writes() {
+        assert_eq!(
+            recorded().render(StatusVersion::V1, &TimeZone::UTC),
+            "OpenVPN CLIENT LIST\n\
+             Updated,2026-11-22 12:05:25\n\
+             Common Name,Real Address,Bytes Received,Bytes Sent,Connected Since\n\
+             alice,udp4:10.99.0.2:57785,3177,3302,2026-11-22 12:05:19\n\
+             ROUTING TABLE\n\
+             Virtual Address,Common Name,Real Address,Last Ref\n\
+             192.168.55.0/24,alice,udp4:10.99.0.2:57785,2026-11-22 12:05:19\n\
+             10.8.0.2,alice,udp4:10.99.0.2:57785,2026-11-22 12:05:19\n\
+             GLOBAL STATS\n\
+             Max bcast/mcast queue length,0\n\
+             END\n"
+        );
+    }
+
+    #[test]
+    fn version_2_is_what_openvpn_writes_and_3_has_tabs() {
+        let two = "TITLE,OpenVPN 2.7.8 x86_64-pc-linux-gnu\n\
+             TIME,2026-11-22 12:05:25,1795349125\n\
+             HEADER,CLIENT_LIST,Common Name,Real Address,Virtual Address,Virtual IPv6 Address,Bytes Received,\
+             Bytes Sent,Connected Since,Connected Since (time_t),Username,Client ID,Peer ID,Data Channel Cipher\n\
+             CLIENT_LIST,alice,udp4:10.99.0.2:57785,10.8.0.2,fd00:8::1000,3177,3302,2026-11-22 12:05:19,1795349119,\
+             bob,0,0,AES-256-GCM\n\
+             HEADER,ROUTING_TABLE,Virtual Address,Common Name,Real Address,Last Ref,Last Ref (time_t)\n\
+             ROUTING_TABLE,192.168.55.0/24,alice,udp4:10.99.0.2:57785,2026-11-22 12:05:19,1795349119\n\
+             ROUTING_TABLE,10.8.0.2,alice,udp4:10.99.0.2:57785,2026-11-22 12:05:19,1795349119\n\
+             GLOBAL_STATS,Max bcast/mcast queue length,0\n\
+             GLOBAL_STATS,dco_enabled,0\n\
+             END\n";
+        assert_eq!(recorded().render(StatusVersion::V2, &TimeZone::UTC), two);
+        assert_eq!(recorded().render(StatusVersion::V3, &TimeZone::UTC), two.replace(',', "\t"));
+    }
+
+    #[test]
+    fn a_client_has_statistics() {
+        let statistics = ClientStatistics {
+            now: at(1_795_349_125),
+            tun_read: 1,
+            tun_write: 2,
+            link_read: 3,
+            link_write: 4,
+            auth_read: 5,
+        };
+        assert_eq!(
+            statistics.render(&TimeZone::UTC),
+            "OpenVPN STATISTICS\nUpdated,2026-11-22 12:05:25\nTUN/TAP read bytes,1\nTUN/TAP write bytes,2\n\
+             TCP/UDP read bytes,3\nTCP/UDP write bytes,4\nAuth read bytes,5\nEND\n"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_make_columns_or_lines() {
+        let mut status = recorded();
+        status.clients[0].common_name = "a,b\nEND".to_owned();
+        status.clients[0].username.clear();
+        let text = status.render(StatusVersion::V2, &TimeZone::UTC);
+        assert!(text.contains("CLIENT_LIST,a_b_END,udp4") && text.contains(",UNDEF,0,0,"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_shorter_text_leaves_nothing_of_the_longer() {
+        let path = std::env::temp_dir().join(format!("culvert-status-{}", std::process::id()));
+        let file = StatusFile::open(&path).expect("the file opens");
+        file.write_now("a long text\nEND\n");
+        file.write_now("short\n");
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), "short\n");
+        std::fs::remove_file(&path).expect("the file goes");
     }
 }

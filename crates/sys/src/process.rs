@@ -189,3 +189,18 @@ pub fn find_group(name: &str) -> io::Result<u32> {
         (code, _) => Err(io::Error::from_raw_os_error(code)),
     }
 }
+
+/// Creates a file that nobody else can read (mode 0600). It must not exist yet, also not as a link to somewhere.
+///
+/// # Errors
+/// `AlreadyExists`, or as the system says.
+pub fn create_private(path: &std::path::Path) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Returns the signal that ended a program, if one did.
+#[must_use]
+pub fn terminating_signal(status: std::process::ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}

@@ -281,6 +281,12 @@ impl Logger {
         self.shared.verb()
     }
 
+    /// Returns the time zone of the machine.
+    #[must_use]
+    pub fn zone(&self) -> TimeZone {
+        self.shared.zone.clone()
+    }
+
     /// Changes `mute`.
     pub fn set_mute(&self, mute: Option<u32>) {
         self.shared.lock().mute.set_limit(mute);

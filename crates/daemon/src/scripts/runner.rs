@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use culvert_config::{profile::ScriptSecurity, value::Command};
-use culvert_sys::process::{KillSignal, kill_group};
+use culvert_sys::process::{KillSignal, kill_group, terminating_signal};
 use tokio::sync::Semaphore;
 
 use super::ScriptEnv;
@@ -227,18 +227,8 @@ impl Drop for Group {
 fn exit_of(status: std::process::ExitStatus) -> ScriptExit {
     match status.code() {
         Some(code) => ScriptExit::Status(code),
-        None => ScriptExit::Signal(terminating_signal(status)),
+        None => ScriptExit::Signal(terminating_signal(status).unwrap_or(0)),
     }
-}
-
-#[cfg(unix)]
-fn terminating_signal(status: std::process::ExitStatus) -> i32 {
-    std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)
-}
-
-#[cfg(not(unix))]
-fn terminating_signal(_: std::process::ExitStatus) -> i32 {
-    0
 }
 
 #[cfg(test)]
