@@ -1,10 +1,25 @@
 //! User names, passwords and passphrases: from files, inline blocks, or the person at the terminal.
+//!
+//! Everything here blocks: call it before the runtime starts, or on a thread that may wait. Buffers that held a secret
+//! are wiped.
 
-use std::{io, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
-use culvert_config::{profile::AuthUserPass, value::FileOrInline};
+use culvert_config::{
+    profile::{AuthUserPass, StaticChallenge},
+    value::FileOrInline,
+};
 use culvert_proto::Credentials;
-use zeroize::Zeroizing;
+use culvert_sys::Terminal;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// Largest file of credentials, and largest answer.
+const MAX_LEN: usize = 64 * 1024;
 
 /// Why there is no password.
 #[derive(Debug, thiserror::Error)]
@@ -20,18 +35,25 @@ pub enum CredentialError {
     },
     /// Nobody can be asked: no terminal and no systemd.
     #[error(
-        "neither stdin nor stderr are a tty device and you have neither a controlling tty nor systemd - can't ask for '{0}'"
+        "neither stdin nor stderr are a tty device and you have neither a controlling tty nor systemd - can't ask for \
+         '{0}'.  If you used --daemon, you need to use --askpass to make passphrase-protected keys work, and you can \
+         not use --auth-nocache."
     )]
     NobodyToAsk(String),
     /// The question was not answered.
-    #[error("could not read {0}")]
-    NoAnswer(String),
+    #[error("could not read the answer to '{prompt}': {reason}")]
+    NoAnswer {
+        /// The question.
+        prompt: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Who can be asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompter {
-    /// `systemd-ask-password`.
+    /// `systemd-ask-password`, at this path.
     Systemd(PathBuf),
     /// The controlling terminal.
     Terminal,
@@ -49,10 +71,19 @@ pub enum Echo {
 }
 
 impl Prompter {
-    /// Finds out who can be asked on this machine.
+    /// Finds out who can be asked on this machine: systemd where it runs and its helper is installed, else the terminal.
     #[must_use]
     pub fn detect() -> Self {
-        Self::Nobody
+        // sd_booted(3)
+        if Path::new("/run/systemd/system").is_dir() {
+            for directory in ["/bin", "/usr/bin"] {
+                let helper = Path::new(directory).join("systemd-ask-password");
+                if helper.is_file() {
+                    return Self::Systemd(helper);
+                }
+            }
+        }
+        if Terminal::open().is_ok() { Self::Terminal } else { Self::Nobody }
     }
 
     /// Asks, and waits for the answer: blocks the thread.
@@ -60,24 +91,90 @@ impl Prompter {
     /// # Errors
     /// When nobody is there or nothing is answered.
     pub fn ask(&self, prompt: &str, echo: Echo) -> Result<Zeroizing<String>, CredentialError> {
-        let _ = echo;
-        Err(CredentialError::NobodyToAsk(prompt.to_owned()))
+        let unanswered = |reason: String| CredentialError::NoAnswer { prompt: prompt.to_owned(), reason };
+        let answer = match self {
+            Self::Systemd(helper) => ask_systemd(helper, prompt, echo).map_err(unanswered)?,
+            Self::Terminal => {
+                let mut answer = Zeroizing::new(Vec::new());
+                let mut terminal =
+                    Terminal::open().map_err(|_| CredentialError::NobodyToAsk(prompt.to_owned()))?;
+                let hidden = echo == Echo::Hidden;
+                // The question's own blank: OpenVPN prints one behind the colon.
+                terminal
+                    .ask(&format!("{prompt} "), hidden, &mut answer)
+                    .map_err(|error| unanswered(error.to_string()))?;
+                answer
+            }
+            Self::Nobody => return Err(CredentialError::NobodyToAsk(prompt.to_owned())),
+        };
+        text(answer).map_err(|_| unanswered("it is not UTF-8".to_owned()))
+    }
+}
+
+/// Runs systemd's helper and reads what it prints.
+fn ask_systemd(helper: &Path, prompt: &str, echo: Echo) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut command = Command::new(helper);
+    if echo == Echo::Shown {
+        command.arg("--echo");
+    }
+    command
+        .args(["--icon", "network-vpn", "--timeout=0", prompt])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let mut answer = Zeroizing::new(Vec::with_capacity(MAX_LEN));
+    if let Some(out) = child.stdout.take() {
+        out.take(MAX_LEN as u64).read_to_end(&mut answer).map_err(|error| error.to_string())?;
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    if status.success() { Ok(answer) } else { Err(format!("systemd-ask-password ended with {status}")) }
+}
+
+/// Cuts the line end off, and turns the bytes into text without leaving a copy.
+fn text(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, ()> {
+    while bytes.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            error.into_bytes().zeroize();
+            Err(())
+        }
     }
 }
 
 /// Returns the login of `auth-user-pass`: from the file or block as far as it goes, the rest from the prompter.
 ///
+/// With `username-only` the password is empty.
+///
 /// # Errors
 /// When the file cannot be read, or nobody answers.
 pub fn login(source: &AuthUserPass, prompter: &Prompter) -> Result<Credentials, CredentialError> {
-    let _ = source;
-    prompter.ask("Enter Auth Username:", Echo::Shown).map(|username| Credentials {
-        username: username.to_string(),
-        password: Zeroizing::new(String::new()),
-    })
+    let (username, password) = match source {
+        AuthUserPass::Ask => (None, None),
+        AuthUserPass::UsernameOnly => (None, Some(Zeroizing::new(String::new()))),
+        AuthUserPass::Stored(stored) => {
+            let content = read(stored)?;
+            let mut lines = content.lines();
+            let username = lines.next().filter(|line| !line.is_empty()).map(str::to_owned);
+            let password =
+                lines.next().filter(|line| !line.is_empty()).map(|line| Zeroizing::new(line.to_owned()));
+            (username, password)
+        }
+    };
+    let username = match username {
+        Some(username) => username,
+        None => prompter.ask("Enter Auth Username:", Echo::Shown)?.to_string(),
+    };
+    let password = match password {
+        Some(password) => password,
+        None => prompter.ask("Enter Auth Password:", Echo::Hidden)?,
+    };
+    Ok(Credentials { username, password })
 }
 
-/// Returns the passphrase of the private key: from the file of `askpass`, or from the prompter.
+/// Returns the passphrase of the private key: from the file of `askpass` (its first line), or from the prompter.
 ///
 /// # Errors
 /// When the file cannot be read, or nobody answers.
@@ -85,6 +182,121 @@ pub fn passphrase(
     source: Option<&FileOrInline>,
     prompter: &Prompter,
 ) -> Result<Zeroizing<String>, CredentialError> {
-    let _ = source;
-    prompter.ask("Enter Private Key Password:", Echo::Hidden)
+    match source {
+        Some(source) => {
+            let content = read(source)?;
+            Ok(Zeroizing::new(content.lines().next().unwrap_or_default().to_owned()))
+        }
+        None => prompter.ask("Enter Private Key Password:", Echo::Hidden),
+    }
+}
+
+/// Asks the question of `static-challenge` and joins its answer with the password, in the form that goes to the server:
+/// `SCRV1:BASE64(password):BASE64(response)`, or with `concat` one behind the other.
+///
+/// # Errors
+/// When nobody answers.
+pub fn static_challenge(
+    challenge: &StaticChallenge,
+    password: &str,
+    prompter: &Prompter,
+) -> Result<Zeroizing<String>, CredentialError> {
+    let echo = if challenge.echo { Echo::Shown } else { Echo::Hidden };
+    let response = prompter.ask(&format!("CHALLENGE: {}", challenge.text), echo)?;
+    Ok(join_response(challenge.concat, password, &response))
+}
+
+fn join_response(concat: bool, password: &str, response: &str) -> Zeroizing<String> {
+    if concat {
+        return Zeroizing::new([password, response].concat());
+    }
+    let encode = |text: &str| Zeroizing::new(base64::Engine::encode(&base64::prelude::BASE64_STANDARD, text));
+    Zeroizing::new(["SCRV1:", &encode(password), ":", &encode(response)].concat())
+}
+
+/// Reads a file or block whole.
+fn read(source: &FileOrInline) -> Result<Zeroizing<String>, CredentialError> {
+    let path = match source {
+        FileOrInline::Inline(text) => return Ok(Zeroizing::new(text.expose().to_owned())),
+        FileOrInline::File(path) => path,
+    };
+    let failed = |source| CredentialError::File { path: path.clone(), source };
+    // The capacity first: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN));
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_LEN as u64).read_to_end(&mut bytes).map_err(failed)?;
+    text(bytes).map_err(|()| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_config::value::SecretText;
+
+    use super::*;
+
+    fn inline(text: &str) -> FileOrInline {
+        FileOrInline::Inline(SecretText::new(text.to_owned()))
+    }
+
+    #[test]
+    fn a_block_of_two_lines_is_a_login() {
+        for text in ["bob\nsecret word\n", "bob\r\nsecret word\r\n", "bob\nsecret word"] {
+            let credentials =
+                login(&AuthUserPass::Stored(inline(text)), &Prompter::Nobody).expect("complete");
+            assert_eq!(
+                (credentials.username.as_str(), credentials.password.as_str()),
+                ("bob", "secret word")
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_file_lacks_is_asked_for() {
+        let path = std::env::temp_dir().join(format!("culvert-login-{}", std::process::id()));
+        std::fs::write(&path, "bob\n").expect("written");
+        let source = AuthUserPass::Stored(FileOrInline::File(path.clone()));
+        let error = login(&source, &Prompter::Nobody).expect_err("nobody knows the password");
+        assert!(
+            matches!(&error, CredentialError::NobodyToAsk(prompt) if prompt == "Enter Auth Password:"),
+            "{error}"
+        );
+
+        let helper = helper("typed");
+        let credentials = login(&source, &Prompter::Systemd(helper.clone())).expect("answered");
+        assert_eq!(
+            credentials.password.as_str(),
+            "typed --icon network-vpn --timeout=0 Enter Auth Password:"
+        );
+        std::fs::remove_file(&helper).expect("the file goes");
+        std::fs::remove_file(&path).expect("the file goes");
+    }
+
+    /// A program in the place of systemd-ask-password: prints a word and its arguments.
+    fn helper(word: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("culvert-ask-{word}-{}", std::process::id()));
+        std::fs::write(&path, format!("#!/bin/sh\necho \"{word} $*\"\n")).expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("executable");
+        path
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let source = FileOrInline::File("/nonexistent/pass".into());
+        let error = passphrase(Some(&source), &Prompter::Nobody).expect_err("it is not there");
+        assert!(error.to_string().contains("/nonexistent/pass"));
+    }
+
+    #[test]
+    fn the_first_line_of_askpass_is_the_passphrase() {
+        let answer =
+            passphrase(Some(&inline("open sesame\nanother\n")), &Prompter::Nobody).expect("it is there");
+        assert_eq!(answer.as_str(), "open sesame");
+    }
+
+    #[test]
+    fn an_answer_to_a_challenge_travels_with_the_password() {
+        assert_eq!(join_response(false, "pass", "123456").as_str(), "SCRV1:cGFzcw==:MTIzNDU2");
+        assert_eq!(join_response(true, "pass", "123456").as_str(), "pass123456");
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::io;
 
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 /// What somebody outside asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
@@ -31,21 +34,70 @@ impl Request {
     }
 }
 
-/// The signals of this process. From its making on they no longer end it.
+/// The signals of this process. From its making on they no longer end it. (SIGPIPE is ignored from the start.)
+#[cfg(unix)]
 #[derive(Debug)]
-pub struct Signals {}
+pub struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
 
+#[cfg(unix)]
 impl Signals {
     /// Starts to listen. Within the runtime.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {})
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
-    /// Waits for the next signal. Cancel safe.
+    /// Waits for the next signal. Cancel safe. Ending comes before restarting when several are there.
     pub async fn next(&mut self) -> Request {
-        std::future::pending().await
+        tokio::select! {
+            biased;
+            Some(()) = self.terminate.recv() => Request::Terminate,
+            Some(()) = self.interrupt.recv() => Request::Interrupt,
+            Some(()) = self.hangup.recv() => Request::Restart,
+            Some(()) = self.user1.recv() => Request::SoftRestart,
+            Some(()) = self.user2.recv() => Request::Statistics,
+            // Only when the runtime is going down.
+            else => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn signals_have_openvpns_meaning() {
+        let mut signals = Signals::new().expect("the system permits it");
+        let send = |name: &str| {
+            let status = Command::new("kill").args([name, &std::process::id().to_string()]).status();
+            assert!(status.expect("kill(1) is there").success());
+        };
+        for (name, request) in [
+            ("-HUP", Request::Restart),
+            ("-USR1", Request::SoftRestart),
+            ("-USR2", Request::Statistics),
+            ("-TERM", Request::Terminate),
+            ("-INT", Request::Interrupt),
+        ] {
+            send(name);
+            assert_eq!(signals.next().await, request);
+        }
     }
 }
