@@ -38,6 +38,8 @@ mod push;
 pub mod reliable;
 mod renegotiation;
 mod session;
+#[cfg(test)]
+mod tests;
 pub mod static_key;
 pub mod tls;
 pub mod wrap;

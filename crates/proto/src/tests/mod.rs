@@ -1,0 +1,15 @@
+//! Whole sessions under virtual time over a simulated network, with a fake TLS that is deterministic and with rustls.
+
+mod driver;
+mod fake_tls;
+mod net;
+mod pair;
+
+mod data_channel;
+mod farewells;
+mod handshakes;
+mod hostile;
+mod lossy;
+mod pushing;
+mod renegotiations;
+mod rustls;
