@@ -24,6 +24,7 @@ pub use peer::{Drops, Framing, Keepalive, PeerChange, PeerSpec, PeerStats, Shape
 pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -81,6 +82,12 @@ pub trait Offload: Send + Sync {
     /// When the transport is unknown.
     fn close_transport(&self, id: TransportId) -> Result<Option<TransportSpec>, OffloadError>;
 
+    /// The local address of a transport, for whoever had the system choose a port; `None` where it is unknown.
+    fn local_address(&self, id: TransportId) -> Option<SocketAddr> {
+        let _ = id;
+        None
+    }
+
     /// Adds a peer. It carries nothing until it has a key.
     ///
     /// # Errors
@@ -117,6 +124,16 @@ pub trait Offload: Send + Sync {
     /// # Errors
     /// When the peer is unknown.
     fn key_del(&self, peer: PeerId, slot: Slot) -> Result<(), OffloadError>;
+
+    /// Tells the peer over the data channel (OCC_EXIT) that this side leaves. Sent once, not acknowledged; for peers
+    /// that do not take the exit message of the control channel.
+    ///
+    /// # Errors
+    /// When the peer is unknown, or the offload cannot send data of its own (kernels).
+    fn exit_notify(&self, peer: PeerId) -> Result<(), OffloadError> {
+        let _ = peer;
+        Err(OffloadError::Unsupported("exit notification in the data channel"))
+    }
 
     /// Appends the counters of one peer, or of all.
     ///

@@ -1,5 +1,10 @@
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd; // Unix only for now; the Windows driver owns its socket
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{BorrowedFd, OwnedFd}, // Unix only for now; the Windows driver owns its socket
+};
+
+use culvert_sys::sockopt;
 
 /// Names a transport within its offload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,4 +64,35 @@ pub struct UdpOptions {
     pub multihome: bool,
     /// Path MTU discovery: `Some(true)` always (`mtu-disc yes`), `Some(false)` never (`no`); `None` as the system.
     pub mtu_discovery: Option<bool>,
+}
+
+impl UdpOptions {
+    /// Sets these options on a socket that is not bound yet. Buffer sizes are best effort, as in OpenVPN.
+    ///
+    /// # Errors
+    /// When the system refuses one that the user asked for.
+    pub fn apply(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(bytes) = self.recv_buffer {
+            sockopt::set_recv_buffer(socket, bytes)?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            sockopt::set_send_buffer(socket, bytes)?;
+        }
+        if let Some(mark) = self.mark {
+            sockopt::set_mark(socket, mark)?;
+        }
+        if let Some(device) = &self.bind_device {
+            sockopt::set_bind_device(socket, device)?;
+        }
+        if sockopt::is_v6(socket)? {
+            sockopt::set_v6_only(socket, self.v6_only)?;
+        }
+        if self.multihome {
+            sockopt::report_local_address(socket, true)?;
+        }
+        if let Some(on) = self.mtu_discovery {
+            sockopt::set_mtu_discovery(socket, on)?;
+        }
+        Ok(())
+    }
 }

@@ -112,7 +112,7 @@ pub fn set_v6_only(fd: impl AsFd, on: bool) -> io::Result<()> {
 /// When the descriptor is not an internet socket.
 pub fn set_mtu_discovery(fd: impl AsFd, on: bool) -> io::Result<()> {
     let value = if on { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT }.to_ne_bytes();
-    if is_v6(fd.as_fd())? {
+    if is_v6(&fd)? {
         set(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &value)?;
     }
     set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value)
@@ -124,7 +124,7 @@ pub fn set_mtu_discovery(fd: impl AsFd, on: bool) -> io::Result<()> {
 /// When the descriptor is not an internet socket.
 pub fn report_local_address(fd: impl AsFd, on: bool) -> io::Result<()> {
     let value = i32::from(on).to_ne_bytes();
-    if is_v6(fd.as_fd())? {
+    if is_v6(&fd)? {
         set(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &value)
     } else {
         set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, &value)
@@ -153,7 +153,20 @@ pub fn set_tcp_nodelay(fd: impl AsFd, on: bool) -> io::Result<()> {
     Ok(rx::set_tcp_nodelay(fd, on)?)
 }
 
-fn is_v6(fd: BorrowedFd<'_>) -> io::Result<bool> {
+/// Sets how many bytes have to be there before a stream counts as readable (its end always does).
+///
+/// # Errors
+/// None in practice.
+pub fn set_low_water(fd: impl AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, &bytes.to_ne_bytes())
+}
+
+/// Returns whether this is an IPv6 socket.
+///
+/// # Errors
+/// When the descriptor is not a socket.
+pub fn is_v6(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::net::getsockname(fd)?.address_family() == rustix::net::AddressFamily::INET6)
 }
 

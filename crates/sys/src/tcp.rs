@@ -34,6 +34,22 @@ impl TcpSocket {
         Ok(rustix::net::recv(&self.fd, buf, RecvFlags::DONTWAIT)?.0)
     }
 
+    /// Reads what is there and leaves it there. Zero bytes: the peer closed its side.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(&self.fd, buf, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.0)
+    }
+
+    /// Sets how many bytes have to be there before the stream counts as readable.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn set_low_water(&self, bytes: usize) -> io::Result<()> {
+        sockopt::set_low_water(&self.fd, bytes)
+    }
+
     /// Writes as much as fits. Never raises a signal.
     ///
     /// # Errors

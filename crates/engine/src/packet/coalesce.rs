@@ -88,6 +88,13 @@ impl Coalescer {
         &mut self.buf[at..end]
     }
 
+    /// The slot again, with what was written there.
+    pub(crate) fn opened(&mut self, len: usize) -> &mut [u8] {
+        let at = self.position();
+        let end = (at + len).min(self.buf.len());
+        &mut self.buf[at..end]
+    }
+
     /// Forgets what was written into the slot.
     pub(crate) fn abandon(&mut self) {
         if let Some(run) = self.run {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::{
-    Coalescer, SuperPacket, TCP, UDP, VNET_HEADER_LEN,
+    Coalescer, SuperPacket, TCP, UDP,
     coalesce::Joins,
     ip::{self, Transport, Version},
     vnet::{Gso, VnetHeader},

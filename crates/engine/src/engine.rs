@@ -1,0 +1,436 @@
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
+    task::{Context, Poll},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use culvert_crypto::DataKey;
+use culvert_offload::{
+    Capabilities, ControlReceiver, ControlSender, Device, DeviceSpec, Offload, OffloadError, OffloadEvent,
+    PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
+};
+use culvert_sys::{Epoll, Eventfd};
+use culvert_wire::{CipherName, OffloadKind, PeerId, Slot};
+
+use crate::{
+    EngineConfig,
+    clock::Clock,
+    control::{PortReceiver, PortSender},
+    device::OpenDevice,
+    events::Events,
+    keepalive::Timer,
+    key::Key,
+    message::EXIT,
+    outbox::{Outbox, Single},
+    packet::Joins,
+    peer::{Peer, Remote, plain},
+    receive::{Command, Receiver, ReceiverParts},
+    table::Table,
+    transmit::Transmitter,
+    transport::{Backpressure, Tcp, Transport, Udp, Wire},
+};
+
+/// The userspace data plane of one device.
+///
+/// Calls change tables; workers read them. Dropping it stops the workers and waits for them, then the device closes.
+pub(crate) struct Engine {
+    shared: Arc<Shared>,
+    config: EngineConfig,
+    capabilities: Capabilities,
+    device: Device,
+    replay_window: (u32, u32),
+    transports: Mutex<Vec<Arc<Transport>>>,
+    next_transport: AtomicU32,
+    receivers: Vec<ReceiverHandle>,
+    stop: Vec<Arc<Eventfd>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What calls and workers share.
+pub(crate) struct Shared {
+    pub(crate) table: Table,
+    pub(crate) events: Events,
+    pub(crate) clock: Clock,
+    pub(crate) keepalive: Timer,
+    pub(crate) joins: Joins,
+    pub(crate) client_to_client: bool,
+    pub(crate) counters: DeviceCounters,
+    stopping: AtomicBool,
+}
+
+/// Drops that belong to no peer.
+#[derive(Default)]
+pub(crate) struct DeviceCounters {
+    /// Packets from the device without a peer to send them to.
+    pub(crate) unrouted: AtomicU64,
+    /// Frames from the device that contradict themselves.
+    pub(crate) malformed_frames: AtomicU64,
+    /// Received packets that are no peer's, and what is not OpenVPN.
+    pub(crate) unclaimed: AtomicU64,
+    /// Frames that the device did not take.
+    pub(crate) device_refused: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+}
+
+/// The calls' end of a receive worker.
+struct ReceiverHandle {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<Eventfd>,
+    epoll: Arc<Epoll>,
+}
+
+impl ReceiverHandle {
+    fn send(&self, command: Command) {
+        // A worker that ended has nothing to add or remove.
+        let _ = self.commands.send(command);
+        self.wake.raise();
+    }
+}
+
+impl Engine {
+    /// Starts the workers of a device: one that transmits and one that receives for each of its queues.
+    pub(crate) fn start(
+        spec: &DeviceSpec,
+        device: OpenDevice,
+        config: EngineConfig,
+    ) -> Result<Self, OffloadError> {
+        let shared = Arc::new(Shared {
+            table: Table::new(spec.mode),
+            events: Events::default(),
+            clock: Clock::start(),
+            keepalive: Timer::new(),
+            joins: device.joins,
+            client_to_client: spec.client_to_client,
+            counters: DeviceCounters::default(),
+            stopping: AtomicBool::new(false),
+        });
+        let mut engine = Self {
+            shared,
+            config,
+            capabilities: capabilities(),
+            device: device.device,
+            replay_window: spec.replay_window,
+            transports: Mutex::default(),
+            next_transport: AtomicU32::new(0),
+            receivers: Vec::new(),
+            stop: Vec::new(),
+            threads: Vec::new(),
+        };
+        // What was started before a failure is stopped by dropping it.
+        for (worker, queue) in device.queues.into_iter().enumerate() {
+            let failed = |source| OffloadError::system("start a worker of the engine", source);
+            engine.start_workers(worker, &queue).map_err(failed)?;
+        }
+        Ok(engine)
+    }
+
+    fn start_workers(&mut self, worker: usize, queue: &Arc<dyn crate::device::Queue>) -> io::Result<()> {
+        let stop = Arc::new(Eventfd::new()?);
+        let transmitter =
+            Transmitter::new(Arc::clone(&self.shared), worker, Arc::clone(queue), Arc::clone(&stop));
+        self.stop.push(stop);
+        self.spawn(format!("culvert-tx{worker}"), || transmitter.run())?;
+
+        let (commands, receiver_commands) = mpsc::channel();
+        let (epoll, wake) = (Arc::new(Epoll::new()?), Arc::new(Eventfd::new()?));
+        self.receivers.push(ReceiverHandle { commands, wake: Arc::clone(&wake), epoll: Arc::clone(&epoll) });
+        let parts =
+            ReceiverParts { worker, epoll, wake, commands: receiver_commands, queue: Arc::clone(queue) };
+        let receiver = Receiver::new(&self.shared, parts);
+        self.spawn(format!("culvert-rx{worker}"), || receiver.run())
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        run: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = Builder::new().name(name.clone()).spawn(move || {
+            let watch = DeathWatch { shared, name };
+            match run() {
+                Ok(()) => {}
+                Err(error) => tracing::error!(worker = watch.name, %error, "a worker of the engine failed"),
+            }
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn lock_transports(&self) -> MutexGuard<'_, Vec<Arc<Transport>>> {
+        self.transports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn transport(&self, id: TransportId) -> Result<Arc<Transport>, OffloadError> {
+        let found = self.lock_transports().iter().find(|transport| transport.id == id).cloned();
+        found.ok_or(OffloadError::UnknownTransport(id))
+    }
+
+    /// The worker that serves a stream.
+    fn stream_worker(&self, id: TransportId) -> Option<&ReceiverHandle> {
+        self.receivers.get(id.0 as usize % self.receivers.len().max(1))
+    }
+
+    fn open_wire(&self, id: TransportId, spec: TransportSpec) -> Result<Wire, OffloadError> {
+        match spec {
+            TransportSpec::BindUdp { local, remote, options } => {
+                Udp::bind(local, remote, options, &self.config, self.receivers.len())
+                    .map(Wire::Udp)
+                    .map_err(|source| OffloadError::system(format!("bind UDP {local}"), source))
+            }
+            TransportSpec::AdoptUdp { socket, options } => Udp::adopt(socket, options, &self.config)
+                .map(Wire::Udp)
+                .map_err(|source| OffloadError::system("take over a UDP socket", source)),
+            TransportSpec::AdoptTcp { stream, remote } => {
+                let worker = self.stream_worker(id).ok_or(OffloadError::DeviceGone)?;
+                Tcp::adopt(stream, plain(remote), Arc::clone(&worker.epoll), id).map(Wire::Tcp).map_err(
+                    |source| OffloadError::system(format!("take over the stream to {remote}"), source),
+                )
+            }
+        }
+    }
+
+    /// Has the keepalive timer look at the peers again.
+    fn reset_keepalive(&self) {
+        self.shared.keepalive.reset();
+        if let Some(receiver) = self.receivers.first() {
+            receiver.wake.raise();
+        }
+    }
+
+    fn change_keys(
+        &self,
+        id: PeerId,
+        change: impl FnOnce(&mut crate::peer::KeySlots) -> Result<(), OffloadError>,
+    ) -> Result<(), OffloadError> {
+        let peer = self.shared.table.find(id)?;
+        let mut slots = crate::peer::KeySlots::clone(&peer.keys.load());
+        change(&mut slots)?;
+        peer.keys.store(Arc::new(slots));
+        Ok(())
+    }
+
+    fn forget(&self, peer: &Peer) {
+        // Workers may remember the peer for a while; its keys end now.
+        peer.keys.store(Arc::default());
+        if let Wire::Tcp(tcp) = &peer.transport.wire {
+            tcp.peer.store(None);
+        }
+    }
+}
+
+impl Offload for Engine {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn open_transport(
+        &self,
+        spec: TransportSpec,
+    ) -> Result<(TransportId, Box<dyn ControlReceiver>, Arc<dyn ControlSender>), OffloadError> {
+        let id = TransportId(self.next_transport.fetch_add(1, Relaxed));
+        let transport = Arc::new(Transport::new(id, self.open_wire(id, spec)?));
+        self.lock_transports().push(Arc::clone(&transport));
+        if transport.is_udp() {
+            for receiver in &self.receivers {
+                receiver.send(Command::Add(Arc::clone(&transport)));
+            }
+        } else if let Some(receiver) = self.stream_worker(id) {
+            receiver.send(Command::Add(Arc::clone(&transport)));
+        }
+        let receiver = PortReceiver(Arc::clone(&transport.port));
+        Ok((id, Box::new(receiver), Arc::new(PortSender(transport))))
+    }
+
+    fn close_transport(&self, id: TransportId) -> Result<Option<TransportSpec>, OffloadError> {
+        let transport = self.transport(id)?;
+        self.lock_transports().retain(|other| other.id != id);
+        for receiver in &self.receivers {
+            let (done, wait) = mpsc::sync_channel(1);
+            receiver.send(Command::Remove(id, done));
+            // Ends at once when the worker is gone.
+            let _ = wait.recv_timeout(Duration::from_secs(5));
+        }
+        Ok(transport.close().ok())
+    }
+
+    fn local_address(&self, id: TransportId) -> Option<std::net::SocketAddr> {
+        match &self.transport(id).ok()?.wire {
+            Wire::Udp(udp) => udp.local_addr().ok(),
+            Wire::Tcp(tcp) => tcp.local_addr().ok(),
+        }
+    }
+
+    fn peer_new(&self, spec: PeerSpec) -> Result<(), OffloadError> {
+        let transport = self.transport(spec.transport)?;
+        let peer = Arc::new(Peer::new(&spec, Arc::clone(&transport), &self.shared.clock));
+        self.shared.table.insert(&spec, Arc::clone(&peer))?;
+        if let Wire::Tcp(tcp) = &transport.wire {
+            tcp.peer.store(Some(peer));
+        }
+        self.reset_keepalive();
+        Ok(())
+    }
+
+    fn peer_set(&self, id: PeerId, change: &PeerChange) -> Result<(), OffloadError> {
+        let peer = self.shared.table.find(id)?;
+        if let Some((vpn, iroutes)) = &change.vpn {
+            self.shared.table.set_vpn(id, vpn, iroutes)?;
+        }
+        if let Some(remote) = change.remote.map(plain) {
+            if !self.shared.table.move_address(&peer, remote) {
+                return Err(OffloadError::PeerExists(id));
+            }
+            let local = peer.remote.load().local;
+            peer.remote.store(Arc::new(Remote { address: remote, local }));
+            self.shared.table.republish();
+        }
+        if let Some(mss) = change.mss {
+            peer.mss.store(mss.map_or(0, u32::from), Relaxed);
+        }
+        if let Some(keepalive) = change.keepalive {
+            peer.activity.set(keepalive);
+            self.reset_keepalive();
+        }
+        Ok(())
+    }
+
+    fn peer_del(&self, id: PeerId) -> Result<(), OffloadError> {
+        let peer = self.shared.table.remove(id)?;
+        self.forget(&peer);
+        Ok(())
+    }
+
+    fn key_new(&self, id: PeerId, slot: Slot, key: DataKey) -> Result<(), OffloadError> {
+        let cipher = key.cipher();
+        let key = Key::new(&key, self.replay_window).map_err(|_| OffloadError::Cipher(cipher))?;
+        self.change_keys(id, |slots| {
+            match slot {
+                Slot::Primary => slots.primary = Some(Arc::new(key)),
+                Slot::Secondary => slots.secondary = Some(Arc::new(key)),
+            }
+            Ok(())
+        })
+    }
+
+    fn key_swap(&self, id: PeerId) -> Result<(), OffloadError> {
+        self.change_keys(id, |slots| {
+            if slots.secondary.is_none() {
+                return Err(OffloadError::NoSecondaryKey(id));
+            }
+            std::mem::swap(&mut slots.primary, &mut slots.secondary);
+            Ok(())
+        })
+    }
+
+    fn key_del(&self, id: PeerId, slot: Slot) -> Result<(), OffloadError> {
+        self.change_keys(id, |slots| {
+            match slot {
+                Slot::Primary => slots.primary = None,
+                Slot::Secondary => slots.secondary = None,
+            }
+            Ok(())
+        })
+    }
+
+    fn exit_notify(&self, id: PeerId) -> Result<(), OffloadError> {
+        let peer = self.shared.table.find(id)?;
+        let mut outbox = Outbox::new(0);
+        let exit = Single { payload: &EXIT, is_tunnel: false };
+        outbox.push(&self.shared, &peer, &exit, Backpressure::Drop);
+        outbox.flush(&self.shared, Backpressure::Drop);
+        Ok(())
+    }
+
+    fn stats(&self, peer: Option<PeerId>, out: &mut Vec<PeerStats>) -> Result<(), OffloadError> {
+        match peer {
+            Some(id) => out.push(self.shared.table.find(id)?.stats()),
+            None => out.extend(self.shared.table.all().iter().map(|peer| peer.stats())),
+        }
+        Ok(())
+    }
+
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<OffloadEvent>> {
+        self.shared.events.poll(cx)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Relaxed);
+        for stop in &self.stop {
+            stop.raise();
+        }
+        for receiver in &self.receivers {
+            receiver.wake.raise();
+        }
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has reported itself.
+            let _ = thread.join();
+        }
+        for transport in self.lock_transports().drain(..) {
+            transport.port.close();
+        }
+        self.shared.events.end();
+    }
+}
+
+/// Reports the device as gone when a worker ends other than by being told to.
+struct DeathWatch {
+    shared: Arc<Shared>,
+    name: String,
+}
+
+impl Drop for DeathWatch {
+    fn drop(&mut self) {
+        if !self.shared.is_stopping() {
+            if std::thread::panicking() {
+                tracing::error!(worker = self.name, "a worker of the engine panicked: this is a bug");
+            }
+            self.shared.events.push(OffloadEvent::DeviceGone);
+            self.shared.events.end();
+        }
+    }
+}
+
+/// What the engine carries.
+fn capabilities() -> Capabilities {
+    Capabilities {
+        kind: OffloadKind::Engine,
+        ciphers: vec![
+            CipherName::Aes256Gcm,
+            CipherName::ChaCha20Poly1305,
+            CipherName::Aes128Gcm,
+            CipherName::Aes192Gcm,
+        ],
+        epoch: true,
+        data_v1: true,
+        multi_peer: true,
+        tcp: true,
+        tx_id: true,
+        float: true,
+        mssfix: true,
+    }
+}
+
+/// How many workers transmit, and as many receive. Fewer than three cores carry one pair; never more busy threads than
+/// cores, and not more than four pairs: TUN queues beyond that were not measured.
+pub(crate) fn workers(threads: Option<usize>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (threads.unwrap_or(cores).min(cores) / 2).clamp(1, 4)
+}

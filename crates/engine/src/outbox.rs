@@ -1,0 +1,283 @@
+//! Sealed packets on their way to the sockets.
+//!
+//! One buffer per worker. Packets are sealed where they are sent from, one behind the other; consecutive packets of one
+//! peer and one size form a train, which is one message of the socket. [`Outbox::flush`] hands everything over, in the
+//! order in which packet ids were taken, and only then lets go of the peers' [turns](crate::peer::Turn).
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use culvert_offload::{DeviceMode, Framing};
+use culvert_wire::tcp::frame_prefix;
+
+use crate::{
+    engine::Shared,
+    legacy::{self, MAX_FRAMING},
+    packet::{SuperPacket, clamp_mss},
+    peer::{DropReason, Held, Peer},
+    transport::{Backpressure, Train as SendTrain, Transport},
+};
+
+/// Sealed bytes that may wait before they must go: two full trains.
+pub(crate) const FLUSH_AT: usize = 120 << 10;
+/// The buffer: what may wait, and room for one more super-packet with its headers.
+const CAPACITY: usize = FLUSH_AT + (128 << 10);
+/// Bytes of one UDP train: below the limit of a datagram with its headers.
+const MAX_TRAIN: usize = 65_000;
+/// The largest sealed packet.
+const MAX_PACKET: usize = 65_507;
+
+/// What is to be sent to a peer.
+pub(crate) trait Payloads {
+    /// How many packets.
+    fn count(&self) -> usize;
+    /// Length of packet `index`.
+    fn len(&self, index: usize) -> usize;
+    /// Writes packet `index`.
+    fn write(&self, index: usize, out: &mut [u8]);
+    /// They are inner packets: counted as the tunnel's, and their MSS option is looked at.
+    fn is_tunnel(&self) -> bool;
+}
+
+impl Payloads for SuperPacket<'_> {
+    fn count(&self) -> usize {
+        SuperPacket::count(self)
+    }
+
+    fn len(&self, index: usize) -> usize {
+        SuperPacket::len(self, index)
+    }
+
+    fn write(&self, index: usize, out: &mut [u8]) {
+        SuperPacket::write(self, index, out);
+    }
+
+    fn is_tunnel(&self) -> bool {
+        true
+    }
+}
+
+/// One payload as it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Single<'a> {
+    pub(crate) payload: &'a [u8],
+    pub(crate) is_tunnel: bool,
+}
+
+impl Payloads for Single<'_> {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn len(&self, _: usize) -> usize {
+        self.payload.len()
+    }
+
+    fn write(&self, _: usize, out: &mut [u8]) {
+        out.copy_from_slice(self.payload);
+    }
+
+    fn is_tunnel(&self) -> bool {
+        self.is_tunnel
+    }
+}
+
+/// The sealing buffer of a worker.
+pub(crate) struct Outbox {
+    worker: usize,
+    buf: Vec<u8>,
+    len: usize,
+    trains: Vec<Train>,
+    held: Vec<Held>,
+}
+
+/// Packets of one peer, one behind the other.
+#[derive(Clone, Copy)]
+struct Train {
+    /// Index into `held`.
+    peer: usize,
+    start: usize,
+    end: usize,
+    /// UDP: size of each packet but the last.
+    segment: usize,
+    count: usize,
+    /// A shorter packet was its last.
+    closed: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(worker: usize) -> Self {
+        Self { worker, buf: vec![0; CAPACITY], len: 0, trains: Vec::new(), held: Vec::new() }
+    }
+
+    /// Sealed bytes that wait.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.len
+    }
+
+    /// Seals packets for a peer. Waits for the peer's turn if somebody else sends to it.
+    pub(crate) fn push(
+        &mut self,
+        shared: &Shared,
+        peer: &Arc<Peer>,
+        payloads: &impl Payloads,
+        backpressure: Backpressure<'_>,
+    ) {
+        let index = match self.held.iter().position(|held| Arc::ptr_eq(held.peer(), peer)) {
+            Some(index) => index,
+            None => {
+                let held = Held::try_take(peer).unwrap_or_else(|| {
+                    // Never wait for a turn while holding another: two workers could wait for each other.
+                    self.flush(shared, backpressure);
+                    Held::take(peer)
+                });
+                self.held.push(held);
+                self.held.len() - 1
+            }
+        };
+        self.seal(shared, index, payloads, backpressure);
+    }
+
+    /// Seals packets for a peer unless somebody else sends to it just now; returns whether it did.
+    pub(crate) fn try_push(&mut self, shared: &Shared, peer: &Arc<Peer>, payloads: &impl Payloads) -> bool {
+        let index = match self.held.iter().position(|held| Arc::ptr_eq(held.peer(), peer)) {
+            Some(index) => index,
+            None => match Held::try_take(peer) {
+                Some(held) => {
+                    self.held.push(held);
+                    self.held.len() - 1
+                }
+                None => return false,
+            },
+        };
+        self.seal(shared, index, payloads, Backpressure::Drop);
+        true
+    }
+
+    fn seal(
+        &mut self,
+        shared: &Shared,
+        index: usize,
+        payloads: &impl Payloads,
+        backpressure: Backpressure<'_>,
+    ) {
+        let Some(peer) = self.held.get(index).map(|held| Arc::clone(held.peer())) else { return };
+        let slots = peer.keys.load();
+        let Some(key) = &slots.primary else {
+            return peer.count_drop(DropReason::NoKey);
+        };
+        let layout = key.layout(peer.header);
+        let prefix = peer.transport.prefix();
+        let framing_room = if peer.framing == Framing::None { 0 } else { MAX_FRAMING };
+        let mss = if payloads.is_tunnel() && payloads.count() == 1 { peer.mss() } else { None };
+        let (mut packets, mut bytes) = (0, 0);
+        let mut sending = key.sending();
+        for i in 0..payloads.count() {
+            let payload_len = payloads.len(i);
+            let room = prefix + layout.overhead() + payload_len + framing_room;
+            if payload_len == 0 || room > MAX_PACKET {
+                continue;
+            }
+            if self.len + room > self.buf.len() {
+                self.send_all(shared, backpressure);
+            }
+            let slot = &mut self.buf[self.len..self.len + room];
+            let body = &mut slot[prefix + layout.prefix..];
+            payloads.write(i, &mut body[..payload_len]);
+            if let Some(mss) = mss {
+                clamp_mss(&mut body[..payload_len], mss);
+            }
+            let framed = legacy::frame(peer.framing, body, payload_len);
+            let packet_len = layout.overhead() + framed;
+            if !sending.seal(peer.header, &mut slot[prefix..prefix + packet_len]) {
+                break;
+            }
+            if prefix > 0
+                && let Ok(len) = frame_prefix(packet_len)
+            {
+                slot[..prefix].copy_from_slice(&len);
+            }
+            self.append(index, prefix + packet_len, peer.transport.is_udp());
+            packets += 1;
+            bytes += payload_len as u64;
+        }
+        drop(sending);
+        key.count_sent(packets, bytes);
+        if payloads.is_tunnel() {
+            peer.sent.count_tunnel(packets, bytes);
+        }
+        if key.take_exhausted() {
+            shared.events.push(culvert_offload::OffloadEvent::KeyExhausted(peer.id, key.id()));
+        }
+    }
+
+    /// Adds the sealed packet at the buffer's end to the open train, or begins another.
+    fn append(&mut self, peer: usize, len: usize, udp: bool) {
+        let start = self.len;
+        self.len += len;
+        if let Some(train) = self.trains.last_mut()
+            && train.peer == peer
+            && (!udp
+                || (!train.closed
+                    && len <= train.segment
+                    && train.count < culvert_sys::MAX_SEGMENTS
+                    && train.end - train.start + len <= MAX_TRAIN))
+        {
+            train.end += len;
+            train.count += 1;
+            train.closed = len < train.segment;
+            return;
+        }
+        self.trains.push(Train { peer, start, end: start + len, segment: len, count: 1, closed: false });
+    }
+
+    /// Hands everything to the sockets and lets go of the turns.
+    pub(crate) fn flush(&mut self, shared: &Shared, backpressure: Backpressure<'_>) {
+        if self.held.is_empty() {
+            return;
+        }
+        self.send_all(shared, backpressure);
+        self.held.clear();
+    }
+
+    /// Hands everything to the sockets.
+    fn send_all(&mut self, shared: &Shared, backpressure: Backpressure<'_>) {
+        let mut rest = &self.trains[..];
+        while let Some(first) = rest.first() {
+            let Some(transport) = self.transport(first) else { break };
+            let same = |train: &&Train| self.transport(train).is_some_and(|t| Arc::ptr_eq(t, transport));
+            let (now, later) = rest.split_at(rest.iter().take_while(same).count());
+            let trains: Vec<_> = now.iter().filter_map(|train| self.for_socket(train)).collect();
+            // A stream of one of many peers must not hold up the others; a lone peer's may hold up the tunnel.
+            let patient = transport.is_udp() || shared.table.mode() == DeviceMode::PointToPoint;
+            transport.send(self.worker, &trains, if patient { backpressure } else { Backpressure::Drop });
+            rest = later;
+        }
+        let millis = shared.clock.millis();
+        for train in &self.trains {
+            if let Some(held) = self.held.get(train.peer) {
+                let peer = held.peer();
+                let prefix = peer.transport.prefix() * train.count;
+                peer.sent.count_link(train.count as u64, (train.end - train.start - prefix) as u64);
+                peer.activity.last_sent.store(millis, Relaxed);
+            }
+        }
+        self.trains.clear();
+        self.len = 0;
+    }
+
+    fn transport(&self, train: &Train) -> Option<&Arc<Transport>> {
+        self.held.get(train.peer).map(|held| &held.peer().transport)
+    }
+
+    fn for_socket(&self, train: &Train) -> Option<SendTrain<'_>> {
+        let remote = **self.held.get(train.peer)?.peer().remote.load();
+        Some(SendTrain {
+            bytes: self.buf.get(train.start..train.end)?,
+            segment: train.segment,
+            to: remote.address,
+            from: remote.local,
+        })
+    }
+}
+
+const _: () = assert!(CAPACITY > MAX_PACKET, "a packet of any size fits");

@@ -1,0 +1,306 @@
+//! A peer as the workers see it: immutable identity, swappable keys and address, counters.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+};
+
+use arc_swap::ArcSwap;
+use culvert_offload::{Drops, Framing, Keepalive, PeerSpec, PeerStats, Traffic};
+use culvert_wire::{KeyId, PeerId};
+
+use crate::{
+    clock::Clock,
+    key::{Header, Key, Refused},
+    transport::Transport,
+};
+
+/// A peer of the device. Shared by all workers; replaced never, only its parts.
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    /// What stands in front of each packet sent.
+    pub(crate) header: Header,
+    pub(crate) framing: Framing,
+    pub(crate) transport: Arc<Transport>,
+    /// May the address change?
+    pub(crate) float: bool,
+    /// Where it is. Written by calls and by the worker that sees it float.
+    pub(crate) remote: ArcSwap<Remote>,
+    /// One writer: the calls.
+    pub(crate) keys: ArcSwap<KeySlots>,
+    /// Who sends to this peer now.
+    pub(crate) turn: Turn,
+    pub(crate) activity: Activity,
+    /// MSS limit; 0 is none.
+    pub(crate) mss: AtomicU32,
+    pub(crate) sent: Counters,
+    pub(crate) received: Counters,
+    drops: DropCounters,
+    /// Taken out of the table: what is under way may still end.
+    pub(crate) gone: AtomicBool,
+}
+
+/// The peer's address, and the local address to send from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remote {
+    pub(crate) address: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// The two key slots. Replaced as one value, so that a swap is one step.
+#[derive(Clone, Default)]
+pub(crate) struct KeySlots {
+    pub(crate) primary: Option<Arc<Key>>,
+    pub(crate) secondary: Option<Arc<Key>>,
+}
+
+impl KeySlots {
+    /// Finds the key of a received packet.
+    pub(crate) fn find(&self, id: KeyId) -> Option<&Arc<Key>> {
+        self.primary.iter().chain(&self.secondary).find(|key| key.id() == id)
+    }
+}
+
+/// When the peer was last heard and spoken to, in milliseconds of the engine's clock, and how long may pass.
+pub(crate) struct Activity {
+    pub(crate) last_sent: AtomicU64,
+    pub(crate) last_received: AtomicU64,
+    /// 0: never.
+    interval: AtomicU64,
+    /// 0: never.
+    timeout: AtomicU64,
+    /// When the address changed last.
+    pub(crate) last_float: AtomicU64,
+}
+
+/// What keepalive wants of a peer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing before this time, in milliseconds of the engine's clock; `u64::MAX` is never.
+    Nothing(u64),
+    /// A ping.
+    Ping,
+    /// Its removal.
+    Expiry,
+}
+
+/// One direction's counters, apart from the other direction's so that workers do not share a cache line.
+#[derive(Default)]
+#[repr(align(64))]
+pub(crate) struct Counters {
+    tunnel_bytes: AtomicU64,
+    tunnel_packets: AtomicU64,
+    link_bytes: AtomicU64,
+    link_packets: AtomicU64,
+}
+
+#[derive(Default)]
+#[repr(align(64))]
+struct DropCounters {
+    auth: AtomicU64,
+    replay: AtomicU64,
+    source: AtomicU64,
+    no_key: AtomicU64,
+    malformed: AtomicU64,
+}
+
+/// Why a peer's packet is counted and forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropReason {
+    Auth,
+    Replay,
+    Source,
+    NoKey,
+    Malformed,
+}
+
+impl From<Refused> for DropReason {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Malformed => Self::Malformed,
+            Refused::Auth => Self::Auth,
+            Refused::Replay => Self::Replay,
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(spec: &PeerSpec, transport: Arc<Transport>, clock: &Clock) -> Self {
+        let now = clock.millis();
+        let peer = Self {
+            id: spec.id,
+            header: if spec.shape.data_v1 { Header::V1 } else { Header::V2(spec.tx_id.unwrap_or(spec.id)) },
+            framing: spec.shape.framing,
+            transport,
+            float: spec.float,
+            remote: ArcSwap::from_pointee(Remote { address: plain(spec.remote), local: spec.local }),
+            keys: ArcSwap::default(),
+            turn: Turn::default(),
+            activity: Activity {
+                last_sent: now.into(),
+                last_received: now.into(),
+                interval: 0.into(),
+                timeout: 0.into(),
+                last_float: 0.into(),
+            },
+            mss: AtomicU32::new(spec.mss.map_or(0, u32::from)),
+            sent: Counters::default(),
+            received: Counters::default(),
+            drops: DropCounters::default(),
+            gone: AtomicBool::new(false),
+        };
+        if let Some(keepalive) = spec.keepalive {
+            peer.activity.set(keepalive);
+        }
+        peer
+    }
+
+    /// The MSS limit, if there is one.
+    pub(crate) fn mss(&self) -> Option<u16> {
+        u16::try_from(self.mss.load(Relaxed)).ok().filter(|mss| *mss > 0)
+    }
+
+    pub(crate) fn count_drop(&self, reason: DropReason) {
+        let counter = match reason {
+            DropReason::Auth => &self.drops.auth,
+            DropReason::Replay => &self.drops.replay,
+            DropReason::Source => &self.drops.source,
+            DropReason::NoKey => &self.drops.no_key,
+            DropReason::Malformed => &self.drops.malformed,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> PeerStats {
+        let traffic = |bytes: fn(&Counters) -> &AtomicU64, packets: fn(&Counters) -> &AtomicU64| Traffic {
+            rx_bytes: bytes(&self.received).load(Relaxed),
+            rx_packets: packets(&self.received).load(Relaxed),
+            tx_bytes: bytes(&self.sent).load(Relaxed),
+            tx_packets: packets(&self.sent).load(Relaxed),
+        };
+        let drops = &self.drops;
+        PeerStats {
+            id: self.id,
+            remote: self.remote.load().address,
+            tunnel: traffic(|c| &c.tunnel_bytes, |c| &c.tunnel_packets),
+            link: traffic(|c| &c.link_bytes, |c| &c.link_packets),
+            key: self.keys.load().primary.as_ref().map(|key| key.traffic()).unwrap_or_default(),
+            drops: Drops {
+                auth: drops.auth.load(Relaxed),
+                replay: drops.replay.load(Relaxed),
+                source: drops.source.load(Relaxed),
+                no_key: drops.no_key.load(Relaxed),
+                malformed: drops.malformed.load(Relaxed),
+            },
+        }
+    }
+}
+
+/// Addresses are compared in plain form: a mapped IPv4 address is the IPv4 address.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+impl Counters {
+    pub(crate) fn count_tunnel(&self, packets: u64, bytes: u64) {
+        self.tunnel_packets.fetch_add(packets, Relaxed);
+        self.tunnel_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn count_link(&self, packets: u64, bytes: u64) {
+        self.link_packets.fetch_add(packets, Relaxed);
+        self.link_bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl Activity {
+    pub(crate) fn set(&self, keepalive: Keepalive) {
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        self.interval.store(millis(keepalive.interval), Relaxed);
+        self.timeout.store(millis(keepalive.timeout), Relaxed);
+    }
+
+    /// Tells what is due at `now`.
+    pub(crate) fn due(&self, now: u64) -> Due {
+        let deadline = |last: &AtomicU64, after: &AtomicU64| match after.load(Relaxed) {
+            0 => u64::MAX,
+            after => last.load(Relaxed).saturating_add(after),
+        };
+        let expiry = deadline(&self.last_received, &self.timeout);
+        let ping = deadline(&self.last_sent, &self.interval);
+        if expiry <= now {
+            Due::Expiry
+        } else if ping <= now {
+            Due::Ping
+        } else {
+            Due::Nothing(expiry.min(ping))
+        }
+    }
+}
+
+/// The right to send to a peer, from taking packet ids until the packets are with the socket.
+///
+/// Packets must leave in the order of their ids: stock peers keep a window of 64, less than two batches. A worker may
+/// hold several peers' turns while it collects a batch, but never waits for one while it holds another: it sends what
+/// it has and lets go first.
+#[derive(Default)]
+pub(crate) struct Turn {
+    taken: AtomicBool,
+    waiting: Mutex<u32>,
+    freed: Condvar,
+}
+
+/// Holds a peer's [`Turn`].
+pub(crate) struct Held(Arc<Peer>);
+
+impl Held {
+    /// Takes the turn, if nobody has it.
+    pub(crate) fn try_take(peer: &Arc<Peer>) -> Option<Self> {
+        peer.turn.try_take().then(|| Self(Arc::clone(peer)))
+    }
+
+    /// Takes the turn, waiting for whoever has it. The caller holds no other.
+    pub(crate) fn take(peer: &Arc<Peer>) -> Self {
+        let turn = &peer.turn;
+        if !turn.try_take() {
+            let mut waiting = turn.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            *waiting += 1;
+            while !turn.try_take() {
+                waiting = turn.freed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            *waiting -= 1;
+        }
+        Self(Arc::clone(peer))
+    }
+
+    /// Whose turn it is.
+    pub(crate) const fn peer(&self) -> &Arc<Peer> {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let turn = &self.0.turn;
+        turn.taken.store(false, Release);
+        // The lock orders this after a waiter's last look at `taken`, so that its wake-up is not lost.
+        if *turn.waiting.lock().unwrap_or_else(PoisonError::into_inner) > 0 {
+            turn.freed.notify_one();
+        }
+    }
+}
+
+impl Turn {
+    fn try_take(&self) -> bool {
+        self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()
+    }
+}

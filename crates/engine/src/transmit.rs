@@ -1,0 +1,114 @@
+//! The transmit worker: tunnel device to sockets, run to completion.
+//!
+//! Reads frames until the device has none, seals them into its [`Outbox`], and flushes when the device is empty or
+//! enough waits; never by timer.
+
+use std::{
+    io,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use culvert_offload::{DeviceMode, OffloadEvent};
+use culvert_sys::{Epoll, Eventfd, Interest};
+
+use crate::{
+    device::Queue,
+    engine::Shared,
+    outbox::{FLUSH_AT, Outbox},
+    packet::{SuperPacket, VNET_HEADER_LEN, destination},
+    peer::Peer,
+    transport::Backpressure,
+};
+
+/// The largest frame: a super-packet and its virtio header.
+const MAX_FRAME: usize = VNET_HEADER_LEN + 65_535;
+
+/// Moves packets from one queue of the device to the peers.
+pub(crate) struct Transmitter {
+    shared: Arc<Shared>,
+    queue: Arc<dyn Queue>,
+    stop: Arc<Eventfd>,
+    outbox: Outbox,
+    /// The last destination and its peer, with the table's generation in which they were found.
+    last: Option<(u64, IpAddr, Arc<Peer>)>,
+}
+
+impl Transmitter {
+    pub(crate) fn new(shared: Arc<Shared>, worker: usize, queue: Arc<dyn Queue>, stop: Arc<Eventfd>) -> Self {
+        Self { shared, queue, stop, outbox: Outbox::new(worker), last: None }
+    }
+
+    /// Works until told to stop, or until the device is gone.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let epoll = Epoll::new()?;
+        epoll.add(&*self.stop, 0, Interest::Read)?;
+        epoll.add(self.queue.readiness(), 1, Interest::Read)?;
+        let mut buf = vec![0; MAX_FRAME];
+        let mut ready = Vec::new();
+        while !self.shared.is_stopping() {
+            epoll.wait(&mut ready, None)?;
+            if !self.read_all(&mut buf) {
+                self.shared.events.push(OffloadEvent::DeviceGone);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until there is nothing; `false` when the device is gone.
+    fn read_all(&mut self, buf: &mut [u8]) -> bool {
+        let alive = loop {
+            match self.queue.read(buf) {
+                Ok(len) => self.handle_frame(&buf[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::debug!(%error, "the tunnel device gives nothing more");
+                    break false;
+                }
+            }
+            if self.outbox.waiting() >= FLUSH_AT {
+                self.flush();
+            }
+            if self.shared.is_stopping() {
+                break true;
+            }
+        };
+        self.flush();
+        alive
+    }
+
+    fn flush(&mut self) {
+        self.outbox.flush(&self.shared, Backpressure::Wait(&self.stop));
+    }
+
+    fn handle_frame(&mut self, frame: &[u8]) {
+        let Some(packet) = SuperPacket::parse(frame) else {
+            self.shared.counters.malformed_frames.fetch_add(1, Relaxed);
+            return;
+        };
+        let Some(peer) = self.find_peer(packet.bytes()) else {
+            self.shared.counters.unrouted.fetch_add(packet.count() as u64, Relaxed);
+            return;
+        };
+        self.outbox.push(&self.shared, &peer, &packet, Backpressure::Wait(&self.stop));
+    }
+
+    fn find_peer(&mut self, packet: &[u8]) -> Option<Arc<Peer>> {
+        let table = &self.shared.table;
+        if table.mode() == DeviceMode::PointToPoint {
+            return table.by_id(None);
+        }
+        let to = destination(packet)?;
+        let generation = table.generation();
+        if let Some((seen, address, peer)) = &self.last
+            && (*seen, *address) == (generation, to)
+        {
+            return Some(Arc::clone(peer));
+        }
+        let peer = table.by_vpn_address(to)?;
+        self.last = Some((generation, to, Arc::clone(&peer)));
+        Some(peer)
+    }
+}

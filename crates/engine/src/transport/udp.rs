@@ -1,0 +1,200 @@
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+use culvert_offload::{TransportSpec, UdpOptions};
+use culvert_sys::{MAX_SEGMENTS, Outgoing, UdpSocket, sockopt};
+use culvert_wire::Transmit;
+
+use super::{Backpressure, Train};
+use crate::backend::EngineConfig;
+
+/// Socket buffers where the configuration asks for none: what wireguard-go uses, too, for the same reason. A dropped
+/// train is a burst of up to 64 lost packets.
+const BUFFER: u32 = 7 << 20;
+
+/// A set of UDP sockets on one port: one for each worker, or just one.
+pub(crate) struct Udp {
+    sockets: Vec<UdpSocket>,
+    options: UdpOptions,
+    /// The kernel splits trains. Off for good once it said that this device cannot.
+    segmentation: AtomicBool,
+    /// Segments of this size and above were refused (they exceed the route's MTU): send them one by one.
+    refused_size: AtomicUsize,
+    /// Datagrams that the system refused.
+    failed: AtomicU64,
+}
+
+impl Udp {
+    /// Binds a set of sockets. A connected socket is always alone: its peer is a single flow.
+    pub(crate) fn bind(
+        local: SocketAddr,
+        remote: Option<SocketAddr>,
+        options: UdpOptions,
+        config: &EngineConfig,
+        workers: usize,
+    ) -> io::Result<Self> {
+        let count = if remote.is_some() { 1 } else { workers.max(1) };
+        let mut sockets: Vec<UdpSocket> = Vec::with_capacity(count);
+        for _ in 0..count {
+            // Port 0 is chosen by the first socket for all.
+            let local = sockets.first().map_or(Ok(local), UdpSocket::local_addr)?;
+            let mut socket = UdpSocket::bind(local, |fd| {
+                sockopt::set_reuse_address(fd, true)?;
+                if count > 1 {
+                    sockopt::set_reuse_port(fd, true)?;
+                }
+                options.apply(fd)
+            })?;
+            if let Some(remote) = remote {
+                socket.connect(remote)?;
+            }
+            sockets.push(socket);
+        }
+        Ok(Self::with_sockets(sockets, options, config))
+    }
+
+    /// Takes over a bound socket.
+    pub(crate) fn adopt(socket: OwnedFd, options: UdpOptions, config: &EngineConfig) -> io::Result<Self> {
+        Ok(Self::with_sockets(vec![UdpSocket::adopt(socket)?], options, config))
+    }
+
+    fn with_sockets(sockets: Vec<UdpSocket>, options: UdpOptions, config: &EngineConfig) -> Self {
+        let mut segmentation = config.udp_segmentation;
+        for socket in &sockets {
+            // Buffers and joining only help speed: a refusal costs that and nothing else.
+            let _ = sockopt::set_recv_buffer(socket, options.recv_buffer.unwrap_or(BUFFER));
+            let _ = sockopt::set_send_buffer(socket, options.send_buffer.unwrap_or(BUFFER));
+            let _ = sockopt::set_udp_gro(socket, config.udp_gro);
+            segmentation &= sockopt::has_udp_segment(socket);
+        }
+        Self {
+            sockets,
+            options,
+            segmentation: AtomicBool::new(segmentation),
+            refused_size: AtomicUsize::new(usize::MAX),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// The socket that worker `worker` receives from, if there is one for it.
+    pub(crate) fn receiving_socket(&self, worker: usize) -> Option<&UdpSocket> {
+        self.sockets.get(worker)
+    }
+
+    /// The address that the sockets are bound to.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.sockets.first().map_or(Err(io::ErrorKind::NotConnected.into()), UdpSocket::local_addr)
+    }
+
+    fn sending_socket(&self, worker: usize) -> Option<&UdpSocket> {
+        self.sockets.get(worker % self.sockets.len().max(1))
+    }
+
+    pub(super) fn send(&self, worker: usize, trains: &[Train<'_>], backpressure: Backpressure<'_>) {
+        let Some(socket) = self.sending_socket(worker) else { return };
+        let mut messages = Vec::with_capacity(trains.len());
+        for train in trains {
+            self.push(&mut messages, socket, train);
+        }
+        let mut at = 0;
+        let mut retried = false;
+        while at < messages.len() {
+            match socket.send_batch(&messages[at..]) {
+                Ok(sent) => {
+                    at += sent.max(1);
+                    retried = false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !backpressure.wait(socket) {
+                        self.failed.fetch_add((messages.len() - at) as u64, Relaxed);
+                        return;
+                    }
+                }
+                Err(error) if messages[at].segment.is_some() && is_about_segments(&error) => {
+                    self.note_refusal(&error, messages[at].segment);
+                    let singles = split(messages[at]);
+                    messages.splice(at..=at, singles);
+                }
+                // A connected socket reports here what happened to an earlier packet; this one was not tried.
+                Err(_) if !retried => retried = true,
+                Err(_) => {
+                    self.failed.fetch_add(1, Relaxed);
+                    at += 1;
+                    retried = false;
+                }
+            }
+        }
+    }
+
+    /// Turns a train into messages: one where the kernel splits it, or as many as it has packets.
+    fn push<'a>(&self, messages: &mut Vec<Outgoing<'a>>, socket: &UdpSocket, train: &Train<'a>) {
+        let to = (socket.peer() != Some(train.to)).then_some(train.to);
+        let whole = Outgoing { bytes: train.bytes, segment: None, to, from: train.from };
+        if train.bytes.len() <= train.segment {
+            messages.push(whole);
+            return;
+        }
+        let whole = Outgoing { segment: u16::try_from(train.segment).ok(), ..whole };
+        if self.segmentation.load(Relaxed) && train.segment < self.refused_size.load(Relaxed) {
+            debug_assert!(train.bytes.len().div_ceil(train.segment) <= MAX_SEGMENTS, "the outbox counts");
+            messages.push(whole);
+        } else {
+            messages.extend(split(whole));
+        }
+    }
+
+    fn note_refusal(&self, error: &io::Error, segment: Option<u16>) {
+        if error.raw_os_error() == Some(EIO) {
+            tracing::debug!(
+                "the network device cannot split datagrams (no checksum offload): sending singly"
+            );
+            self.segmentation.store(false, Relaxed);
+        } else if let Some(size) = segment {
+            tracing::debug!(size, "datagrams exceed the path's MTU: sending singly");
+            self.refused_size.fetch_min(size.into(), Relaxed);
+        }
+    }
+
+    /// Sends a control packet. A full socket drops it: the protocol repeats.
+    pub(super) fn send_control(&self, packet: &Transmit<'_>) -> io::Result<()> {
+        let Some(socket) = self.sockets.first() else { return Ok(()) };
+        let to = (socket.peer() != Some(packet.to)).then_some(packet.to);
+        let message = Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from };
+        match socket.send_batch(&[message]) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // What it reports may be an earlier packet's fate: try this one.
+            Err(_) => match socket.send_batch(&[message]) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    pub(super) fn give_back(&self) -> io::Result<TransportSpec> {
+        let socket = self.sockets.first().ok_or(io::ErrorKind::NotConnected)?;
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        Ok(TransportSpec::AdoptUdp { socket, options: self.options.clone() })
+    }
+}
+
+/// `EIO`: the device has no checksum offload, which splitting needs.
+const EIO: i32 = 5;
+/// `EINVAL`: a segment with its headers exceeds the route's MTU.
+const EINVAL: i32 = 22;
+/// `EMSGSIZE`: the same, on newer kernels.
+const EMSGSIZE: i32 = 90;
+
+fn is_about_segments(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EIO | EINVAL | EMSGSIZE))
+}
+
+/// One message for each packet of a train.
+fn split(train: Outgoing<'_>) -> impl Iterator<Item = Outgoing<'_>> {
+    let size = train.segment.map_or(train.bytes.len(), usize::from).max(1);
+    train.bytes.chunks(size).map(move |bytes| Outgoing { bytes, segment: None, ..train })
+}

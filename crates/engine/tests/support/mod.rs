@@ -1,0 +1,211 @@
+//! Two engines with devices in memory, joined by loopback sockets.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's support is a test")]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::Thread,
+    time::{Duration, Instant},
+};
+
+use culvert_crypto::{DataKey, DirectionKey};
+use culvert_engine::{EngineBackend, EngineConfig, MemoryDevice};
+use culvert_offload::{
+    ControlBatch, ControlPacket, ControlReceiver, ControlSender, DeviceMode, DeviceSpec, Offload,
+    OffloadEvent, PeerSpec, PeerStats, Shape, TransportId, TransportSpec, UdpOptions, VpnAddresses,
+};
+use culvert_wire::{CipherName, KeyId, PeerId, Slot};
+
+/// Far more than anything here takes: only a failing test waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One engine with its device and one transport.
+pub struct End {
+    pub offload: Arc<dyn Offload>,
+    pub host: MemoryDevice,
+    pub transport: TransportId,
+    pub receiver: Box<dyn ControlReceiver>,
+    pub sender: Arc<dyn ControlSender>,
+}
+
+pub fn device(mode: DeviceMode) -> DeviceSpec {
+    DeviceSpec {
+        name: None,
+        node: None,
+        mtu: 1500,
+        tx_queue_len: None,
+        mode,
+        max_peers: 16,
+        client_to_client: false,
+        replay_window: (64, 15),
+        threads: None,
+    }
+}
+
+pub fn loopback() -> TransportSpec {
+    TransportSpec::BindUdp {
+        local: SocketAddr::from(([127, 0, 0, 1], 0)),
+        remote: None,
+        options: UdpOptions::default(),
+    }
+}
+
+impl End {
+    pub fn open(spec: &DeviceSpec, config: EngineConfig, transport: TransportSpec) -> Self {
+        let (offload, host) = EngineBackend::with_config(config).open_in_memory(spec).unwrap();
+        let (transport, receiver, sender) = offload.open_transport(transport).unwrap();
+        Self { offload, host, transport, receiver, sender }
+    }
+
+    pub fn udp(mode: DeviceMode) -> Self {
+        Self::open(&device(mode), EngineConfig::default(), loopback())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.offload.local_address(self.transport).unwrap()
+    }
+
+    /// Adds a peer with a primary key.
+    pub fn add_peer(&self, peer: PeerSpec, key: DataKey) {
+        let id = peer.id;
+        self.offload.peer_new(peer).unwrap();
+        self.offload.key_new(id, Slot::Primary, key).unwrap();
+    }
+
+    pub fn stats(&self, id: PeerId) -> PeerStats {
+        let mut out = Vec::new();
+        self.offload.stats(Some(id), &mut out).unwrap();
+        out[0]
+    }
+
+    /// Waits for the next event.
+    pub fn event(&self) -> OffloadEvent {
+        wait(|cx| self.offload.poll_event(cx)).expect("the engine ended")
+    }
+
+    /// Waits for control packets.
+    pub fn control(&mut self) -> Vec<ControlPacket> {
+        let mut batch = ControlBatch::default();
+        wait(|cx| self.receiver.poll_recv(cx, &mut batch)).unwrap();
+        batch.packets
+    }
+
+    /// Takes the next inner packet.
+    pub fn packet(&self) -> Vec<u8> {
+        self.host.recv_timeout(PATIENCE).expect("no packet came out of the tunnel")
+    }
+
+    /// Waits until the peer's counters satisfy the condition.
+    pub fn wait_for_stats(
+        &self,
+        id: PeerId,
+        what: &str,
+        condition: impl Fn(&PeerStats) -> bool,
+    ) -> PeerStats {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stats = self.stats(id);
+            if condition(&stats) {
+                return stats;
+            }
+            assert!(Instant::now() < deadline, "never happened: {what}: {stats:?}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Two point-to-point engines that are each other's peer 7, under the key of `seed`.
+pub fn pair(config: EngineConfig, make_key: impl Fn(Side) -> DataKey, shape: Shape) -> (End, End) {
+    let open = || End::open(&device(DeviceMode::PointToPoint), config, loopback());
+    let (a, b) = (open(), open());
+    a.add_peer(PeerSpec { shape, ..peer(7, a.transport, b.address()) }, make_key(Side::A));
+    b.add_peer(PeerSpec { shape, ..peer(7, b.transport, a.address()) }, make_key(Side::B));
+    (a, b)
+}
+
+pub fn peer(id: u32, transport: TransportId, remote: SocketAddr) -> PeerSpec {
+    PeerSpec {
+        id: PeerId::new(id).unwrap(),
+        tx_id: None,
+        transport,
+        remote,
+        local: None,
+        vpn: VpnAddresses::default(),
+        iroutes: Vec::new(),
+        keepalive: None,
+        float: true,
+        shape: Shape::PLAIN,
+        mss: None,
+    }
+}
+
+/// Which end a key is for: one's sending half is the other's receiving half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    A,
+    B,
+}
+
+pub fn classic(cipher: CipherName, id: u8, seed: u8, side: Side) -> DataKey {
+    let (send, recv) = halves(seed, side);
+    DataKey::Classic { id: KeyId::new(id).unwrap(), cipher, send, recv }
+}
+
+pub fn epoch(cipher: CipherName, id: u8, seed: u8, side: Side) -> DataKey {
+    let (send, recv) = halves(seed, side);
+    DataKey::Epoch { id: KeyId::new(id).unwrap(), cipher, send, recv }
+}
+
+/// The usual key.
+pub fn key(side: Side) -> DataKey {
+    classic(CipherName::Aes256Gcm, 0, 1, side)
+}
+
+fn halves(seed: u8, side: Side) -> (DirectionKey, DirectionKey) {
+    let half = |direction: u8| DirectionKey { secret: [seed ^ direction; 32], implicit_iv: [direction; 8] };
+    match side {
+        Side::A => (half(0x10), half(0x20)),
+        Side::B => (half(0x20), half(0x10)),
+    }
+}
+
+/// An IPv4 packet of a protocol that nothing looks into.
+pub fn ipv4(from: [u8; 4], to: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let mut packet = vec![0x45, 0, len[0], len[1], 0, 0, 0x40, 0, 64, 253, 0, 0];
+    packet.extend_from_slice(&from);
+    packet.extend_from_slice(&to);
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// The usual packet, distinguishable by its number.
+pub fn numbered(number: u32) -> Vec<u8> {
+    ipv4([10, 8, 0, 1], [10, 8, 0, 2], &number.to_be_bytes())
+}
+
+pub fn vpn(address: [u8; 4]) -> VpnAddresses {
+    VpnAddresses { v4: Some(Ipv4Addr::from(address)), v6: None }
+}
+
+/// Polls until ready, sleeping in between.
+pub fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Poll::Ready(value) = poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        let left = deadline.checked_duration_since(Instant::now()).expect("nothing happened for a long time");
+        std::thread::park_timeout(left);
+    }
+}
