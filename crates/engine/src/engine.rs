@@ -348,7 +348,7 @@ impl Offload for Engine {
         })
     }
 
-    fn exit_notify(&self, id: PeerId) -> Result<(), OffloadError> {
+    fn notify_exit(&self, id: PeerId) -> Result<(), OffloadError> {
         let peer = self.shared.table.find(id)?;
         let mut outbox = Outbox::new(0);
         let exit = Single { payload: &EXIT, is_tunnel: false };

@@ -223,7 +223,7 @@ fn silence_is_broken_by_pings_and_ends_in_expiry() {
 #[test]
 fn an_exit_message_is_reported() {
     let (a, b) = pair(EngineConfig::default(), key, Shape::PLAIN);
-    a.offload.exit_notify(seven()).unwrap();
+    a.offload.notify_exit(seven()).unwrap();
     assert_eq!(b.event(), OffloadEvent::ExitNotified(seven()));
 }
 

@@ -130,7 +130,7 @@ pub trait Offload: Send + Sync {
     ///
     /// # Errors
     /// When the peer is unknown, or the offload cannot send data of its own (kernels).
-    fn exit_notify(&self, peer: PeerId) -> Result<(), OffloadError> {
+    fn notify_exit(&self, peer: PeerId) -> Result<(), OffloadError> {
         let _ = peer;
         Err(OffloadError::Unsupported("exit notification in the data channel"))
     }
