@@ -79,6 +79,26 @@ impl NetnsLab {
         Ok(lab)
     }
 
+    /// Adds client `number` (1..=200) on a wire of its own, and returns it with the server's address there.
+    ///
+    /// ```text
+    ///   namespace "server"              new namespace
+    ///   wireN: 10.99.N.1/24  <veth>     wire: 10.99.N.2/24
+    /// ```
+    pub fn add_client(&self, number: u8) -> Result<(Namespace, Ipv4Addr)> {
+        let client = Namespace::new(format!("{}{number}", self.client.name))?;
+        let (near, far) = (format!("{WIRE}{number}"), Ipv4Addr::new(10, 99, number, 2));
+        let server = Ipv4Addr::new(10, 99, number, 1);
+        let link = ["link", "add", &near, "netns", &self.server.name, "type", "veth"];
+        ip(&[&link[..], &["peer", "name", WIRE, "netns", &client.name]].concat())?;
+        self.server.ip(&["address", "add", &format!("{server}/24"), "dev", &near])?;
+        self.server.ip(&["link", "set", &near, "addrgenmode", "none", "up"])?;
+        client.add_address(far.into())?;
+        client.ip(&["link", "set", WIRE, "addrgenmode", "none", "up"])?;
+        client.wait_for_carrier()?;
+        Ok((client, server))
+    }
+
     /// Cuts the wire, or joins it again.
     pub fn set_wire(&self, up: bool) -> Result<()> {
         self.client.ip(&["link", "set", WIRE, if up { "up" } else { "down" }]).map(drop)

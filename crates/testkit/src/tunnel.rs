@@ -1,13 +1,14 @@
 //! A running tunnel: both ends in a lab of their own.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Algorithm, Daemon, Failure, Identity, Implementation, Inner, NetnsLab, Peers, Pki, Release, Result, Role,
-    TempDir, TunnelSpec, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key, traffic,
+    Algorithm, Daemon, Failure, Identity, Implementation, Inner, Namespace, NetnsLab, Peers, Pki, Release,
+    Result, Role, TempDir, TunnelSpec, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key, traffic,
 };
 
 /// How long an end may take to say that the tunnel is up.
@@ -100,7 +101,7 @@ pub struct Tunnel {
     pub spec: TunnelSpec,
     ends: [Implementation; 2],
     /// The files that the configurations name: a restarted end reads them again.
-    _materials: Arc<Materials>,
+    materials: Arc<Materials>,
 }
 
 impl Tunnel {
@@ -150,7 +151,7 @@ impl Tunnel {
             folder,
             spec: spec.clone(),
             ends,
-            _materials: Arc::clone(materials),
+            materials: Arc::clone(materials),
         })
     }
 
@@ -164,6 +165,26 @@ impl Tunnel {
         let tunnel = Self::start(spec, server, client, materials)?;
         tunnel.wait_up()?;
         Ok(tunnel)
+    }
+
+    /// Starts one more client of the same server in a namespace of [`NetnsLab::add_client`].
+    ///
+    /// It differs from the first in `extra` lines, which come last; `number` tells it from the others.
+    pub fn start_another_client(
+        &self,
+        number: u8,
+        (namespace, server): (&Namespace, Ipv4Addr),
+        extra: &str,
+    ) -> Result<Daemon> {
+        let [_, implementation] = &self.ends;
+        let spec = TunnelSpec {
+            remote: Some((server, NetnsLab::PORT).into()),
+            client_extra: format!("{}\n{extra}", self.spec.client_extra),
+            ..self.spec.clone()
+        };
+        let text = spec.config(Role::Client, implementation, &self.materials, &self.folder)?;
+        let config = self.folder.write(&format!("client{number}.conf"), &text)?;
+        Daemon::start(namespace, implementation, &format!("client {number} ({implementation})"), &config)
     }
 
     /// Changes the configuration file of an end; it is read when the end starts again.

@@ -10,6 +10,7 @@
 mod continuity;
 mod hostile;
 mod machine;
+mod policy;
 mod refusal;
 
 use std::sync::Arc;
