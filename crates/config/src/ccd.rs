@@ -1,11 +1,21 @@
 //! Options of one client: files of `client-config-dir` and what `client-connect` writes.
 
-use std::{net::Ipv4Addr, net::Ipv6Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use culvert_wire::CipherName;
 
 use crate::{
-    diagnostic::Diagnostic,
+    args::Args,
+    diagnostic::{Diagnostic, Severity},
+    lexer::{self, LIMIT},
+    origin::Origin,
+    table::{CCD, MOST, find},
+    title::OPENVPN_VERSION,
     value::{Net4, Net6, PingAction},
 };
 
@@ -70,6 +80,103 @@ impl ClientOverrides {
 ///
 /// Lines that are wrong are left out and reported; OpenVPN logs them and goes on, so does the daemon.
 pub fn parse_ccd(text: &str, name: &str) -> (ClientOverrides, Vec<Diagnostic>) {
-    let _ = (text, name);
-    (ClientOverrides::default(), Vec::new())
+    let mut overrides = ClientOverrides::default();
+    let mut found = Vec::new();
+    let file: Arc<str> = name.into();
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    for (line, number) in text.lines().zip(1u32..) {
+        let origin = Origin { file: file.clone(), line: number, text: line.into(), span: 0..line.len() };
+        if let Err((severity, line, span)) = take(line, name, number, &mut overrides) {
+            let origin = span.map_or(origin.clone(), |span| origin.pointing_at(span));
+            found.push(Diagnostic {
+                severity,
+                openvpn_line: line,
+                origin: Some(origin),
+                explanation: String::new(),
+                remedy: String::new(),
+            });
+        }
+    }
+    (overrides, found)
+}
+
+/// A message, and the bytes of the line it is about.
+type Complaint = (Severity, String, Option<Range<usize>>);
+
+fn take(line: &str, file: &str, number: u32, overrides: &mut ClientOverrides) -> Result<(), Complaint> {
+    let error = |text: String, span| Err((Severity::Error, format!("Options error: {text}"), span));
+    if line.len() + 1 >= LIMIT {
+        let start: String = line.chars().take(60).collect();
+        let text = format!(
+            "In {file}:{number}: Maximum option line length ({LIMIT}) exceeded, line starts with {start}"
+        );
+        return error(text, None);
+    }
+    let Ok(mut words) = lexer::split(line) else {
+        return error(format!("quotes or backslashes are wrong in {file}:{number}"), None);
+    };
+    let Some(first) = words.first_mut() else { return Ok(()) };
+    first.text = first.text.strip_prefix("--").unwrap_or(&first.text).to_owned();
+    let Some((name, arguments)) = words.split_first() else { return Ok(()) };
+    let here = Some(name.span.clone());
+    let row = find(&name.text)
+        .filter(|row| row.is_known() && (row.arity.0..=row.arity.1).contains(&arguments.len().min(MOST)));
+    let Some(row) = row else {
+        let text = format!(
+            "Unrecognized option or missing or extra parameter(s) in {file}:{number}: {} ({OPENVPN_VERSION})",
+            name.text
+        );
+        return error(text, here);
+    };
+    match (row.contexts.has(CCD), row.client) {
+        (false, _) => error(format!("option '{}' cannot be used in this context ({file})", row.name), here),
+        (true, None) => {
+            let text = format!("Note: option '{}' has no effect for one client", row.name);
+            Err((Severity::Warning, text, here))
+        }
+        (true, Some(set)) => set(overrides, &Args { name: row.name, words: arguments, inline: None })
+            .or_else(|problem| {
+                let word = problem.argument.and_then(|argument| arguments.get(argument)).unwrap_or(name);
+                error(problem.text, Some(word.span.clone()))
+            }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_one_client_is_read() {
+        let text = "# office\r\nifconfig-push 10.8.0.5 255.255.255.0\niroute 192.168.7.0 255.255.255.0\n\
+                    iroute-ipv6 fd00:7::/64\npush \"route 10.1.0.0 255.255.0.0\"\npush-remove route-gateway\ndisable\n";
+        let (overrides, found) = parse_ccd(text, "ccd/alice");
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!(overrides.ifconfig_push, Some(([10, 8, 0, 5].into(), [255, 255, 255, 0].into(), None)));
+        assert_eq!(overrides.iroutes, [Net4 { address: [192, 168, 7, 0].into(), bits: 24 }]);
+        assert!(overrides.disable);
+        let list = overrides.push_list(&["route-gateway 10.8.0.1".to_owned(), "topology subnet".to_owned()]);
+        assert_eq!(list, ["topology subnet", "route 10.1.0.0 255.255.0.0"]);
+    }
+
+    #[test]
+    fn push_reset_forgets_what_was_before_and_not_what_comes_after() {
+        let (overrides, _) = parse_ccd("push \"a\"\npush-reset\npush \"b\"\n", "x");
+        assert_eq!(overrides.push_list(&["c".to_owned()]), ["b"]);
+    }
+
+    #[test]
+    fn wrong_lines_are_reported_and_the_others_hold() {
+        let (overrides, found) = parse_ccd("iroute 10.0.0.0 255.0.255.0\nca x\nfoo\ndisable\n", "ccd/bob");
+        let lines: Vec<_> = found.iter().map(|d| d.openvpn_line.as_str()).collect();
+        assert_eq!(
+            lines,
+            [
+                "Options error: in --iroute 10.0.0.0 255.0.255.0 : Bad network/subnet specification",
+                "Options error: option 'ca' cannot be used in this context (ccd/bob)",
+                "Options error: Unrecognized option or missing or extra parameter(s) in ccd/bob:3: foo (2.7.8)",
+            ]
+        );
+        assert!(overrides.disable);
+    }
 }

@@ -11,15 +11,23 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod args;
 mod ccd;
+mod check;
 pub mod cipher_list;
 mod diagnostic;
+mod draft;
 mod effect;
 mod files;
+pub mod lexer;
 mod origin;
 pub mod profile;
 mod push;
+mod reader;
+mod suggest;
+pub mod table;
 mod title;
+mod update;
 pub mod value;
 mod verdict;
 
@@ -28,19 +36,12 @@ pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use effect::{LogDestination, ParseEffect, ParseEffects};
 pub use files::{Access, Disk, Files, MemoryFiles};
 pub use origin::{COMMAND_LINE, Origin};
-pub use profile::{Mode, Profile, Role};
+pub use profile::{Mode, Profile, Role, Setting};
 pub use push::{ProtocolFlags, PushFilter, PushNote, PushReason, PushRejected, Pushed};
+pub use table::{Contexts, Effect, Group, OptionRow, Roles, Rule, Status, find, table};
 pub use title::{CULVERT_VERSION, OPENVPN_VERSION, title};
-pub use verdict::{Refusal, Verdict, verdict};
-
-/// One option line that was taken.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    /// The option's name.
-    pub name: &'static str,
-    /// Where it stands.
-    pub origin: Origin,
-}
+pub use update::{UpdateError, UpdateSequence, Updated};
+pub use verdict::{Refusal, Verdict, not_yet, verdict};
 
 /// A configuration that was read but not yet understood as a whole.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
     /// Stage 2: what is asked.
     pub question: Option<Question>,
-    profile: Profile,
+    draft: draft::Draft,
 }
 
 /// Something that is answered instead of running.
@@ -123,32 +124,33 @@ pub struct Checked {
 }
 
 /// Reads a command line (without the program's name) and the files it names.
+///
+/// An empty command line asks for help.
 pub fn parse(args: &[String], files: &dyn Files) -> Parsed {
-    let _ = (args, files);
+    let mut reader = reader::Reader::new(files);
+    if args.is_empty() {
+        reader.draft.ask(Question::Help);
+    }
+    reader.command_line(args);
+    let mut draft = reader.draft;
+    draft.profile.log.destination = draft.effects.log();
     Parsed {
-        effects: ParseEffects::default(),
-        errors: Vec::new(),
-        warnings: Vec::new(),
-        question: None,
-        profile: Profile::default(),
+        effects: std::mem::take(&mut draft.effects),
+        errors: reader.errors,
+        warnings: reader.warnings,
+        question: draft.question.take(),
+        draft,
     }
 }
 
 impl Parsed {
     /// Returns what is known before stage 3: enough to answer a [`Question`].
     pub fn profile(&self) -> &Profile {
-        &self.profile
+        &self.draft.profile
     }
 
     /// Expands helpers, finds contradictions and missing files.
     pub fn check(self, files: &dyn Files) -> Checked {
-        let _ = files;
-        Checked { profile: self.profile, errors: Vec::new(), notes: Vec::new() }
+        check::check(self.draft, files)
     }
-}
-
-/// Returns the last refusal: options that are known, well-formed, and not yet supported. For after the version line.
-pub fn not_yet(profile: &Profile) -> Vec<Diagnostic> {
-    let _ = profile;
-    Vec::new()
 }

@@ -1,11 +1,15 @@
 //! What a server may push: parsing of PUSH_REPLY with the rows of the table that permit it.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{fmt, net::Ipv6Addr, time::Duration};
 
 use culvert_wire::{CipherName, PeerId};
 
 use crate::{
-    profile::{Client, PullFilter},
+    args::Args,
+    lexer::{self, LIMIT},
+    profile::{Client, PullFilter, PullVerdict},
+    table::{Contexts, Group, OptionRow, PUSH, Source, Status, find},
+    title::OPENVPN_VERSION,
     value::{
         Compression, DhcpOption, Dns, Ifconfig, Ifconfig6, PingAction, Redirect, Route, Route6, RouteHost,
         SecretText, Topology,
@@ -58,6 +62,8 @@ pub struct Pushed {
     pub peer_id: Option<PeerId>,
     /// `cipher`.
     pub cipher: Option<CipherName>,
+    /// `cipher` with a name that is unknown: the connection cannot be used.
+    pub unknown_cipher: Option<String>,
     /// `protocol-flags` and `key-derivation`.
     pub protocol: ProtocolFlags,
     /// `tun-mtu`.
@@ -74,7 +80,7 @@ pub struct Pushed {
     pub rcvbuf: Option<u32>,
     /// `sndbuf`.
     pub sndbuf: Option<u32>,
-    /// `bind-dev`.
+    /// `persist-tun`.
     pub persist_tun: bool,
     /// `verb`.
     pub verb: Option<u8>,
@@ -86,10 +92,10 @@ pub struct Pushed {
     pub setenv: Vec<(String, String)>,
     /// `push-continuation`: 2 says that another message follows.
     pub continuation: u8,
-    /// Every option that was taken, as it came, in order: for the digest that decides about reopening the device.
-    pub taken: Vec<String>,
     /// What was not taken, and why: for the log.
     pub notes: Vec<PushNote>,
+    /// Every option that was taken, as it came, and whether another value needs no other device.
+    taken: Vec<(&'static OptionRow, String)>,
 }
 
 /// Protocol features that a server turns on.
@@ -156,6 +162,21 @@ pub struct PushFilter<'p> {
     pub allow_fqdn: bool,
 }
 
+/// What setters of pushed options write into.
+pub(crate) struct PushTarget<'t> {
+    /// The options.
+    pub(crate) pushed: &'t mut Pushed,
+    /// `allow-pull-fqdn`.
+    pub(crate) allow_fqdn: bool,
+}
+
+impl PushTarget<'_> {
+    /// Returns how far addresses are trusted.
+    pub(crate) fn source(&self) -> Source {
+        Source::Pushed { allow_fqdn: self.allow_fqdn }
+    }
+}
+
 impl<'p> PushFilter<'p> {
     /// Takes the rules of a profile.
     pub fn new(client: &'p Client) -> Self {
@@ -171,7 +192,137 @@ impl<'p> PushFilter<'p> {
     /// # Errors
     /// The push must be refused as a whole; `pushed` is then of no use.
     pub fn apply(&self, options: &str, pushed: &mut Pushed) -> Result<(), PushRejected> {
-        let _ = (options, pushed);
+        if options.chars().any(char::is_control) {
+            return Err(PushRejected::Bytes);
+        }
+        for option in options.split(',') {
+            let option = option.trim_start_matches(lexer::is_blank);
+            if self.filter(option, pushed)? {
+                self.take(option, pushed, PUSH);
+            }
+        }
+        if pushed.continuation != 2 {
+            pushed.finish();
+        }
         Ok(())
+    }
+
+    /// Applies `pull-filter`; `false` leaves the option out.
+    pub(crate) fn filter(&self, option: &str, pushed: &mut Pushed) -> Result<bool, PushRejected> {
+        let filter = self.filters.iter().find(|filter| option.starts_with(&filter.prefix));
+        match filter.map(|filter| filter.verdict) {
+            None | Some(PullVerdict::Accept) => Ok(true),
+            Some(PullVerdict::Reject) => Err(PushRejected::ByFilter(shown(option))),
+            Some(PullVerdict::Ignore) => {
+                pushed.note(option, PushReason::Filtered);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes one option, or notes why not.
+    pub(crate) fn take(&self, option: &str, pushed: &mut Pushed, context: Contexts) {
+        if let Err(reason) = self.try_take(option, pushed, context) {
+            pushed.note(option, reason);
+        }
+    }
+
+    fn try_take(&self, option: &str, pushed: &mut Pushed, context: Contexts) -> Result<(), PushReason> {
+        if option.len() >= LIMIT {
+            return Err(PushReason::Malformed(format!("the option has more than {} bytes", LIMIT - 1)));
+        }
+        let words = lexer::split(option)
+            .map_err(|_| PushReason::Malformed("quotes or backslashes are wrong".to_owned()))?;
+        let Some((name, arguments)) = words.split_first() else { return Ok(()) };
+        let row = find(&name.text).filter(|row| row.is_known()).ok_or(PushReason::Unknown)?;
+        if !row.contexts.has(context) {
+            return Err(PushReason::NotPushable);
+        }
+        if self.route_nopull && row.pull.unless_nopull {
+            return Err(PushReason::RouteNopull);
+        }
+        let (min, max) = row.arity;
+        if !(min..=max).contains(&arguments.len()) {
+            return Err(PushReason::Malformed(format!("`{}` takes {}", row.name, row.args)));
+        }
+        let Some(set) = row.pushed else {
+            let why = match row.status {
+                Status::NoEffect(why) => why,
+                _ => "not yet supported",
+            };
+            return Err(PushReason::NoEffect(why.to_owned()));
+        };
+        let args = Args { name: row.name, words: arguments, inline: None };
+        let mut target = PushTarget { pushed, allow_fqdn: self.allow_fqdn };
+        set(&mut target, &args).map_err(|problem| PushReason::Malformed(problem.text))?;
+        pushed.taken.push((row, option.to_owned()));
+        Ok(())
+    }
+}
+
+impl Pushed {
+    /// Returns the options that decide whether the device has to be opened anew: when their text is the same as
+    /// before, it need not. Those left out change nothing about the device (protocol, section 5.2).
+    pub fn lasting(&self) -> impl Iterator<Item = &str> {
+        let mtu = self.tun_mtu.is_some();
+        self.taken
+            .iter()
+            // The cipher changes the room that a packet has, unless the server says how large the device is.
+            .filter(move |(row, _)| !(row.pull.passing || mtu && row.group == Group::Crypto))
+            .map(|(_, text)| text.as_str())
+    }
+
+    /// Forgets that an option was taken.
+    pub(crate) fn forget(&mut self, option: &OptionRow) {
+        self.taken.retain(|(row, _)| row.name != option.name);
+    }
+
+    pub(crate) fn note(&mut self, option: &str, reason: PushReason) {
+        self.notes.push(PushNote { option: shown(option), reason });
+    }
+
+    /// Looks at the whole once the last message is there.
+    pub(crate) fn finish(&mut self) {
+        let servers = std::mem::take(&mut self.dns.servers);
+        for server in servers {
+            if server.addresses.is_empty() {
+                let text = format!("dns server {} does not have an address assigned", server.priority);
+                self.note(&format!("dns server {}", server.priority), PushReason::Malformed(text));
+            } else {
+                self.dns.servers.push(server);
+            }
+        }
+    }
+}
+
+/// Returns an option for the log: without secrets, not longer than a line.
+fn shown(option: &str) -> String {
+    let name = option.split(lexer::is_blank).next().unwrap_or_default();
+    match find(name) {
+        Some(row) if row.secret => format!("{name} [secret]"),
+        _ => option.chars().take(LIMIT).collect(),
+    }
+}
+
+impl fmt::Display for PushNote {
+    /// Prints a line for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let option = &self.option;
+        let name = option.split(lexer::is_blank).next().unwrap_or_default();
+        match &self.reason {
+            PushReason::Filtered => write!(f, "Pushed option removed by filter: '{option}'"),
+            PushReason::RouteNopull | PushReason::NotPushable => {
+                write!(f, "Options error: option '{name}' cannot be used in this context ([PUSH-OPTIONS])")
+            }
+            PushReason::Unknown => write!(
+                f,
+                "Options error: Unrecognized option or missing or extra parameter(s) in [PUSH-OPTIONS]:1: {name} \
+                 ({OPENVPN_VERSION})"
+            ),
+            PushReason::Malformed(text) => {
+                write!(f, "Options error: {text} (pushed option '{option}' ignored)")
+            }
+            PushReason::NoEffect(why) => write!(f, "Note: pushed option '{name}' has no effect: {why}"),
+        }
     }
 }

@@ -340,17 +340,33 @@ pub enum DnsTransport {
     Https,
 }
 
-/// One `dhcp-option`: the words after it, checked. Also what the scripts see as `foreign_option_N`.
+/// One `dhcp-option`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DhcpOption {
+pub struct DhcpOption {
+    /// What it means to this machine.
+    pub value: DhcpValue,
+    /// The words after `dhcp-option`, as written: what scripts see as `foreign_option_N`.
+    pub words: Vec<String>,
+}
+
+impl DhcpOption {
+    /// Returns the value of `foreign_option_N`.
+    pub fn foreign_option(&self) -> String {
+        format!("dhcp-option {}", self.words.join(" "))
+    }
+}
+
+/// What a `dhcp-option` means to this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DhcpValue {
     /// `DNS` (an IPv6 address is taken here as well) and `DNS6`.
     Dns(IpAddr),
     /// `DOMAIN` and `ADAPTER_DOMAIN_SUFFIX`.
     Domain(String),
     /// `DOMAIN-SEARCH`.
     DomainSearch(String),
-    /// Everything else: NTP, WINS, NBDD, NBT, NBS, DISABLE-NBT, PROXY_HTTP and what is unknown, for the scripts only.
-    Other(Vec<String>),
+    /// Everything else (NTP, WINS, NBDD, NBT, NBS, DISABLE-NBT, PROXY_HTTP …): for scripts only.
+    Other,
 }
 
 /// What keepalive does when nothing was received for the time of `ping-exit` or `ping-restart`.

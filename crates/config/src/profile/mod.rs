@@ -29,7 +29,7 @@ pub use tls::{
 
 use std::time::Duration;
 
-use crate::{Setting, value::PingAction};
+use crate::{Origin, table::OptionRow, value::PingAction};
 
 /// Everything that one process is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +70,15 @@ pub struct Profile {
     pub compat_mode: Option<(u8, u8, u8)>,
     /// Every option line that was taken, in order: for the verdict, the notes and the last refusal.
     pub settings: Vec<Setting>,
+}
+
+/// One option line that was taken.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The option.
+    pub row: &'static OptionRow,
+    /// Where it stands.
+    pub origin: Origin,
 }
 
 /// `mode`.

@@ -1,0 +1,117 @@
+//! The list of connections: from `remote`, from `<connection>`, or the one passive end.
+
+use super::Findings;
+use crate::{
+    diagnostic::Severity,
+    draft::{ConnectionDraft, Draft, RawTransport},
+    profile::{Bind, ConnectionEntry, Local, Mode, MssFix, Remote},
+    value::{Port, Proto, Transport},
+};
+
+/// Builds `profile.connections`; `draft.connections` keeps the drafts beside them, index by index, for the rules.
+pub(super) fn build(d: &mut Draft, f: &mut Findings) {
+    if d.connections.is_empty() {
+        for remote in std::mem::take(&mut d.remotes) {
+            let mut connection = d.ce.clone();
+            connection.take_remote(remote);
+            d.connections.push(connection);
+        }
+    }
+    if d.connections.is_empty() {
+        d.connections.push(d.ce.clone());
+    }
+    let defaults = d.ce.clone();
+    let mut connections = std::mem::take(&mut d.connections);
+    let mut entries = Vec::new();
+    for connection in &mut connections {
+        // `local` outside of blocks holds for all connections.
+        connection.locals.clone_from(&defaults.locals);
+        decide_transport(d, connection);
+        entries.push(entry(d, connection));
+    }
+    if let Some(proto) = d.proto_force {
+        let keep: Vec<bool> = connections.iter().map(|c| c.proto.transport == proto).collect();
+        if !keep.contains(&true) {
+            let text = "No connection profile remains after --proto-force";
+            f.error("proto-force", text, "remove `proto-force`, or add a remote of that protocol");
+        } else {
+            let mut kept = keep.iter();
+            connections.retain(|_| kept.next().copied().unwrap_or(true));
+            let mut kept = keep.iter();
+            entries.retain(|_| kept.next().copied().unwrap_or(true));
+        }
+    }
+    if entries.iter().any(|entry| entry.proto.transport.is_tcp() && entry.explicit_exit_notify > 0) {
+        f.note(
+            Severity::Note,
+            "explicit-exit-notify",
+            "NOTICE: --explicit-exit-notify ignored for --proto tcp",
+            "remove it: a closed TCP connection is noticed at once",
+        );
+    }
+    for entry in entries.iter_mut().filter(|entry| entry.proto.transport.is_tcp()) {
+        entry.explicit_exit_notify = 0;
+    }
+    d.connections = connections;
+    d.profile.connections = entries;
+}
+
+/// `tcp` waits on a server and calls elsewhere.
+fn decide_transport(d: &Draft, connection: &mut ConnectionDraft) {
+    let helper = d.helpers.server.is_some() || d.helpers.bridge.is_some();
+    if connection.proto.transport == RawTransport::Tcp {
+        if helper {
+            connection.proto.transport = RawTransport::TcpServer;
+        } else if d.profile.mode != Mode::Server {
+            connection.proto.transport = RawTransport::TcpClient;
+        }
+    }
+}
+
+fn entry(d: &Draft, c: &ConnectionDraft) -> ConnectionEntry {
+    let mut entry = c.entry.clone();
+    let proto = proto(c.proto);
+    let calls = proto.transport == Transport::TcpClient || c.socks_proxy || d.profile.client.pull;
+    let asked = c.local_port_defined || c.bind_defined || !c.locals.is_empty();
+    let bound = !c.nobind && (asked || !calls);
+    let port = c.local_port.clone().unwrap_or(Port::OPENVPN);
+    entry.proto = proto;
+    entry.remote =
+        c.remote.clone().map(|host| Remote { host, port: c.remote_port.clone().unwrap_or(Port::OPENVPN) });
+    entry.bind = if bound { Bind::Bind { ipv6_only: c.ipv6_only } } else { Bind::NoBind };
+    entry.local_port = bound.then(|| port.clone());
+    entry.locals = c
+        .locals
+        .iter()
+        .map(|local| Local {
+            host: local.host.clone(),
+            port: local.port.clone().unwrap_or_else(|| port.clone()),
+            proto: match local.proto.filter(|_| d.profile.mode == Mode::Server) {
+                Some(own) if own.transport == RawTransport::Tcp => {
+                    Proto { transport: Transport::TcpServer, family: own.family }
+                }
+                Some(own) => self::proto(own),
+                None => proto,
+            },
+        })
+        .collect();
+    if entry.tls_auth.is_none() && entry.tls_crypt.is_none() && entry.tls_crypt_v2.is_none() {
+        entry.tls_auth.clone_from(&d.wrap.tls_auth);
+        entry.tls_crypt.clone_from(&d.wrap.tls_crypt);
+        entry.tls_crypt_v2.clone_from(&d.wrap.tls_crypt_v2);
+        entry.key_direction = d.wrap.key_direction;
+    }
+    if let (Some((size, mtu)), MssFix::Default) = (entry.mtu.fragment, entry.mtu.mssfix) {
+        entry.mtu.mssfix = if mtu { MssFix::Mtu(size) } else { MssFix::Payload(size) };
+    }
+    entry
+}
+
+fn proto(raw: crate::draft::RawProto) -> Proto {
+    let transport = match raw.transport {
+        RawTransport::Udp => Transport::Udp,
+        RawTransport::Tcp | RawTransport::TcpServer => Transport::TcpServer,
+        RawTransport::TcpClient => Transport::TcpClient,
+    };
+    Proto { transport, family: raw.family }
+}

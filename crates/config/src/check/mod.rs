@@ -1,0 +1,153 @@
+//! Stage 3, *meaning*: helpers are expanded, connections are built, contradictions and missing files are found.
+//!
+//! The order is OpenVPN's, so that its first error is ours: helpers, ciphers, connections, rules, files.
+
+mod ciphers;
+mod connections;
+mod helpers;
+mod presence;
+mod rules;
+mod server_rules;
+
+use crate::{
+    Checked, Setting,
+    args::Problem,
+    diagnostic::{Diagnostic, Severity},
+    draft::Draft,
+    files::Files,
+    profile::{Profile, StatusFile, TlsRole},
+    table::Status,
+};
+
+/// What is found on the way.
+pub(crate) struct Findings {
+    settings: Vec<Setting>,
+    errors: Vec<Diagnostic>,
+    notes: Vec<Diagnostic>,
+}
+
+/// Checks a draft as a whole.
+pub(crate) fn check(mut draft: Draft, files: &dyn Files) -> Checked {
+    let mut findings =
+        Findings { settings: draft.profile.settings.clone(), errors: Vec::new(), notes: Vec::new() };
+    findings.effectless();
+    device_kind(&mut draft);
+    helpers::expand(&mut draft, &mut findings);
+    ciphers::decide(&mut draft, &mut findings);
+    connections::build(&mut draft, &mut findings);
+    status_file(&mut draft);
+    rules::check(&draft, &mut findings);
+    presence::check(&draft, files, &mut findings);
+    let Findings { errors, mut notes, .. } = findings;
+    let profile = draft.profile;
+    notes.extend(crate::verdict::notes(&profile));
+    Checked { profile, errors, notes }
+}
+
+impl Findings {
+    /// Reports an error; `culprit` is the option to point at.
+    fn error(&mut self, culprit: &str, text: impl Into<String>, remedy: &str) {
+        self.errors.push(Diagnostic {
+            severity: Severity::Error,
+            openvpn_line: format!("Options error: {}", text.into()),
+            origin: self.origin(culprit),
+            explanation: String::new(),
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    /// Says more about the error reported last.
+    fn explain(&mut self, explanation: impl Into<String>) {
+        if let Some(last) = self.errors.last_mut() {
+            last.explanation = explanation.into();
+        }
+    }
+
+    /// Reports what a setter would have found.
+    fn problem(&mut self, culprit: &str, problem: &Problem) {
+        self.error(culprit, problem.text.clone(), &problem.remedy);
+    }
+
+    /// Reports something that does not stop the start.
+    fn note(&mut self, severity: Severity, culprit: &str, line: impl Into<String>, remedy: &str) {
+        self.notes.push(Diagnostic {
+            severity,
+            openvpn_line: line.into(),
+            origin: self.origin(culprit),
+            explanation: String::new(),
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    /// Returns where an option was written last.
+    fn origin(&self, name: &str) -> Option<crate::Origin> {
+        self.settings
+            .iter()
+            .rev()
+            .find(|setting| setting.row.name == name)
+            .map(|setting| setting.origin.clone())
+    }
+
+    /// Returns whether an option was written.
+    fn has(&self, name: &str) -> bool {
+        self.settings.iter().any(|setting| setting.row.name == name)
+    }
+
+    /// Notes each option, once, that is accepted and does nothing.
+    fn effectless(&mut self) {
+        let mut seen: Vec<&str> = Vec::new();
+        for Setting { row, origin } in self.settings.clone() {
+            let Status::NoEffect(why) = row.status else { continue };
+            if seen.contains(&row.name) {
+                continue;
+            }
+            seen.push(row.name);
+            // Where OpenVPN has a line of its own, the row has it.
+            let line = match why.starts_with(|c: char| c.is_uppercase()) && why.contains(row.name) {
+                true => why.to_owned(),
+                false => format!("Note: option {} has no effect: {why}", row.name),
+            };
+            self.notes.push(Diagnostic {
+                severity: Severity::Note,
+                openvpn_line: line,
+                origin: Some(origin),
+                explanation: String::new(),
+                remedy: String::new(),
+            });
+        }
+    }
+}
+
+/// Finds out which kind of device a name means.
+fn device_kind(draft: &mut Draft) {
+    let device = &mut draft.profile.device;
+    let kind = draft.dev_type.as_deref().unwrap_or(&device.dev);
+    device.tap = kind.starts_with("tap");
+    device.null = kind.starts_with("null");
+}
+
+/// Returns whether the device is a TUN or a TAP, by its name or by `dev-type`.
+fn has_kind(draft: &Draft) -> bool {
+    let kind = draft.dev_type.as_deref().unwrap_or(&draft.profile.device.dev);
+    ["tun", "tap", "null"].iter().any(|prefix| kind.starts_with(prefix))
+}
+
+/// Puts the words about the status file together.
+fn status_file(draft: &mut Draft) {
+    let (path, interval, version) = std::mem::take(&mut draft.status);
+    draft.profile.log.status = path.map(|path| StatusFile {
+        path,
+        interval: std::time::Duration::from_secs(interval.unwrap_or(60).into()),
+        version: version.and_then(|version| u8::try_from(version).ok()).unwrap_or(1),
+    });
+}
+
+/// Decides who is the TLS server.
+fn tls_role(draft: &mut Draft) {
+    let profile: &mut Profile = &mut draft.profile;
+    profile.tls.role = match draft.tls_roles {
+        (true, _) => Some(TlsRole::Server),
+        (false, true) => Some(TlsRole::Client),
+        (false, false) => None,
+    };
+}

@@ -1,0 +1,541 @@
+//! Reading: files and the command line become statements, statements become settings of a [`Draft`].
+//!
+//! All errors are collected; only what makes the rest meaningless (an endless inclusion, a missing end tag) ends it
+//! early. Nothing is looked at besides the files that `config` names.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    args::{Args, Problem},
+    diagnostic::{Diagnostic, Severity, os_error},
+    draft::Draft,
+    effect::ParseEffect,
+    files::{Access, Files},
+    lexer::{self, LIMIT, LexError, MAX_WORDS, Word},
+    origin::{COMMAND_LINE, Origin},
+    profile::Setting,
+    suggest,
+    table::{self, CONFIG, CONNECTION, Contexts, INLINE, OptionRow, Status},
+    title::OPENVPN_VERSION,
+    value::SecretText,
+};
+
+/// How deep `config` nests.
+const MAX_DEPTH: u32 = 10;
+/// How many files are read in all: a bound on files that include each other many times.
+const MAX_FILES: u32 = 256;
+/// After so many errors nobody reads on.
+const MAX_ERRORS: usize = 100;
+/// What OpenVPN calls a `<connection>` block.
+const CONNECTION_BLOCK: &str = "[CONNECTION-OPTIONS]";
+
+/// Reads configuration into a draft.
+pub(crate) struct Reader<'f> {
+    files: &'f dyn Files,
+    pub(crate) draft: Draft,
+    pub(crate) errors: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Diagnostic>,
+    files_read: u32,
+    stopped: bool,
+}
+
+/// Where lines come from.
+#[derive(Clone)]
+struct Source {
+    /// The file, for people.
+    file: Arc<str>,
+    /// The number of the line before the first.
+    offset: u32,
+    /// The name in OpenVPN's messages; its lines count from 1 again in a block.
+    shown: Arc<str>,
+    context: Contexts,
+    depth: u32,
+}
+
+/// One option with its arguments.
+struct Statement {
+    words: Vec<Word>,
+    inline: Option<SecretText>,
+    origin: Origin,
+    shown: Arc<str>,
+    shown_line: u32,
+}
+
+impl Statement {
+    fn name(&self) -> &str {
+        self.words.first().map(|word| word.text.as_str()).unwrap_or_default()
+    }
+
+    fn place(&self) -> String {
+        format!("{}:{}", self.shown, self.shown_line)
+    }
+
+    /// Points at a word; 0 is the name.
+    fn at_word(&self, index: usize) -> Origin {
+        let span = self.words.get(index).or(self.words.last()).map_or(0..0, |word| word.span.clone());
+        self.origin.pointing_at(span)
+    }
+}
+
+impl<'f> Reader<'f> {
+    pub(crate) fn new(files: &'f dyn Files) -> Self {
+        Self {
+            files,
+            draft: Draft::default(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            files_read: 0,
+            stopped: false,
+        }
+    }
+
+    /// Reads a command line without the program's name.
+    pub(crate) fn command_line(&mut self, args: &[String]) {
+        if let [file] = args
+            && !file.starts_with("--")
+        {
+            return self.command(&["--config".to_owned(), file.clone()]);
+        }
+        let mut rest = args;
+        while let Some((first, others)) = rest.split_first() {
+            if self.stopped {
+                return;
+            }
+            if first.starts_with("--") {
+                let count =
+                    others.iter().take(MAX_WORDS - 1).take_while(|arg| !arg.starts_with("--")).count();
+                let (command, tail) = rest.split_at(1 + count);
+                self.command(command);
+                rest = tail;
+            } else {
+                let origin = command_origin(std::slice::from_ref(first)).1;
+                self.error(Diagnostic {
+                    severity: Severity::Error,
+                    openvpn_line: format!(
+                        "Options error: I'm trying to parse \"{first}\" as an --option parameter but I don't see a leading \
+                         '--'"
+                    ),
+                    origin: Some(origin),
+                    explanation: String::new(),
+                    remedy: "begin options with `--`; a lone word is a configuration file".to_owned(),
+                });
+                rest = others;
+            }
+        }
+    }
+
+    /// Takes one option of the command line, its name with `--`.
+    fn command(&mut self, command: &[String]) {
+        let (words, origin) = command_origin(command);
+        let statement = Statement { words, inline: None, origin, shown: COMMAND_LINE.into(), shown_line: 1 };
+        self.take(&statement, CONFIG, 0);
+    }
+
+    /// Reads a file that `config` names.
+    fn file(&mut self, name: &str, by: &Statement, depth: u32) {
+        let place = by.place();
+        let fail = |text: String, remedy: &str| Diagnostic {
+            severity: Severity::Error,
+            openvpn_line: format!("Options error: In {place}: {text}"),
+            origin: Some(by.at_word(1)),
+            explanation: String::new(),
+            remedy: remedy.to_owned(),
+        };
+        self.files_read += 1;
+        if depth > MAX_DEPTH || self.files_read > MAX_FILES {
+            self.stopped = true;
+            let text = format!(
+                "Maximum recursive include levels exceeded in include attempt of file {name} -- probably you have a \
+                 configuration file that tries to include itself."
+            );
+            return self.error(fail(text, "remove the `config` line that leads back"));
+        }
+        let bytes = match name {
+            "stdin" => self.files.read_stdin(),
+            _ => self.files.read(&self.draft.resolve(Path::new(name))),
+        };
+        match bytes {
+            Ok(bytes) => {
+                let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+                let file: Arc<str> = name.into();
+                let source = Source { file: file.clone(), offset: 0, shown: file, context: CONFIG, depth };
+                self.lines(bytes, &source);
+            }
+            Err(error) => {
+                let mut diagnostic = fail(format!("Error opening configuration file: {name}"), "");
+                diagnostic.explanation = os_error(&error);
+                "name a file that exists and can be read".clone_into(&mut diagnostic.remedy);
+                self.error(diagnostic);
+            }
+        }
+    }
+
+    /// Reads the lines of a file or of a `<connection>` block.
+    fn lines(&mut self, bytes: &[u8], source: &Source) {
+        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').zip(1u32..);
+        while let Some((raw, number)) = lines.next() {
+            if self.stopped {
+                return;
+            }
+            let text = String::from_utf8_lossy(raw.strip_suffix(b"\n").unwrap_or(raw));
+            let origin = Origin {
+                file: source.file.clone(),
+                line: source.offset + number,
+                text: text.trim_end_matches('\r').into(),
+                span: 0..0,
+            };
+            let mut statement = Statement {
+                words: Vec::new(),
+                inline: None,
+                origin,
+                shown: source.shown.clone(),
+                shown_line: number,
+            };
+            if raw.len() >= LIMIT {
+                self.line_too_long(&statement, &text);
+                continue;
+            }
+            match lexer::split(&text) {
+                Err(error) => {
+                    self.unreadable(&statement, error);
+                    continue;
+                }
+                Ok(words) => statement.words = words,
+            }
+            if matches!(text, std::borrow::Cow::Owned(_)) && self.not_utf8(&statement) {
+                continue;
+            }
+            let Some(first) = statement.words.first_mut() else { continue };
+            bypass_double_dash(first);
+            if statement.words.len() == 1
+                && let Some(tag) = inline_tag(&statement)
+            {
+                let end = format!("</{tag}>");
+                let Some(content) = inline_content(&mut lines, &end) else {
+                    self.stopped = true;
+                    return self.error(Diagnostic {
+                        severity: Severity::Error,
+                        openvpn_line: format!("ERROR: Endtag {end} missing"),
+                        origin: Some(statement.at_word(0)),
+                        explanation: "the block that begins here does not end".to_owned(),
+                        remedy: format!("add a line `{end}`"),
+                    });
+                };
+                if let Some(word) = statement.words.first_mut() {
+                    word.text = tag;
+                }
+                statement.inline = Some(SecretText::new(content));
+            }
+            self.take(&statement, source.context, source.depth);
+        }
+    }
+
+    /// Finds the row of a statement, and applies it.
+    fn take(&mut self, statement: &Statement, context: Contexts, depth: u32) {
+        let mut statement = std::borrow::Cow::Borrowed(statement);
+        let optional = is_setenv_opt(&statement);
+        if optional {
+            let mut inner = statement.into_owned();
+            inner.words.drain(..2);
+            if inner.words.is_empty() {
+                inner.words.push(Word { text: "setenv opt".to_owned(), span: 0..inner.origin.text.len() });
+            }
+            statement = std::borrow::Cow::Owned(inner);
+        }
+        let statement = statement.as_ref();
+        let row = table::find(statement.name());
+        let Some(row) = row.filter(|row| row.is_known() && fits(row, statement)) else {
+            return self.unrecognized(statement, row, optional);
+        };
+        if let Status::Refused(text, remedy) = row.status {
+            return self
+                .refuse(statement, &Problem { remedy: remedy.to_owned(), ..crate::args::problem(text) });
+        }
+        if !row.contexts.has(context) {
+            let text = format!("option '{}' cannot be used in this context ({})", row.name, statement.shown);
+            return self
+                .refuse(statement, &crate::args::problem(text).explain(suggest::where_it_stands(row)));
+        }
+        if statement.inline.is_some() && !row.contexts.has(INLINE) {
+            let text = format!("option '{}' is not expected to be inline ({})", row.name, statement.place());
+            return self.refuse(statement, &crate::args::problem(text).remedy("name a file instead"));
+        }
+        if row.contexts.has(CONNECTION) && context == CONFIG && !self.draft.connections.is_empty() {
+            let text = format!(
+                "Option '{}' in {} is ignored by previous <connection> blocks ",
+                row.name,
+                statement.place()
+            );
+            let remedy = "move it in front of the first `<connection>`";
+            self.warn(statement, text, remedy);
+        }
+        self.apply(row, statement, depth);
+    }
+
+    /// Calls the setter of a row, and does what it asks for.
+    fn apply(&mut self, row: &'static OptionRow, statement: &Statement, depth: u32) {
+        let words =
+            if statement.inline.is_some() { &[] } else { statement.words.get(1..).unwrap_or_default() };
+        let args = Args { name: row.name, words, inline: statement.inline.as_ref() };
+        let result = row.set.map_or(Ok(()), |set| set(&mut self.draft, &args));
+        for line in std::mem::take(&mut self.draft.warnings) {
+            self.warn(statement, line, "");
+        }
+        if let Err(problem) = result {
+            return self.refuse(statement, &problem);
+        }
+        self.draft.profile.settings.push(Setting { row, origin: statement.at_word(0) });
+        if let Some(path) = self.draft.change_directory.take() {
+            self.change_directory(&path, statement);
+        }
+        if let Some(name) = self.draft.include.take() {
+            self.file(&name, statement, depth + 1);
+        }
+        if std::mem::take(&mut self.draft.block)
+            && let Some(text) = &statement.inline
+        {
+            self.connection(text, statement, depth);
+        }
+    }
+
+    fn change_directory(&mut self, path: &Path, statement: &Statement) {
+        let path = self.draft.resolve(path);
+        if let Err(error) = self.files.probe(&path, Access::Directory) {
+            let text = format!("cd to '{}' failed: {}", path.display(), os_error(&error));
+            let problem = Problem { bare: true, ..crate::args::problem(text) };
+            return self.refuse(statement, &problem.at(0).remedy("name a directory that exists"));
+        }
+        self.draft.cwd.clone_from(&path);
+        self.draft.profile.process.cd = Some(path.clone());
+        self.draft.effect(ParseEffect::ChangeDirectory(path));
+    }
+
+    /// Reads a `<connection>` block: a copy of the defaults, changed by what stands in it.
+    fn connection(&mut self, text: &SecretText, by: &Statement, depth: u32) {
+        let source = Source {
+            file: by.origin.file.clone(),
+            offset: by.origin.line,
+            shown: CONNECTION_BLOCK.into(),
+            context: CONNECTION,
+            depth,
+        };
+        let outside = self.draft.ce.clone();
+        let errors = self.errors.len();
+        self.draft.in_connection = true;
+        self.lines(text.expose().as_bytes(), &source);
+        self.draft.in_connection = false;
+        let connection = std::mem::replace(&mut self.draft.ce, outside);
+        if connection.remote.is_some() {
+            self.draft.connections.push(connection);
+        } else if errors == self.errors.len() {
+            let text = "Each 'connection' block must contain exactly one 'remote' directive";
+            self.refuse(
+                by,
+                &crate::args::problem(text).remedy("write `remote HOST PORT PROTO` in the block"),
+            );
+        }
+    }
+
+    fn error(&mut self, diagnostic: Diagnostic) {
+        self.errors.push(diagnostic);
+        self.stopped |= self.errors.len() >= MAX_ERRORS;
+    }
+
+    fn warn(&mut self, statement: &Statement, line: String, remedy: &str) {
+        self.warnings.push(Diagnostic {
+            severity: Severity::Warning,
+            openvpn_line: line,
+            origin: Some(statement.at_word(0)),
+            explanation: String::new(),
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    fn refuse(&mut self, statement: &Statement, problem: &Problem) {
+        if problem.unrecognized {
+            return self.unrecognized(statement, table::find(statement.name()), false);
+        }
+        let prefix = if problem.bare { "" } else { "Options error: " };
+        self.error(Diagnostic {
+            severity: Severity::Error,
+            openvpn_line: format!("{prefix}{}", problem.text),
+            origin: Some(statement.at_word(problem.argument.map_or(0, |argument| argument + 1))),
+            explanation: problem.explanation.clone(),
+            remedy: problem.remedy.clone(),
+        });
+    }
+
+    /// An option that OpenVPN does not recognise: by its name, or by the number of its arguments.
+    fn unrecognized(&mut self, statement: &Statement, row: Option<&OptionRow>, optional: bool) {
+        let name = statement.name();
+        let (explanation, remedy) = suggest::unrecognized(name, row);
+        let tolerated = optional
+            || self.draft.forward_compatible
+            || self.draft.ignore_unknown.iter().any(|ignored| ignored == name);
+        let line = format!(
+            "Unrecognized option or missing or extra parameter(s) in {}: {name} ({OPENVPN_VERSION})",
+            statement.place()
+        );
+        // More arguments than the row takes: the first one too many; else the name.
+        let extra = row.filter(|row| row.is_known()).map(|row| row.arity.1 + 1);
+        let index = extra.filter(|index| *index < statement.words.len()).unwrap_or(0);
+        let origin = Some(statement.at_word(index));
+        if tolerated {
+            let severity = Severity::Warning;
+            self.warnings.push(Diagnostic {
+                severity,
+                openvpn_line: line,
+                origin,
+                explanation,
+                remedy: String::new(),
+            });
+        } else {
+            let openvpn_line = format!("Options error: {line}");
+            self.error(Diagnostic { severity: Severity::Error, openvpn_line, origin, explanation, remedy });
+        }
+    }
+
+    fn line_too_long(&mut self, statement: &Statement, text: &str) {
+        let start: String = text.chars().take(60).collect();
+        let openvpn_line = format!(
+            "Options error: In {}: Maximum option line length ({LIMIT}) exceeded, line starts with {start}",
+            statement.place()
+        );
+        let origin = Origin { text: start.as_str().into(), span: 0..start.len(), ..statement.origin.clone() };
+        self.error(Diagnostic {
+            severity: Severity::Error,
+            openvpn_line,
+            origin: Some(origin),
+            explanation: format!("the line has {} bytes; {} are the most", text.len(), LIMIT - 2),
+            remedy: "split the line, or move its content to a file or an inline block".to_owned(),
+        });
+    }
+
+    fn unreadable(&mut self, statement: &Statement, error: LexError) {
+        let place = statement.place();
+        let end = statement.origin.text.len();
+        let (line, at, remedy) = match error {
+            LexError::BadBackslash(at) => (
+                format!(
+                    "Options warning: Bad backslash ('\\') usage in {place}: remember that backslashes are treated as \
+                     shell-escapes and if you need to pass backslash characters as part of a Windows filename, you should \
+                     use double backslashes such as \"c:\\\\openvpn\\\\static.key\""
+                ),
+                at,
+                "write two backslashes, or put the word in single quotes",
+            ),
+            LexError::Dangling(at) => (
+                format!("Options error: Residual parse state (2) in {place}"),
+                at,
+                "remove the backslash, or write two",
+            ),
+            LexError::Unclosed { at, quote: '"' } => {
+                (format!("Options error: No closing quotation (\") in {place}"), at, "close the quotation")
+            }
+            LexError::Unclosed { at, .. } => (
+                format!("Options error: No closing single quotation (') in {place}"),
+                at,
+                "close the quotation",
+            ),
+            LexError::LongWord(at) => (
+                format!("Options error: Parameter at {place} is too long ({LIMIT} chars max)"),
+                at,
+                "shorten the word, or move it to a file",
+            ),
+        };
+        self.error(Diagnostic {
+            severity: Severity::Error,
+            openvpn_line: line,
+            origin: Some(statement.origin.pointing_at(at.min(end)..end)),
+            explanation: String::new(),
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    /// Refuses words with bytes that are no text; in comments they do no harm.
+    fn not_utf8(&mut self, statement: &Statement) -> bool {
+        let Some(index) = statement.words.iter().position(|word| word.text.contains('\u{FFFD}')) else {
+            return false;
+        };
+        self.error(Diagnostic {
+            severity: Severity::Error,
+            openvpn_line: format!("Options error: In {}: not UTF-8", statement.place()),
+            origin: Some(statement.at_word(index)),
+            explanation: "the word holds bytes that are not UTF-8".to_owned(),
+            remedy: "save the file as UTF-8".to_owned(),
+        });
+        true
+    }
+}
+
+impl Clone for Statement {
+    fn clone(&self) -> Self {
+        Self {
+            words: self.words.clone(),
+            inline: self.inline.clone(),
+            origin: self.origin.clone(),
+            shown: self.shown.clone(),
+            shown_line: self.shown_line,
+        }
+    }
+}
+
+/// Returns whether a row takes so many arguments.
+fn fits(row: &OptionRow, statement: &Statement) -> bool {
+    let (min, max) = row.arity;
+    let count = if statement.inline.is_some() { 1 } else { statement.words.len().saturating_sub(1) };
+    // Words beyond the 16th are not looked at, as in OpenVPN.
+    (min..=max).contains(&count.min(MAX_WORDS - 1))
+        && !(row.contexts == INLINE_ONLY && statement.inline.is_none())
+}
+
+/// The contexts of an option that exists as a block only; no row has these alone.
+const INLINE_ONLY: Contexts = INLINE;
+
+fn is_setenv_opt(statement: &Statement) -> bool {
+    matches!(&statement.words[..], [first, second, ..] if first.text == "setenv" && second.text == "opt")
+}
+
+fn bypass_double_dash(word: &mut Word) {
+    if let Some(name) = word.text.strip_prefix("--").filter(|name| !name.is_empty()) {
+        word.text = name.to_owned();
+        word.span.start += 2;
+    }
+}
+
+/// Returns the name of a block that the only word of a line begins.
+fn inline_tag(statement: &Statement) -> Option<String> {
+    statement.name().strip_prefix('<')?.strip_suffix('>').map(str::to_owned)
+}
+
+/// Takes the lines of a block up to its end tag; `None` when that is missing.
+fn inline_content<'b>(lines: &mut impl Iterator<Item = (&'b [u8], u32)>, end: &str) -> Option<String> {
+    let mut content = String::new();
+    for (raw, _) in lines {
+        let line = String::from_utf8_lossy(raw);
+        if line.trim_start_matches(lexer::is_blank).starts_with(end) {
+            return Some(content);
+        }
+        content.push_str(&line);
+    }
+    None
+}
+
+/// Makes words and an origin of one option of the command line.
+fn command_origin(command: &[String]) -> (Vec<Word>, Origin) {
+    let mut text = String::new();
+    let mut words = Vec::new();
+    for arg in command {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        let start = text.len();
+        // A line break would break the picture of the line.
+        text.extend(arg.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        words.push(Word { text: arg.clone(), span: start..text.len() });
+    }
+    if let Some(first) = words.first_mut() {
+        first.text = first.text.strip_prefix("--").unwrap_or(&first.text).to_owned();
+    }
+    (words, Origin { file: COMMAND_LINE.into(), line: 1, text: text.into(), span: 0..0 })
+}

@@ -1,0 +1,244 @@
+//! How data packets are protected.
+
+use super::*;
+use crate::{
+    args::{Args, Set, problem},
+    cipher_list,
+    draft::Draft,
+    files::Access,
+    profile::AllowCompression,
+    value::Compression,
+};
+
+pub(super) const ROWS: &[OptionRow] = &[
+    row("auth", "DIGEST", "HMAC for CBC data packets and tls-auth; not used with AEAD")
+        .group(Group::Crypto)
+        .default("SHA1")
+        .set(|d, a| {
+            d.auth = Some(a.string(0));
+            Ok(())
+        }),
+    row("cipher", "NAME", "fallback name for old peers; only a hint in TLS mode")
+        .group(Group::Crypto)
+        .also(CCD)
+        .default("BF-CBC (p2p legacy)")
+        .status(Status::NotYetWhen(|p| {
+            let only = p.data.ciphers.list.is_empty()
+                && p.data.ciphers.fallback.is_some_and(|cipher| !cipher.is_aead());
+            only.then_some("data channels without an AEAD cipher")
+        }))
+        .set(|d, a| {
+            d.cipher = Some(a.string(0));
+            Ok(())
+        })
+        .pushed(|p, a| {
+            p.pushed.cipher = a.str(0).parse().ok();
+            p.pushed.unknown_cipher = p.pushed.cipher.is_none().then(|| a.string(0));
+            Ok(())
+        }),
+    row("data-ciphers-fallback", "NAME", "cipher for peers that cannot negotiate")
+        .group(Group::Crypto)
+        .also(CCD)
+        .default("off")
+        .offload(&[Effect {
+            when: Some(|p| p.data.ciphers.fallback.is_some_and(|cipher| !cipher.is_aead())),
+            note: Some(|p| {
+                let cipher = p.data.ciphers.fallback.map(|cipher| cipher.to_string()).unwrap_or_default();
+                format!("Note: --data-ciphers-fallback with cipher '{cipher}' disables data channel offload.")
+            }),
+            ..blocks(KERNEL, "the kernel knows AEAD ciphers only", "remove it once no peer is older than 2.4")
+        }])
+        .set(|d, a| {
+            d.cipher = Some(a.string(0));
+            d.fallback = true;
+            Ok(())
+        }),
+    row("data-ciphers", "A:B:?C|DEFAULT", "ciphers that may be negotiated")
+        .group(Group::Crypto)
+        .default("AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305")
+        .status(Status::NotYetWhen(|p| {
+            let none =
+                !p.data.ciphers.list.is_empty() && p.data.ciphers.list.iter().all(|cipher| !cipher.is_aead());
+            none.then_some("data channels without an AEAD cipher")
+        }))
+        .offload(&[Effect {
+            when: Some(|p| p.data.ciphers.list.iter().any(|cipher| !cipher.is_aead())),
+            note: Some(|p| {
+                let cipher = p.data.ciphers.list.iter().find(|cipher| !cipher.is_aead());
+                let cipher = cipher.map(ToString::to_string).unwrap_or_default();
+                format!(
+                    "Note: cipher '{cipher}' in --data-ciphers is not supported by ovpn-dco, \
+                disabling data channel offload."
+                )
+            }),
+            ..blocks(KERNEL, "the kernel knows AEAD ciphers only", "list AEAD ciphers only")
+        }])
+        .set(|d, a| {
+            d.data_ciphers = Some(a.string(0));
+            Ok(())
+        })
+        .client(|c, a| {
+            let list = cipher_list::parse(a.str(0)).map_err(|error| problem(error.to_string()).at(0))?;
+            c.data_ciphers = Some(list);
+            Ok(())
+        }),
+    row("ncp-ciphers", "A:B:?C|DEFAULT", "old name of data-ciphers, still honoured")
+        .group(Group::Crypto)
+        .status(Status::NotYetWhen(|p| {
+            let none =
+                !p.data.ciphers.list.is_empty() && p.data.ciphers.list.iter().all(|cipher| !cipher.is_aead());
+            none.then_some("data channels without an AEAD cipher")
+        }))
+        .offload(&[Effect {
+            when: Some(|p| p.data.ciphers.list.iter().any(|cipher| !cipher.is_aead())),
+            note: Some(|p| {
+                let cipher = p.data.ciphers.list.iter().find(|cipher| !cipher.is_aead());
+                let cipher = cipher.map(ToString::to_string).unwrap_or_default();
+                format!(
+                    "Note: cipher '{cipher}' in --data-ciphers is not supported by ovpn-dco, \
+                disabling data channel offload."
+                )
+            }),
+            ..blocks(KERNEL, "the kernel knows AEAD ciphers only", "list AEAD ciphers only")
+        }])
+        .set(|d, a| {
+            d.warn("Note: Treating option '--ncp-ciphers' as  '--data-ciphers' (renamed in OpenVPN 2.5).");
+            d.data_ciphers = Some(a.string(0));
+            Ok(())
+        })
+        .client(|c, a| {
+            let list = cipher_list::parse(a.str(0)).map_err(|error| problem(error.to_string()).at(0))?;
+            c.data_ciphers = Some(list);
+            Ok(())
+        }),
+    row("comp-lzo", "[no|yes|adaptive]", "LZO framing; never compresses when sending since 2.7")
+        .group(Group::Crypto)
+        .default("off")
+        .offload(FRAMING)
+        .set(|d, a| {
+            d.compress(read::comp_lzo(a)?);
+            Ok(())
+        })
+        .pushed(|p, a| {
+            p.pushed.compression = Some(read::comp_lzo(a)?);
+            Ok(())
+        })
+        .also(CCD),
+    row(
+        "compress",
+        "[stub|stub-v2|lzo|lz4|lz4-v2|migrate]",
+        "compression framing; migrate lets a server move clients off it",
+    )
+    .group(Group::Crypto)
+    .default("off; stub")
+    .offload(FRAMING)
+    .set(|d, a| {
+        d.compress(read::compress(a)?);
+        Ok(())
+    })
+    .pushed(|p, a| {
+        p.pushed.compression = Some(read::compress(a)?);
+        Ok(())
+    })
+    .also(CCD),
+    row("allow-compression", "no|asym|yes", "whether compression framing may be used")
+        .group(Group::Crypto)
+        .default("no")
+        .offload(&[Effect {
+            when: Some(|p| p.data.allow_compression != AllowCompression::No),
+            note: Some(|_| {
+                "Note: '--allow-compression' is not set to 'no', disabling data channel offload.".to_owned()
+            }),
+            ..blocks(KERNEL, "the kernel expands nothing", "write allow-compression no")
+        }])
+        .set(allow_compression),
+    row("replay-window", "[N [SECONDS]]", "replay window, 1..65536 packets, 0..600 s")
+        .group(Group::Crypto)
+        .default("64 15")
+        .offload(&[ignores(KERNEL, "the window of the kernel is fixed", "")])
+        .set(|d, a| {
+            if a.get(0).is_none() {
+                return Err(problem("replay-window option is missing window size parameter")
+                    .remedy("write the size, as in 64"));
+            }
+            let size = a.within(0, "replay-window windows size", 0..=65_536)?;
+            let secs = match a.get(1) {
+                Some(_) => a.within(1, "replay-window time window", 0..=600)?,
+                None => d.profile.data.replay_window.map_or(15, |(_, secs)| secs),
+            };
+            d.profile.data.replay_window = Some((size, secs));
+            Ok(())
+        }),
+    row("mute-replay-warnings", "", "do not log replay drops").group(Group::Crypto).default("off").set(
+        |d, _| {
+            d.profile.data.mute_replay_warnings = true;
+            Ok(())
+        },
+    ),
+    row("replay-persist", "FILE", "keep replay state over restarts")
+        .group(Group::Crypto)
+        .roles(P2P)
+        .status(Status::NoEffect("replayed packets of another session never pass"))
+        .set(|d, a| {
+            d.other_files.push(("--replay-persist", a.path(0), Access::Write));
+            Ok(())
+        }),
+    row("force-tls-key-material-export", "", "refuse clients that cannot do TLS export")
+        .group(Group::Crypto)
+        .roles(SERVER)
+        .default("off")
+        .arity(0, 15)
+        .rules(&[Rule::ServerOnly])
+        .set(|d, _| {
+            d.profile.data.force_tls_export = true;
+            Ok(())
+        }),
+    row("engine", "[NAME]", "OpenSSL engine")
+        .group(Group::Crypto)
+        .default("off; auto")
+        .status(Status::NoEffect("there are no engines in the TLS library")),
+    row("providers", "NAME...", "OpenSSL 3 providers to load")
+        .group(Group::Crypto)
+        .also(CCD)
+        .default("default")
+        .status(Status::NoEffect("there are no providers in the TLS library")),
+];
+
+const FRAMING: &[Effect] = &[Effect {
+    when: Some(|p| {
+        !matches!(p.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate)
+    }),
+    note: Some(|_| {
+        "Note: '--allow-compression' is not set to 'no', disabling data channel offload.".to_owned()
+    }),
+    ..blocks(
+        KERNEL,
+        "the kernel knows no compression framing",
+        "remove it on both ends, or use compress migrate on the server",
+    )
+}];
+
+/// `allow-compression no|asym|yes`: once refused, it stays so.
+fn allow_compression(d: &mut Draft, a: &Args<'_>) -> Set {
+    let choices = [("no", "no"), ("asym", "asym"), ("yes", "yes")];
+    let wrong =
+        |word: &str| format!("bad allow-compression option: {word} -- must be 'yes', 'no', or 'asym'");
+    let word = a.one_of(0, &choices, wrong)?;
+    match (word, d.allow_compression) {
+        ("no", _) if d.profile.data.compression.expects_compressed() => {
+            return Err(problem("'--allow-compression no' conflicts with  enabling compression").at(0));
+        }
+        ("asym" | "yes", Some("no")) => {
+            return Err(problem(format!("Cannot set allow-compression to '{word}' after set to 'no'")).at(0));
+        }
+        ("yes", _) => d.warn(
+            "DEPRECATED OPTION: \"--allow-compression yes\" has been removed. We will use \"asym\" mode instead. See the \
+             manual page for more information.",
+        ),
+        _ => {}
+    }
+    d.allow_compression = Some(word);
+    d.profile.data.allow_compression =
+        if word == "no" { AllowCompression::No } else { AllowCompression::Asym };
+    Ok(())
+}

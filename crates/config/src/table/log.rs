@@ -1,0 +1,108 @@
+//! What is written down, and where.
+
+use super::*;
+use crate::effect::ParseEffect;
+
+pub(super) const ROWS: &[OptionRow] = &[
+    row("log", "FILE", "log to a truncated file").group(Group::Log).default("stdout").set(|d, a| {
+        let path = d.resolve(&a.path(0));
+        d.effect(ParseEffect::Log { path, append: false });
+        Ok(())
+    }),
+    row("log-append", "FILE", "log to a file, appending").group(Group::Log).default("stdout").set(|d, a| {
+        let path = d.resolve(&a.path(0));
+        d.effect(ParseEffect::Log { path, append: true });
+        Ok(())
+    }),
+    row("syslog", "[NAME]", "log to syslog without becoming a daemon")
+        .group(Group::Log)
+        .default("openvpn")
+        .set(|d, a| {
+            d.effect(ParseEffect::Syslog(a.get(0).unwrap_or("openvpn").to_owned()));
+            Ok(())
+        }),
+    row("suppress-timestamps", "", "no time prefix on log lines").group(Group::Log).default("off").set(
+        |d, _| {
+            d.profile.log.suppress_timestamps = true;
+            d.effect(ParseEffect::SuppressTimestamps);
+            Ok(())
+        },
+    ),
+    row("machine-readable-output", "", "prefix lines with epoch.microseconds and hex message flags")
+        .group(Group::Log)
+        .default("off")
+        .set(|d, _| {
+            d.profile.log.machine_readable = true;
+            d.effect(ParseEffect::MachineReadable);
+            Ok(())
+        }),
+    row("errors-to-stderr", "", "errors to stderr instead of stdout")
+        .group(Group::Log)
+        .default("off")
+        .also(PUSH)
+        .set(|d, _| {
+            d.profile.log.errors_to_stderr = true;
+            d.effect(ParseEffect::ErrorsToStderr);
+            Ok(())
+        }),
+    row("verb", "N", "log detail")
+        .group(Group::Log)
+        .default("1")
+        .set(|d, a| {
+            d.profile.log.verb = read::verb(a)?;
+            Ok(())
+        })
+        .pushed(|p, a| {
+            p.pushed.verb = Some(read::verb(a)?);
+            Ok(())
+        }),
+    row("mute", "N", "log at most N consecutive messages of one category")
+        .group(Group::Log)
+        .default("0 (off)")
+        .set(|d, a| {
+            d.profile.log.mute = Some(a.number(0)?).filter(|n| *n > 0);
+            Ok(())
+        })
+        .pushed(|p, a| {
+            p.pushed.mute = Some(a.number(0)?).filter(|n| *n > 0);
+            Ok(())
+        }),
+    row("status", "FILE [SECONDS]", "write the status file periodically")
+        .group(Group::Log)
+        .default("60 s")
+        .set(|d, a| {
+            d.status.1 = a.number_opt(1)?.or(d.status.1);
+            d.status.0 = Some(a.path(0));
+            Ok(())
+        }),
+    row("status-version", "1|2|3", "status file format").group(Group::Log).default("1").set(|d, a| {
+        d.status.2 = Some(a.within(0, a.name, 1..=3)?);
+        Ok(())
+    }),
+    row(
+        "echo",
+        "[WORD...]",
+        "hand the words to the management interface; text starting with msg is also logged",
+    )
+    .group(Group::Log)
+    .set(|d, a| {
+        d.effect(ParseEffect::Echo(a.rest(0).join(" ")));
+        Ok(())
+    })
+    .pushed(|p, a| {
+        p.pushed.echo.push(a.rest(0).join(" "));
+        Ok(())
+    })
+    .also(CCD),
+    row("parameter", "[WORD...]", "synonym of echo")
+        .group(Group::Log)
+        .set(|d, a| {
+            d.effect(ParseEffect::Echo(a.rest(0).join(" ")));
+            Ok(())
+        })
+        .pushed(|p, a| {
+            p.pushed.echo.push(a.rest(0).join(" "));
+            Ok(())
+        })
+        .also(CCD),
+];

@@ -1,0 +1,461 @@
+//! The option table: the one place where options are named.
+//!
+//! A row knows its option's arguments, where it may stand, what it does, which data planes can honour it, and how it is
+//! read. Parser, help, reference page, push filter, files per client and the verdict are made from the rows; none of
+//! them names an option by itself. The rows are grouped by consumer, one file each.
+
+mod client;
+mod crypto;
+mod daemon;
+mod general;
+mod legacy;
+mod link;
+mod log;
+mod management;
+mod mtu;
+mod proxy;
+mod read;
+mod route;
+mod script;
+mod server;
+mod server_clients;
+mod standalone;
+mod system;
+mod tls;
+mod tls_peer;
+mod tunnel;
+
+use std::fmt;
+
+use culvert_wire::OffloadKind;
+
+use crate::{
+    args::{Args, Set},
+    ccd::ClientOverrides,
+    draft::Draft,
+    profile::Profile,
+    push::{PushTarget, Pushed},
+};
+
+pub(crate) use read::Source;
+pub(crate) use server::pool_range;
+
+/// Everything that is known about one option.
+#[derive(Clone, Copy)]
+pub struct OptionRow {
+    /// The name, without `--`.
+    pub name: &'static str,
+    /// The arguments: capitals are values, `[…]` may be left out, `…` repeats, `|` separates choices.
+    pub args: &'static str,
+    /// What it is about.
+    pub group: Group,
+    /// Where it may stand.
+    pub contexts: Contexts,
+    /// For whom it means something.
+    pub roles: Roles,
+    /// The value when it is not written; empty when there is none to speak of.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// How much of it there is.
+    pub status: Status,
+    /// What data planes have to do with it.
+    pub offload: &'static [Effect],
+    /// What it demands of the mode.
+    pub rules: &'static [Rule],
+    pub(crate) arity: (usize, usize),
+    pub(crate) set: Option<for<'a, 'd> fn(&'d mut Draft, &Args<'a>) -> Set>,
+    pub(crate) pushed: Option<for<'a, 'd, 't> fn(&'d mut PushTarget<'t>, &Args<'a>) -> Set>,
+    pub(crate) client: Option<for<'a, 'd> fn(&'d mut ClientOverrides, &Args<'a>) -> Set>,
+    pub(crate) reset: Option<fn(&mut Pushed)>,
+    pub(crate) pull: Pull,
+    /// Its arguments are never shown.
+    pub(crate) secret: bool,
+}
+
+/// How a client takes a pushed option.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pull {
+    /// `route-nopull` keeps it out.
+    pub(crate) unless_nopull: bool,
+    /// Another value needs no other device.
+    pub(crate) passing: bool,
+}
+
+/// How much of an option there is.
+#[derive(Clone, Copy)]
+pub enum Status {
+    /// It does what OpenVPN's does.
+    Works,
+    /// It is read and checked; a profile that sets it is refused at the end of all checks.
+    NotYet,
+    /// It works, but not with every value: the function returns what is missing.
+    NotYetWhen(fn(&Profile) -> Option<&'static str>),
+    /// It is accepted and does nothing; the text is the reason.
+    NoEffect(&'static str),
+    /// It is refused with OpenVPN's text; the second text is the remedy.
+    Refused(&'static str, &'static str),
+    /// OpenVPN does not know it (any more); the text is the remedy.
+    Gone(&'static str),
+    /// OpenVPN knows it on another system only.
+    WindowsOnly,
+}
+
+/// What one or more data planes have to do with an option.
+#[derive(Clone, Copy)]
+pub struct Effect {
+    /// Which data planes.
+    pub kinds: &'static [OffloadKind],
+    /// Whether they refuse the profile, or go on without the option.
+    pub blocks: bool,
+    /// Which settings this is about; `None`: every one.
+    pub when: Option<fn(&Profile) -> bool>,
+    /// Why, as a clause.
+    pub because: &'static str,
+    /// What to do instead, in the imperative.
+    pub instead: &'static str,
+    /// OpenVPN's note about it.
+    pub note: Option<fn(&Profile) -> String>,
+}
+
+/// A rule between an option and the mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// It needs `mode server`.
+    ServerOnly,
+    /// It contradicts `mode server`.
+    NotOnServer,
+}
+
+const KERNEL: &[OffloadKind] = &[OffloadKind::Linux, OffloadKind::Windows];
+const LINUX: &[OffloadKind] = &[OffloadKind::Linux];
+const WINDOWS: &[OffloadKind] = &[OffloadKind::Windows];
+
+/// Begins an effect: these data planes refuse the profile.
+const fn blocks(kinds: &'static [OffloadKind], because: &'static str, instead: &'static str) -> Effect {
+    Effect { kinds, blocks: true, when: None, because, instead, note: None }
+}
+
+/// Begins an effect: these data planes go on without the option.
+const fn ignores(kinds: &'static [OffloadKind], because: &'static str, instead: &'static str) -> Effect {
+    Effect { blocks: false, ..blocks(kinds, because, instead) }
+}
+
+/// A group of options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the titles are their documentation")]
+pub enum Group {
+    General,
+    Link,
+    Mtu,
+    Proxy,
+    Tunnel,
+    Route,
+    Client,
+    Server,
+    Tls,
+    Crypto,
+    Script,
+    Log,
+    Daemon,
+    Management,
+    Windows,
+    Standalone,
+    Legacy,
+}
+
+impl Group {
+    /// All of them, in the order of the manual.
+    pub const ALL: [Self; 17] = [
+        Self::General,
+        Self::Link,
+        Self::Mtu,
+        Self::Proxy,
+        Self::Tunnel,
+        Self::Route,
+        Self::Client,
+        Self::Server,
+        Self::Tls,
+        Self::Crypto,
+        Self::Script,
+        Self::Log,
+        Self::Daemon,
+        Self::Management,
+        Self::Windows,
+        Self::Standalone,
+        Self::Legacy,
+    ];
+
+    /// Returns the heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::General => "General",
+            Self::Link => "Connections",
+            Self::Mtu => "Packet sizes",
+            Self::Proxy => "Proxies",
+            Self::Tunnel => "Device, addresses and keepalive",
+            Self::Route => "Routes and DNS",
+            Self::Client => "Client",
+            Self::Server => "Server",
+            Self::Tls => "TLS and certificates",
+            Self::Crypto => "Data channel",
+            Self::Script => "External programs",
+            Self::Log => "Log and status",
+            Self::Daemon => "Process",
+            Self::Management => "Management interface and plug-ins",
+            Self::Windows => "Windows",
+            Self::Standalone => "Commands",
+            Self::Legacy => "Removed, renamed and foreign",
+        }
+    }
+}
+
+/// A set of places where an option may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contexts(u8);
+
+/// The command line and configuration files.
+pub const CONFIG: Contexts = Contexts(1);
+/// Inside of `<connection>`.
+pub const CONNECTION: Contexts = Contexts(2);
+/// As a block `<name>…</name>`.
+pub const INLINE: Contexts = Contexts(4);
+/// Pushed by a server.
+pub const PUSH: Contexts = Contexts(8);
+/// Changed by a server while the tunnel is up.
+pub const UPDATE: Contexts = Contexts(16);
+/// In files per client.
+pub const CCD: Contexts = Contexts(32);
+
+impl Contexts {
+    /// Returns whether all of `other` are in the set.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// A set of roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles(u8);
+
+/// A server with many clients.
+pub const SERVER: Roles = Roles(1);
+/// A client that pulls.
+pub const CLIENT: Roles = Roles(2);
+/// One of two equal ends.
+pub const P2P: Roles = Roles(4);
+/// A client or one of two ends: who has a peer to call.
+pub const CALLER: Roles = Roles(6);
+/// Everyone.
+pub const ANY: Roles = Roles(7);
+/// A command of its own.
+pub const COMMAND: Roles = Roles(0);
+
+impl Roles {
+    /// Returns whether all of `other` are in the set.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// The table: every option, by group.
+pub fn table() -> impl Iterator<Item = &'static OptionRow> {
+    GROUPS.iter().copied().flatten()
+}
+
+/// Returns the row of an option.
+pub fn find(name: &str) -> Option<&'static OptionRow> {
+    table().find(|row| row.name == name)
+}
+
+const GROUPS: &[&[OptionRow]] = &[
+    general::ROWS,
+    link::ROWS,
+    mtu::ROWS,
+    proxy::ROWS,
+    tunnel::ROWS,
+    route::ROWS,
+    client::ROWS,
+    server::ROWS,
+    server_clients::ROWS,
+    tls::ROWS,
+    tls_peer::ROWS,
+    crypto::ROWS,
+    script::ROWS,
+    log::ROWS,
+    daemon::ROWS,
+    management::ROWS,
+    system::ROWS,
+    standalone::ROWS,
+    legacy::ROWS,
+];
+
+/// Begins a row: an option of every role that may stand in files and on the command line.
+const fn row(name: &'static str, args: &'static str, help: &'static str) -> OptionRow {
+    OptionRow {
+        name,
+        args,
+        group: Group::General,
+        contexts: CONFIG,
+        roles: ANY,
+        default: "",
+        help,
+        status: Status::Works,
+        offload: &[],
+        rules: &[],
+        arity: arity(args),
+        set: None,
+        pushed: None,
+        client: None,
+        reset: None,
+        pull: Pull { unless_nopull: false, passing: false },
+        secret: false,
+    }
+}
+
+impl OptionRow {
+    const fn group(mut self, group: Group) -> Self {
+        self.group = group;
+        self
+    }
+
+    const fn roles(mut self, roles: Roles) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// Says where it may stand, besides files and the command line.
+    const fn also(mut self, contexts: Contexts) -> Self {
+        self.contexts = Contexts(self.contexts.0 | contexts.0);
+        self
+    }
+
+    /// Says where it may stand, when that is not in files.
+    const fn only(mut self, contexts: Contexts) -> Self {
+        self.contexts = contexts;
+        self
+    }
+
+    const fn default(mut self, default: &'static str) -> Self {
+        self.default = default;
+        self
+    }
+
+    const fn status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
+
+    const fn not_yet(self) -> Self {
+        self.status(Status::NotYet)
+    }
+
+    /// Says how many arguments there may be, where another number gives an error of the option's own.
+    const fn arity(mut self, min: usize, max: usize) -> Self {
+        self.arity = (min, max);
+        self
+    }
+
+    const fn offload(mut self, effects: &'static [Effect]) -> Self {
+        self.offload = effects;
+        self
+    }
+
+    const fn rules(mut self, rules: &'static [Rule]) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    const fn set(mut self, set: for<'a, 'd> fn(&'d mut Draft, &Args<'a>) -> Set) -> Self {
+        self.set = Some(set);
+        self
+    }
+
+    const fn pushed(mut self, set: for<'a, 'd, 't> fn(&'d mut PushTarget<'t>, &Args<'a>) -> Set) -> Self {
+        self.pushed = Some(set);
+        self.also(PUSH)
+    }
+
+    /// Says that its arguments are never shown.
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// Says how an update of the pushed options takes it away.
+    const fn reset(mut self, reset: fn(&mut Pushed)) -> Self {
+        self.reset = Some(reset);
+        self.also(UPDATE)
+    }
+
+    /// Says that `route-nopull` keeps it out.
+    const fn unless_nopull(mut self) -> Self {
+        self.pull.unless_nopull = true;
+        self
+    }
+
+    /// Says that another value of it does not change the device.
+    const fn passing(mut self) -> Self {
+        self.pull.passing = true;
+        self
+    }
+
+    const fn client(mut self, set: for<'a, 'd> fn(&'d mut ClientOverrides, &Args<'a>) -> Set) -> Self {
+        self.client = Some(set);
+        self.also(CCD)
+    }
+
+    /// Returns the fewest and the most arguments; a block counts as one.
+    pub fn arity_range(&self) -> (usize, usize) {
+        self.arity
+    }
+
+    /// Returns whether OpenVPN on this system knows the name.
+    pub(crate) fn is_known(&self) -> bool {
+        !matches!(self.status, Status::Gone(_))
+            && (cfg!(windows) || !matches!(self.status, Status::WindowsOnly))
+    }
+}
+
+impl fmt::Debug for OptionRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The most arguments that an option can have.
+pub(crate) const MOST: usize = crate::lexer::MAX_WORDS - 1;
+
+/// Counts the arguments of a usage text.
+const fn arity(usage: &str) -> (usize, usize) {
+    let bytes = usage.as_bytes();
+    let (mut min, mut max, mut depth, mut i, mut inside) = (0, 0, 0usize, 0, false);
+    while i < bytes.len() {
+        // A constant function has no iterators, and the compiler checks the bounds when it runs.
+        #[expect(clippy::indexing_slicing, reason = "evaluated when compiling")]
+        let byte = bytes[i];
+        match byte {
+            b'[' => depth += 1,
+            b']' => depth -= 1,
+            b' ' => inside = false,
+            b'.' if usage_ends_in_dots(bytes, i) => max = MOST,
+            _ if !inside => {
+                inside = true;
+                max += 1;
+                if depth == 0 {
+                    min += 1;
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    (min, max)
+}
+
+/// Returns whether three dots stand at `i`.
+const fn usage_ends_in_dots(bytes: &[u8], i: usize) -> bool {
+    #[expect(clippy::indexing_slicing, reason = "evaluated when compiling")]
+    let dots = i + 2 < bytes.len() && bytes[i] == b'.' && bytes[i + 1] == b'.' && bytes[i + 2] == b'.';
+    dots
+}
