@@ -22,6 +22,8 @@ mod netlink;
 mod plan;
 mod redirect;
 mod route;
+#[cfg(test)]
+mod tests;
 
 pub use dns::{DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec};
 pub use error::HostError;
