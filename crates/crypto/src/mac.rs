@@ -25,7 +25,9 @@ pub enum AuthDigest {
 pub struct UnknownDigest(pub String);
 
 impl AuthDigest {
-    const ALL: [Self; 6] = [Self::Md5, Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Md5, Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
 
     /// OpenVPN's spelling.
     #[must_use]

@@ -199,6 +199,20 @@ pub fn create_private(path: &std::path::Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Writes a file that nobody else can read (mode 0600), in place of what was there.
+///
+/// # Errors
+/// As the system says.
+pub fn write_private(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // An older file keeps its mode when it is opened; devices (/dev/stdout) have none of their own to change.
+    if file.metadata()?.is_file() {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    io::Write::write_all(&mut file, bytes)
+}
+
 /// Returns the signal that ended a program, if one did.
 #[must_use]
 pub fn terminating_signal(status: std::process::ExitStatus) -> Option<i32> {

@@ -1,4 +1,11 @@
-//! TLS as a byte machine behind a trait; the library is named in one place below this module.
+//! TLS as a byte machine behind a trait; rustls is named in `rustls_*`, `suites`, `groups` and `algorithms` only.
+//!
+//! The walk of a connection: [`RustlsFactory::new`] checks [`TlsSettings`] once (suites, groups, own chain and key in any
+//! of its wrappings, the CAs). [`TlsFactory::open`] makes a connection with a verifier of its own, which asks for the
+//! current CRLs. When the peer's certificate arrives, the verifier lets webpki build the path to a CA (`trust`), then goes
+//! through it from the root to the leaf as OpenVPN does: key strength, dates, revocation, usages, pinned hashes, names
+//! (`peer_verifier` and its neighbours), and collects OpenVPN's log lines on the way. The verdict waits in a cell until
+//! the handshake's signature proved that the peer holds the key; [`TlsSession::identity`] shows it from then on.
 
 mod algorithms;
 mod certificate;
@@ -30,6 +37,9 @@ pub use settings::{
 pub use suites::{tls_1_2_suites, tls_1_3_suites};
 
 use thiserror::Error;
+
+/// The libraries below, for `--version` and the log. A test keeps it true.
+pub const LIBRARY_VERSIONS: &str = "rustls 0.23.46, aws-lc-rs 1.19.0";
 
 /// Makes one TLS connection per key negotiation.
 pub trait TlsFactory: Send + Sync {

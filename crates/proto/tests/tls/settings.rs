@@ -116,3 +116,12 @@ fn a_server_without_certificate_is_refused() {
     settings.own = None;
     assert!(setup_error(settings).contains("set `cert FILE` and `key FILE`"));
 }
+
+#[test]
+fn the_named_library_versions_are_the_locked_ones() {
+    let lock = include_str!("../../../../Cargo.lock");
+    for library in culvert_proto::tls::LIBRARY_VERSIONS.split(", ") {
+        let (name, version) = library.split_once(' ').unwrap();
+        assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"")), "{library}");
+    }
+}
