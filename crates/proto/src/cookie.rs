@@ -65,3 +65,7 @@ impl Cookies {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "cookie_tests.rs"]
+mod tests;

@@ -167,6 +167,16 @@ impl Reliable {
         Some(Outgoing { id, opcode, payload, tries })
     }
 
+    /// Lends what the next packet is made of: a message that is due with acknowledgements beside it, or, when there
+    /// are new ones, up to `alone` acknowledgements for a packet of their own. `None`: nothing to send now.
+    pub fn poll_packet(&mut self, now: Instant, alone: usize) -> Option<(AckBlock, Option<Outgoing<'_>>)> {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            let acks = self.take_acks(ACKS_WITH_MESSAGE);
+            return Some((acks, self.poll_send(now)));
+        }
+        self.has_acks().then(|| (self.take_acks(alone), None))
+    }
+
     /// When [`Reliable::poll_send`] will have something.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -9,9 +9,10 @@
 //! - [`TunnelSpec`] says what a tunnel is made of (transport, wrapping, cipher, ...), writes the
 //!   configuration files of both ends in the dialect of each implementation, and [`Tunnel`] runs it.
 //! - [`pairwise`] picks few cases that cover every pair of values.
+//! - [`sim`] is a hostile network in virtual time, for protocol code without sockets.
 //! - [`vectors`] are the known answers of the protocol.
 //!
-//! Everything here but [`pairwise`] and [`vectors`] needs root and Linux. Nothing here retries a failed test or
+//! Everything here but [`pairwise`], [`sim`] and [`vectors`] needs root and Linux. Nothing here retries a failed test or
 //! hides one: a helper that cannot do its work returns a [`Failure`] that says what is missing and how to get it.
 
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ pub mod pairwise;
 mod peers;
 mod pki;
 mod profile;
+pub mod sim;
 mod temp;
 pub mod traffic;
 mod tunnel;
