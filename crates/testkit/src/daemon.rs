@@ -163,17 +163,8 @@ impl Daemon {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        use rustix::process::Signal as Raw;
-        let raw = match signal {
-            Signal::Terminate => Raw::TERM,
-            Signal::Interrupt => Raw::INT,
-            Signal::Reload => Raw::HUP,
-            Signal::Restart => Raw::USR1,
-            Signal::Statistics => Raw::USR2,
-            Signal::Kill => Raw::KILL,
-        };
-        kill_process(self.pid(), raw)
-            .map_err(|error| Failure::new(format!("sending {signal:?} to {}: {error}", self.label)))
+        signal_process(self.pid(), signal)
+            .map_err(|failure| failure.while_doing(&format!("{signal:?} to {}", self.label)))
     }
 
     /// Returns the process id.
@@ -229,6 +220,27 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a signal to a process that a [`Daemon`] started and left behind, as `daemon` does.
+pub fn signal_process(pid: Pid, signal: Signal) -> Result<()> {
+    use rustix::process::Signal as Raw;
+    let raw = match signal {
+        Signal::Terminate => Raw::TERM,
+        Signal::Interrupt => Raw::INT,
+        Signal::Reload => Raw::HUP,
+        Signal::Restart => Raw::USR1,
+        Signal::Statistics => Raw::USR2,
+        Signal::Kill => Raw::KILL,
+    };
+    kill_process(pid, raw).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Reads a process id from the file that `writepid` wrote.
+pub fn read_pid(file: &Path) -> Result<Pid> {
+    let text = std::fs::read_to_string(file)?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| Failure::new(format!("{} holds {text:?}", file.display())))
 }
 
 fn read_lines(stream: Option<impl Read + Send + 'static>, log: &Arc<Log>) {

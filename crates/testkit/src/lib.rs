@@ -30,7 +30,7 @@ pub mod traffic;
 mod tunnel;
 pub mod vectors;
 
-pub use daemon::{Daemon, Signal};
+pub use daemon::{Daemon, Signal, read_pid, signal_process};
 pub use failure::{Failure, Result};
 pub use lab::{Namespace, NetnsLab};
 pub use peers::{Implementation, Peers, Release};

@@ -153,6 +153,8 @@ pub struct TunnelSpec {
     pub inner: Inner,
     /// Where the client sends to instead of the server's own address: a [`crate::traffic::Relay`].
     pub remote: Option<SocketAddr>,
+    /// A line left out of both files.
+    pub without: Option<&'static str>,
     /// Lines added to the server's file.
     pub server_extra: String,
     /// Lines added to the client's file.
@@ -172,6 +174,7 @@ impl Default for TunnelSpec {
             topology: Topology::Subnet,
             inner: Inner::V4,
             remote: None,
+            without: None,
             server_extra: String::new(),
             client_extra: String::new(),
         }
@@ -248,6 +251,9 @@ impl TunnelSpec {
         };
         lines.add(&format!("status {} 1", folder.path().join(format!("{name}.status")).display()));
         lines.add(extra);
+        if let Some(without) = self.without {
+            lines.0 = lines.0.replace(&format!("{without}\n"), "");
+        }
         Ok(lines.0)
     }
 

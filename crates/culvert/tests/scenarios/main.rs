@@ -12,6 +12,7 @@ mod hostile;
 mod machine;
 mod policy;
 mod refusal;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
