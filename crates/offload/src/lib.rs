@@ -11,9 +11,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conformance;
 mod control;
 mod error;
 mod event;
+pub mod fake;
 mod peer;
 mod transport;
 

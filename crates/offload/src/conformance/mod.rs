@@ -1,0 +1,179 @@
+//! One suite for all implementations of [`Offload`].
+//!
+//! An implementation's tests provide a [`Lab`] and name the groups that they run: [`calls`] needs an offload only,
+//! [`data`] also the host's side of its device and a socket that plays the peer.
+//!
+//! ```ignore
+//! culvert_offload::conformance_tests!(calls, MyLab::new());
+//! culvert_offload::conformance_tests!(data, MyLab::new());
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a library of tests")]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "each function is a test: it panics when the behaviour is missing"
+)]
+
+pub mod calls;
+pub mod data;
+mod wire_peer;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::Thread,
+    time::{Duration, Instant},
+};
+
+use culvert_crypto::{DataKey, DirectionKey};
+use culvert_wire::{CipherName, KeyId, PeerId};
+
+use crate::{
+    DeviceMode, DeviceSpec, Offload, OffloadEvent, PeerSpec, PeerStats, Shape, TransportId, TransportSpec,
+    UdpOptions, VpnAddresses,
+};
+
+/// How long a behaviour may take to show. Only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where an implementation is tried.
+pub trait Lab {
+    /// Opens a device.
+    fn open(&self, device: DeviceSpec) -> Arc<dyn Offload>;
+
+    /// The host's side of the device opened last.
+    fn tunnel(&self) -> Box<dyn Tunnel> {
+        panic!("this implementation carries no data: run the group `calls` only")
+    }
+}
+
+/// The host's side of a device: what goes in leaves through the tunnel.
+pub trait Tunnel {
+    /// Sends an IP packet into the tunnel.
+    fn send(&self, packet: &[u8]);
+    /// Waits for an IP packet out of the tunnel.
+    fn recv(&self, timeout: Duration) -> Option<Vec<u8>>;
+}
+
+/// Makes one `#[test]` of each behaviour of a group.
+#[macro_export]
+macro_rules! conformance_tests {
+    (calls, $lab:expr) => {
+        $crate::conformance_tests!(@each calls, $lab;
+            a_peer_exists_from_new_to_del
+            calls_for_an_unknown_peer_say_so
+            a_peer_needs_a_transport
+            a_vpn_address_belongs_to_one_peer
+            a_removed_peers_addresses_are_free_again
+            a_point_to_point_device_takes_one_peer
+            a_swap_needs_a_secondary_key
+            a_swap_can_be_undone_by_another
+            a_deleted_slot_is_empty
+            a_cipher_that_is_not_offered_is_refused
+            statistics_name_every_peer
+            a_closed_transport_is_unknown
+            a_closed_port_says_so
+        );
+    };
+    (data, $lab:expr) => {
+        $crate::conformance_tests!(@each data, $lab;
+            packets_go_both_ways
+            a_replayed_packet_is_dropped
+            both_slots_decrypt_and_the_primary_encrypts
+            a_swap_while_receiving_loses_nothing
+            a_deleted_key_decrypts_no_more
+            a_removed_peer_gets_and_sends_nothing
+            packets_find_their_peer_by_destination
+            a_packet_with_a_foreign_source_is_dropped
+            control_packets_come_out_of_the_port
+            a_silent_peer_expires
+            a_quiet_tunnel_is_pinged
+        );
+    };
+    (@each $group:ident, $lab:expr; $($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            $crate::conformance::$group::$name(&$lab);
+        })*
+    };
+}
+
+fn device(mode: DeviceMode) -> DeviceSpec {
+    DeviceSpec {
+        name: None,
+        node: None,
+        mtu: 1500,
+        tx_queue_len: None,
+        mode,
+        max_peers: 16,
+        client_to_client: false,
+        replay_window: (64, 15),
+        threads: None,
+    }
+}
+
+fn id(raw: u32) -> PeerId {
+    PeerId::new(raw).expect("a small number")
+}
+
+fn udp() -> TransportSpec {
+    TransportSpec::BindUdp {
+        local: SocketAddr::from(([127, 0, 0, 1], 0)),
+        remote: None,
+        options: UdpOptions::default(),
+    }
+}
+
+/// A peer with the VPN address 10.8.0.`number`.
+fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
+    PeerSpec {
+        id: id(number.into()),
+        tx_id: None,
+        transport,
+        remote,
+        local: None,
+        vpn: VpnAddresses { v4: Some(Ipv4Addr::new(10, 8, 0, number)), v6: None },
+        iroutes: Vec::new(),
+        keepalive: None,
+        float: true,
+        shape: Shape::PLAIN,
+        mss: None,
+    }
+}
+
+/// A key; `mirrored` is the one for the other end.
+fn key(key_id: u8, mirrored: bool) -> DataKey {
+    let half = |direction: u8| DirectionKey { secret: [key_id ^ direction; 32], implicit_iv: [direction; 8] };
+    let (send, recv) = if mirrored { (half(0x20), half(0x10)) } else { (half(0x10), half(0x20)) };
+    DataKey::Classic { id: KeyId::new(key_id).expect("0..=7"), cipher: CipherName::Aes256Gcm, send, recv }
+}
+
+fn stats(offload: &dyn Offload, peer: PeerId) -> PeerStats {
+    let mut out = Vec::new();
+    offload.stats(Some(peer), &mut out).expect("the peer is known");
+    out[0]
+}
+
+fn event(offload: &dyn Offload) -> OffloadEvent {
+    wait(|cx| offload.poll_event(cx)).expect("the device is still there")
+}
+
+/// Polls until ready.
+fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Poll::Ready(value) = poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        let left = deadline.checked_duration_since(Instant::now()).expect("nothing happened for a long time");
+        std::thread::park_timeout(left);
+    }
+}
