@@ -410,6 +410,11 @@ impl OptionRow {
         self.arity
     }
 
+    /// Returns whether somebody reads it: a setter for files, for pushes or for clients.
+    pub fn is_read(&self) -> bool {
+        self.set.is_some() || self.pushed.is_some() || self.client.is_some()
+    }
+
     /// Returns whether OpenVPN on this system knows the name.
     pub(crate) fn is_known(&self) -> bool {
         !matches!(self.status, Status::Gone(_))

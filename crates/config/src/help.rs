@@ -1,0 +1,209 @@
+//! Help, made from the table: `--help`, `help OPTION`, and the reference page.
+
+use std::fmt::Write as _;
+
+use culvert_wire::OffloadKind;
+
+use crate::{
+    suggest,
+    table::{
+        CCD, CLIENT, CONNECTION, Contexts, Group, INLINE, OptionRow, P2P, PUSH, Roles, SERVER, Status,
+        UPDATE, find, table,
+    },
+    title::title,
+};
+
+/// The width of `--help`.
+const WIDTH: usize = 100;
+/// Where the description begins in `--help`.
+const COLUMN: usize = 34;
+
+/// Returns the text of `--help`.
+pub fn help() -> String {
+    let mut text = format!("{}\n\n", title());
+    for group in Group::ALL.into_iter().filter(|group| *group != Group::Legacy) {
+        let _ = writeln!(text, "{}:", group.title());
+        for row in table().filter(|row| row.group == group && row.is_known()) {
+            help_line(&mut text, row);
+        }
+        text.push('\n');
+    }
+    text.push_str("`culvert help OPTION` says more about one of them.\n");
+    text
+}
+
+fn help_line(text: &mut String, row: &OptionRow) {
+    let usage = format!("--{}", suggest::usage(row));
+    let _ = if usage.chars().count() < COLUMN {
+        write!(text, "{usage:<COLUMN$}")
+    } else {
+        write!(text, "{usage}\n{:COLUMN$}", "")
+    };
+    let mut column = COLUMN;
+    let suffix = match row.status {
+        Status::NotYet => " (not yet supported)",
+        Status::NoEffect(_) => " (no effect)",
+        _ => "",
+    };
+    for word in row.help.split(' ').chain(suffix.split(' ').filter(|word| !word.is_empty())) {
+        if column > COLUMN && column + 1 + word.len() > WIDTH {
+            let _ = write!(text, "\n{:COLUMN$}", "");
+            column = COLUMN;
+        }
+        if column > COLUMN {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.len();
+    }
+    text.push('\n');
+}
+
+/// Returns what is known about one option, or what name is near; `name` may begin with `--`.
+///
+/// # Errors
+/// No option has this name: the text says which one has a similar one.
+pub fn explain(name: &str) -> Result<String, String> {
+    let name = name.strip_prefix("--").unwrap_or(name);
+    let Some(row) = find(name) else {
+        return Err(match suggest::nearest(name) {
+            Some(near) => format!("no option is called `{name}`; did you mean `{near}`?"),
+            None => format!("no option is called `{name}`"),
+        });
+    };
+    let mut text = format!("{}\n    {}\n\n", suggest::usage(row), row.help);
+    if !row.default.is_empty() {
+        let _ = writeln!(text, "Default: {}", row.default);
+    }
+    let _ = writeln!(text, "For: {}", roles(row.roles));
+    let _ = writeln!(text, "Stands: {}", contexts(row));
+    let _ = writeln!(text, "Status: {}", status(row));
+    for line in offload(row) {
+        let _ = writeln!(text, "Offload: {line}");
+    }
+    Ok(text)
+}
+
+/// Returns the reference page of all options, in Markdown.
+pub fn reference() -> String {
+    let mut text = String::from(
+        "# Options\n\n\
+         Every option of OpenVPN, and what culvert makes of it. This page is generated from the option table of \
+         `culvert-config`; its test `docs` writes it again with `UPDATE=1`.\n\n\
+         *Stands* says where an option may stand besides configuration files and the command line: in a `<connection>` block, \
+         as an inline block, pushed by a server, updated by a server while the tunnel is up, in a file per client.\n",
+    );
+    for group in Group::ALL {
+        let _ = write!(
+            text,
+            "\n## {}\n\n| option | does | default | for | stands | status |\n|---|---|---|---|---|---|\n",
+            group.title()
+        );
+        for row in table().filter(|row| row.group == group) {
+            let cells = [
+                format!("`{}`", suggest::usage(row)),
+                row.help.to_owned(),
+                row.default.to_owned(),
+                roles(row.roles),
+                contexts(row),
+                [vec![status(row)], offload(row)].concat().join("; "),
+            ];
+            let cells = cells.map(|cell| cell.replace('|', "\\|"));
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+    }
+    text
+}
+
+fn roles(set: Roles) -> String {
+    let all = [(SERVER, "server"), (CLIENT, "client"), (P2P, "p2p")];
+    let names: Vec<_> = all.iter().filter(|(role, _)| set.has(*role)).map(|(_, name)| *name).collect();
+    match names.len() {
+        0 => "command".to_owned(),
+        3 => "all".to_owned(),
+        _ => names.join(", "),
+    }
+}
+
+fn contexts(row: &OptionRow) -> String {
+    let all: [(Contexts, &str); 5] = [
+        (CONNECTION, "connection"),
+        (INLINE, "inline"),
+        (PUSH, "pushed"),
+        (UPDATE, "updated"),
+        (CCD, "per client"),
+    ];
+    let names: Vec<_> =
+        all.iter().filter(|(context, _)| row.contexts.has(*context)).map(|(_, name)| *name).collect();
+    match row.contexts.has(crate::table::CONFIG) {
+        true => [vec!["config"], names].concat().join(", "),
+        false => names.join(", "),
+    }
+}
+
+fn status(row: &OptionRow) -> String {
+    match row.status {
+        Status::Works => "works".to_owned(),
+        Status::NotYet => "not yet supported".to_owned(),
+        Status::NotYetWhen(_) => "works, not with every value yet".to_owned(),
+        Status::NoEffect(why) => format!("accepted without effect: {why}"),
+        Status::Refused(_, remedy) => format!("refused: {remedy}"),
+        Status::Gone(remedy) => format!("unknown: {remedy}"),
+        Status::WindowsOnly => "unknown except on Windows".to_owned(),
+    }
+}
+
+fn offload(row: &OptionRow) -> Vec<String> {
+    row.offload
+        .iter()
+        .map(|effect| {
+            let kinds: Vec<_> = effect
+                .kinds
+                .iter()
+                .map(|kind| match kind {
+                    OffloadKind::Linux => "linux",
+                    OffloadKind::Windows => "windows",
+                    OffloadKind::Engine => "engine",
+                })
+                .collect();
+            let verb = match (effect.blocks, effect.when.is_some()) {
+                (true, true) => "with some values not with",
+                (true, false) => "not with",
+                (false, _) => "ignored by",
+            };
+            let cure =
+                if effect.instead.is_empty() { String::new() } else { format!(" ({})", effect.instead) };
+            format!("{verb} {}: {}{cure}", kinds.join(", "), effect.because)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_its_width_and_names_every_known_option() {
+        let text = help();
+        for line in text.lines().skip(1) {
+            assert!(line.chars().count() <= 110, "{line}");
+        }
+        for row in table().filter(|row| row.is_known() && row.group != Group::Legacy) {
+            assert!(text.contains(&format!("\n--{}", row.name)), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn an_option_explains_itself() {
+        let text = explain("--fragment").unwrap();
+        assert!(
+            text.contains("Status: not yet supported") && text.contains("not with linux, windows"),
+            "{text}"
+        );
+        assert_eq!(
+            explain("fragmnt").unwrap_err(),
+            "no option is called `fragmnt`; did you mean `fragment`?"
+        );
+    }
+}
