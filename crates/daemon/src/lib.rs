@@ -7,6 +7,7 @@
 
 pub mod credentials;
 pub mod log;
+pub mod network;
 pub mod pool;
 pub mod privileges;
 pub mod scripts;

@@ -7,6 +7,8 @@
 //!
 //! Each test runs this program again under `unshare --net`, so that the namespace goes with it. Needs root.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{net::IpAddr, process::Command};
 
 use culvert_host::{

@@ -1,0 +1,191 @@
+use culvert_config::{
+    PushFilter,
+    profile::Client,
+    value::{self, Route},
+};
+use culvert_host::{DnsSettings, FakeHost, NetGateway, Step};
+
+use super::*;
+use crate::scripts::ScriptEnv;
+
+fn subnet_client() -> (Device, Routes) {
+    let mut pushed = Pushed::default();
+    let options = "ifconfig 10.8.0.2 255.255.255.0,ifconfig-ipv6 fd00:8::1000/64 fd00:8::1,topology subnet,\
+                   route-gateway 10.8.0.1,route-metric 50,route 10.9.0.0 255.255.0.0 vpn_gateway 7,\
+                   route-ipv6 fd00:9::/64,redirect-gateway def1,dhcp-option DNS 10.8.0.1,\
+                   dhcp-option DOMAIN example.org,dhcp-option NTP 10.8.0.1";
+    PushFilter::new(&Client::default()).apply(options, &mut pushed).expect("nothing is refused");
+    let own = Routes {
+        routes: vec![Route {
+            network: RouteHost::Name("intranet.example".to_owned()),
+            bits: 32,
+            gateway: Some(RouteHost::NetGateway),
+            metric: None,
+            table: 5,
+        }],
+        redirect: Some(ConfigRedirect {
+            gateway: false,
+            ipv4: true,
+            block_local: true,
+            ..ConfigRedirect::default()
+        }),
+        ..Routes::default()
+    };
+    merge(&Device::default(), &own, &pushed)
+}
+
+#[test]
+fn a_pushed_subnet_becomes_a_plan() {
+    let (device, routes) = subnet_client();
+    let config = device_config("tun0", 1500, &device, Topology::Subnet);
+    assert_eq!(
+        config.addresses,
+        [
+            Address::V4 { local: [10, 8, 0, 2].into(), prefix: 24 },
+            Address::V6 { local: "fd00:8::1000".parse().expect("an address"), prefix: 64 }
+        ]
+    );
+    let context = route_context("tun0", &device, Topology::Subnet, &routes, Some([198, 51, 100, 7].into()));
+    let context = context.discover(&mut FakeHost::new()).expect("the fake answers");
+    let (settings, problems) =
+        route_settings(&routes, true, |name| (name == "intranet.example").then(|| [172, 16, 0, 9].into()));
+    assert_eq!(problems, Vec::<String>::new());
+    let planned = settings.plan(&context);
+    let lines: Vec<String> = planned
+        .plan
+        .steps()
+        .iter()
+        .map(|step| match step {
+            Step::Route(route) => route.to_string(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    for expected in [
+        "198.51.100.7/32 via 192.0.2.1 dev eth0 table 0 metric -1",
+        "0.0.0.0/1 via 10.8.0.1 dev tun0 table 0 metric -1",
+        "192.0.2.0/25 via 10.8.0.1 dev tun0 table 0 metric -1",
+        "172.16.0.9/32 via 192.0.2.1 dev eth0 table 5 metric 50",
+        "10.9.0.0/16 via 10.8.0.1 dev tun0 table 0 metric 7",
+        "fd00:9::/64 via :: dev tun0 table 0 metric 50",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
+    }
+}
+
+#[test]
+fn a_name_without_address_is_told_and_left_out() {
+    let (_, routes) = subnet_client();
+    let (settings, problems) = route_settings(&routes, false, |_| None);
+    assert_eq!(settings.routes.len(), 2);
+    assert_eq!(problems, ["OpenVPN ROUTE: failed to parse/resolve route for host/network: intranet.example"]);
+}
+
+#[test]
+fn without_subnet_the_second_address_is_the_far_end() {
+    let device = Device {
+        ifconfig: Some(Ifconfig { local: [10, 8, 0, 6].into(), second: [10, 8, 0, 5].into() }),
+        ..Device::default()
+    };
+    let config = device_config("tun0", 1500, &device, Topology::Net30);
+    assert_eq!(
+        config.addresses,
+        [Address::V4Peer { local: [10, 8, 0, 6].into(), remote: [10, 8, 0, 5].into() }]
+    );
+    let context = route_context("tun0", &device, Topology::Net30, &Routes::default(), None);
+    assert_eq!(context.vpn4, Some([10, 8, 0, 5].into()));
+    assert_eq!(
+        hook_arguments("tun0", 1500, &device, false),
+        ["tun0", "1500", "0", "10.8.0.6", "10.8.0.5", "init"]
+    );
+}
+
+#[test]
+fn in_a_subnet_the_gateway_is_the_first_address_that_is_not_ours() {
+    let gateway = |local: [u8; 4]| {
+        let ifconfig = Ifconfig { local: local.into(), second: [255, 255, 255, 0].into() };
+        let device = Device { ifconfig: Some(ifconfig), ..Device::default() };
+        route_context("tun0", &device, Topology::Subnet, &Routes::default(), None).vpn4
+    };
+    assert_eq!(gateway([10, 8, 0, 7]), Some([10, 8, 0, 1].into()));
+    assert_eq!(gateway([10, 8, 0, 1]), Some([10, 8, 0, 2].into()));
+}
+
+#[test]
+fn scripts_see_device_routes_and_options() {
+    let (device, routes) = subnet_client();
+    let mut context =
+        route_context("tun0", &device, Topology::Subnet, &routes, Some([198, 51, 100, 7].into()));
+    context.net4 = Some(NetGateway { gateway: Some([192, 0, 2, 1].into()), device: "eth0".to_owned() });
+    let (settings, _) = route_settings(&routes, false, |_| Some([172, 16, 0, 9].into()));
+    let mut env = ScriptEnv::new();
+    env.set("route_network_9", "left from before");
+    export_device(&mut env, "tun0", 1500, &device, Topology::Subnet);
+    export_routes(&mut env, &settings, &context);
+    export_foreign_options(&mut env, &routes);
+    let seen: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(
+        seen,
+        [
+            "dev=tun0",
+            "dev_type=tun",
+            "foreign_option_1=dhcp-option DNS 10.8.0.1",
+            "foreign_option_2=dhcp-option DOMAIN example.org",
+            "foreign_option_3=dhcp-option NTP 10.8.0.1",
+            "ifconfig_broadcast=10.8.0.255",
+            "ifconfig_ipv6_local=fd00:8::1000",
+            "ifconfig_ipv6_netbits=64",
+            "ifconfig_ipv6_remote=fd00:8::1",
+            "ifconfig_local=10.8.0.2",
+            "ifconfig_netmask=255.255.255.0",
+            "redirect_gateway=1",
+            "route_gateway_1=192.0.2.1",
+            "route_gateway_2=10.8.0.1",
+            "route_ipv6_gateway_1=fd00:8::1",
+            "route_ipv6_metric_1=50",
+            "route_ipv6_network_1=fd00:9::/64",
+            "route_metric_1=50",
+            "route_metric_2=7",
+            "route_net_gateway=192.0.2.1",
+            "route_netmask_1=255.255.255.255",
+            "route_netmask_2=255.255.0.0",
+            "route_network_1=172.16.0.9",
+            "route_network_2=10.9.0.0",
+            "route_redirect_gateway_ipv4=2",
+            "route_vpn_gateway=10.8.0.1",
+            "tun_mtu=1500",
+        ]
+    );
+}
+
+#[test]
+fn dhcp_options_are_dns_unless_dns_is_there() {
+    let (_, mut routes) = subnet_client();
+    let settings = dns_settings(&routes).expect("something is asked for");
+    assert_eq!(settings.search_domains, ["example.org"]);
+    assert_eq!(settings.servers[0].addresses[0].address, IpAddr::from([10, 8, 0, 1]));
+
+    routes.dns.servers.push(value::DnsServer {
+        priority: 1,
+        addresses: vec![([10, 8, 0, 53].into(), Some(5353))],
+        resolve_domains: vec!["corp.example".to_owned()],
+        transport: Some(value::DnsTransport::Tls),
+        sni: Some("dns.corp.example".to_owned()),
+        ..value::DnsServer::default()
+    });
+    let settings = dns_settings(&routes).expect("something is asked for");
+    assert_eq!((settings.servers.len(), settings.search_domains.len()), (1, 0));
+    let mut env = ScriptEnv::new();
+    export_dns(&mut env, &settings);
+    let seen: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(
+        seen,
+        [
+            "dns_server_1_address_1=10.8.0.53",
+            "dns_server_1_port_1=5353",
+            "dns_server_1_resolve_domain_1=corp.example",
+            "dns_server_1_sni=dns.corp.example",
+            "dns_server_1_transport=DoT",
+        ]
+    );
+    assert_eq!(dns_settings(&Routes::default()), None::<DnsSettings>);
+}
