@@ -386,6 +386,10 @@ impl Drop for Engine {
         for transport in self.lock_transports().drain(..) {
             transport.port.close();
         }
+        // A stream and its peer hold each other.
+        for peer in self.shared.table.all() {
+            self.forget(&peer);
+        }
         self.shared.events.end();
     }
 }

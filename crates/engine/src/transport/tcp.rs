@@ -195,6 +195,7 @@ impl Tcp {
     }
 
     pub(super) fn give_back(&self) -> io::Result<TransportSpec> {
+        self.peer.store(None);
         let stream = self.socket.try_clone_fd()?;
         self.socket.set_low_water(1)?;
         Ok(TransportSpec::AdoptTcp { stream, remote: self.remote })
