@@ -38,9 +38,9 @@ mod push;
 pub mod reliable;
 mod renegotiation;
 mod session;
+pub mod static_key;
 #[cfg(test)]
 mod tests;
-pub mod static_key;
 pub mod tls;
 pub mod wrap;
 

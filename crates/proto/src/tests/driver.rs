@@ -6,8 +6,8 @@ use culvert_crypto::DataKey;
 use culvert_wire::{KeyId, Now, PeerId, Slot};
 
 use crate::{
-    Authorization, CloseReason, Command, Event, KeyOp, NegotiatedParams, Note, PeerMessage, PushedProtocol, Session,
-    Verdict,
+    Authorization, CloseReason, Command, Event, KeyOp, NegotiatedParams, Note, PeerMessage, PushedProtocol,
+    Session, Verdict,
 };
 
 /// How the driver answers.

@@ -48,15 +48,21 @@ impl FakeTls {
 impl TlsFactory for FakeTls {
     fn open(&self) -> Result<Box<dyn TlsSession>, TlsError> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
-        let name = if number < self.rename_from.load(Ordering::Relaxed) { self.name } else { "somebody else" };
+        let name =
+            if number < self.rename_from.load(Ordering::Relaxed) { self.name } else { "somebody else" };
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&number.to_be_bytes());
         nonce[15] = u8::from(self.server);
         let mut session = FakeSession {
             server: self.server,
             rejects: self.rejects,
-            hello: [&nonce[..], &[u8::try_from(name.len()).unwrap()], name.as_bytes(), &vec![0x55; self.padding]]
-                .concat(),
+            hello: [
+                &nonce[..],
+                &[u8::try_from(name.len()).unwrap()],
+                name.as_bytes(),
+                &vec![0x55; self.padding],
+            ]
+            .concat(),
             secret: None,
             incoming: Vec::new(),
             outgoing: Vec::new(),

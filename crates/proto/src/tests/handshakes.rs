@@ -13,7 +13,11 @@ fn a_client_and_a_server_establish_a_tunnel_under_every_wrapping() {
             let mut pair = Pair::new(Setup { wrap, ..Setup::new() }.transport(transport));
             pair.establish();
             pair.assert_data_flows();
-            assert!(pair.elapsed() < Duration::from_millis(600), "{wrap:?} {transport:?} {:?}", pair.elapsed());
+            assert!(
+                pair.elapsed() < Duration::from_millis(600),
+                "{wrap:?} {transport:?} {:?}",
+                pair.elapsed()
+            );
         }
     }
 }
@@ -23,7 +27,10 @@ fn keys_are_installed_before_the_push_reply_tells_the_client_to_use_them() {
     let mut pair = Pair::new(Setup::new());
     pair.establish();
     assert_eq!(pair.at_server.trace, ["Started", "VerifyPeer", "Configure", "Key", "Established"]);
-    assert_eq!(pair.at_client.trace, ["Started", "VerifyPeer", "PushReply", "Configure", "Key", "Established"]);
+    assert_eq!(
+        pair.at_client.trace,
+        ["Started", "VerifyPeer", "PushReply", "Configure", "Key", "Established"]
+    );
 }
 
 #[test]

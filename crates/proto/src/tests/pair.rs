@@ -305,7 +305,10 @@ impl Pair {
                 session.handle_timeout(now);
                 let next = session.poll_timeout();
                 self.drain();
-                assert!(next.is_none() || self.poll(side) > Some(at), "{side:?} does not get past a deadline");
+                assert!(
+                    next.is_none() || self.poll(side) > Some(at),
+                    "{side:?} does not get past a deadline"
+                );
             }
         }
     }
@@ -374,9 +377,10 @@ impl Pair {
 
     /// Both ends hold the same keys, crosswise, and each end decrypts what the other sends.
     pub(super) fn assert_data_flows(&self) {
-        for (sender, receiver) in
-            [(&self.at_client.offload, &self.at_server.offload), (&self.at_server.offload, &self.at_client.offload)]
-        {
+        for (sender, receiver) in [
+            (&self.at_client.offload, &self.at_server.offload),
+            (&self.at_server.offload, &self.at_client.offload),
+        ] {
             let key = sender.primary.as_ref().expect("a sending key");
             let other = receiver.decrypts(key.id).unwrap_or_else(|| panic!("nobody decrypts key {}", key.id));
             assert_eq!((key.send, key.epoch), (other.recv, other.epoch));
