@@ -115,6 +115,23 @@ pub struct Proto {
     pub family: Family,
 }
 
+/// `udp`, `tcp4-server`, `udp6`: as in the option.
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, role) = match self.transport {
+            Transport::Udp => ("udp", ""),
+            Transport::TcpServer => ("tcp", "-server"),
+            Transport::TcpClient => ("tcp", "-client"),
+        };
+        let family = match self.family {
+            Family::Any => "",
+            Family::V4 => "4",
+            Family::V6 => "6",
+        };
+        write!(f, "{name}{family}{role}")
+    }
+}
+
 /// The half of a static key that each side uses (`key-direction`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyDirection {

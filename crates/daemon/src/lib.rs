@@ -1,17 +1,38 @@
 //! Runs culvert: listeners, sessions, server policy, scripts, status.
 //!
+//! [`run`] leads a process from an accepted configuration to its end. What happens in between is a tree of tasks: the
+//! [`server`] task (or a [`client`]) owns what sessions share; each session is a task around a protocol value
+//! ([`session_task`]); each transport of a server has a task at its door. Every box owns its state and is told things
+//! over bounded channels; a session may wait for its owner, never the reverse.
+//!
 //! Building blocks without tasks of their own: [`log`], [`scripts`], [`status_file`], [`pool`], [`credentials`],
 //! [`privileges`], [`systemd`], [`writepid`], [`signals`].
 
 #![forbid(unsafe_code)]
 
+mod address;
+mod client;
+mod clock;
 pub mod credentials;
+mod exit;
+mod hooks;
+mod life;
+mod link;
 pub mod log;
 pub mod network;
+mod offload;
 pub mod pool;
 pub mod privileges;
+mod random;
 pub mod scripts;
+mod server;
+mod session_task;
+mod settings;
 pub mod signals;
 pub mod status_file;
 pub mod systemd;
+mod tunnel;
 pub mod writepid;
+
+pub use exit::Exit;
+pub use life::{Startup, run};

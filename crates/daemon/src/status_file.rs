@@ -218,6 +218,19 @@ const CLIENT_COLUMNS: [&str; 14] = [
     "Peer ID",
     "Data Channel Cipher",
 ];
+/// Sums up what the offload counted.
+#[must_use]
+pub fn statistics(now: SystemTime, stats: &[culvert_offload::PeerStats]) -> ClientStatistics {
+    let sum = |count: fn(&culvert_offload::PeerStats) -> u64| stats.iter().map(count).sum();
+    ClientStatistics {
+        now,
+        tun_read: sum(|s| s.tunnel.tx_bytes),
+        tun_write: sum(|s| s.tunnel.rx_bytes),
+        link_read: sum(|s| s.link.rx_bytes),
+        link_write: sum(|s| s.link.tx_bytes),
+        auth_read: sum(|s| s.link.rx_bytes),
+    }
+}
 
 impl ClientStatistics {
     /// Returns the whole text, `END` included. It is the same for all versions.

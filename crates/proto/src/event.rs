@@ -147,4 +147,6 @@ pub enum CloseReason {
     PeerHalt,
     /// The driver asked for it.
     Local,
+    /// The stream below was closed; only a driver says so.
+    TransportEnded,
 }

@@ -104,6 +104,9 @@ impl PeerId {
     /// What stands on the wire for "no peer id".
     pub const UNDEFINED_WIRE: u32 = 0x00FF_FFFF;
 
+    /// The first id that a server gives; names the only peer where ids are not used.
+    pub const FIRST: Self = Self(0);
+
     /// Makes a peer id below 0xFFFFFF.
     #[must_use]
     pub const fn new(raw: u32) -> Option<Self> {

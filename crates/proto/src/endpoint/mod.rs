@@ -56,7 +56,7 @@ pub struct EndpointConfig {
     /// (tls-crypt-v2 alone is configured).
     pub wrap: Option<Arc<WrapKeys>>,
     /// `tls-crypt-v2`.
-    pub tls_crypt_v2: Option<TlsCryptV2ServerKey>,
+    pub tls_crypt_v2: Option<Arc<TlsCryptV2ServerKey>>,
     /// `tls-crypt-v2 … force-cookie`: refuse clients that cannot do the stateless start.
     pub force_cookie: bool,
     /// `replay-window` for the sessions.

@@ -1,0 +1,228 @@
+//! One attempt: resolve, open the transport, start a session.
+
+use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use culvert_config::profile::{Bind, ConnectionEntry, ResolvRetry};
+use culvert_offload::{ControlBatch, ControlReceiver, ControlSender, Offload, TransportId, TransportSpec};
+use culvert_proto::Session;
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{debug, warn};
+
+use super::{Advance, Client, Outcome, Restart};
+use crate::{
+    address::AfAddress,
+    clock,
+    exit::Ended,
+    life::Life,
+    link, offload, ovlog, random,
+    session_task::{self, Ports, Report, SessionHandle, SessionInput, SessionKey},
+    settings::{session::session_config, wrapping},
+    signals::{Request, Signals},
+};
+
+/// A session with its transport, while it lasts.
+pub(super) struct Link {
+    pub(super) remote: SocketAddr,
+    pub(super) transport: TransportId,
+    pub(super) session: SessionHandle,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) started: Instant,
+}
+
+/// How long to wait between two tries to resolve a name.
+const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+
+impl Client {
+    /// Makes one attempt, from the name of the remote to the end of its session.
+    pub(super) async fn attempt(&mut self, life: &mut Life, signals: &mut Signals) -> Outcome {
+        let Some(entry) = self.profile.connections.get(self.remotes.current()).cloned() else {
+            return Outcome::Ended(Ended::Fatal("there is no remote to connect to".to_owned()));
+        };
+        let remote = match self.remotes.address() {
+            Some(remote) => remote,
+            None => match self.resolve(&entry, signals).await {
+                Ok(remote) => remote,
+                Err(outcome) => return outcome,
+            },
+        };
+        ovlog!(1, "TCP/UDP: Preserving recently used remote address: {}", AfAddress(remote));
+        let offload = match self.open_device(life) {
+            Ok(offload) => offload,
+            Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
+        };
+        let opened = tokio::select! {
+            opened = self.open_transport(&*offload, &entry, remote) => opened,
+            request = signals.next() => return Outcome::Ended(Ended::by_signal(request)),
+        };
+        let (transport, receiver, control) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => {
+                ovlog!(error 1, "{failure}");
+                return Outcome::Restart(Restart::because("connection-failed"));
+            }
+        };
+        life.ready();
+        let link = match self.start_session(&offload, &entry, remote, transport, receiver, control) {
+            Ok(link) => link,
+            Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
+        };
+        let outcome = self.drive(life, signals, &entry, link, &offload).await;
+        if let Err(failure) = offload.close_transport(transport) {
+            debug!("closing the transport: {failure}");
+        }
+        outcome
+    }
+
+    async fn resolve(
+        &mut self,
+        entry: &ConnectionEntry,
+        signals: &mut Signals,
+    ) -> Result<SocketAddr, Outcome> {
+        let fatal = |text: &str| Outcome::Ended(Ended::Fatal(text.to_owned()));
+        let remote = entry.remote.as_ref().ok_or_else(|| fatal("this connection has no `remote`"))?;
+        let port = link::port_number(&remote.port).map_err(|failure| fatal(&failure))?;
+        let give_up = match self.profile.link.resolv_retry {
+            ResolvRetry::Infinite => None,
+            ResolvRetry::For(limit) => Some(Instant::now() + limit),
+        };
+        let several = self.profile.connections.len() > 1;
+        loop {
+            match link::resolve(&remote.host, port, entry.proto.family).await {
+                Ok(addresses) => {
+                    let first = addresses.first().copied();
+                    self.remotes.resolved(addresses);
+                    return first.ok_or_else(|| Outcome::Restart(Restart::because("init_instance")));
+                }
+                Err(failure) => ovlog!(error 1, "{failure}"),
+            }
+            if several || give_up.is_some_and(|limit| Instant::now() >= limit) {
+                let advance = Advance::Remote;
+                return Err(Outcome::Restart(Restart { advance, ..Restart::because("init_instance") }));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RESOLVE_PAUSE) => {}
+                request = signals.next() => match request {
+                    Request::SoftRestart | Request::Statistics => {}
+                    request => return Err(Outcome::Ended(Ended::by_signal(request))),
+                },
+            }
+        }
+    }
+
+    /// The device of this life; it stays over attempts with `persist-tun`.
+    fn open_device(&mut self, life: &mut Life) -> Result<Arc<dyn Offload>, String> {
+        if let Some(offload) = &self.offload {
+            return Ok(Arc::clone(offload));
+        }
+        let offload = offload::open(&self.profile).map_err(|failure| link::describe(&failure))?;
+        life.drop_privileges()?;
+        self.offload = Some(Arc::clone(&offload));
+        Ok(offload)
+    }
+
+    async fn open_transport(
+        &self,
+        offload: &dyn Offload,
+        entry: &ConnectionEntry,
+        remote: SocketAddr,
+    ) -> Result<(TransportId, Box<dyn ControlReceiver>, Arc<dyn ControlSender>), String> {
+        let local = self.local_address(entry, remote).await?;
+        let family = if remote.is_ipv4() { 4 } else { 6 };
+        let spec = if entry.proto.transport.is_tcp() {
+            ovlog!(1, "Attempting to establish TCP connection with {}", AfAddress(remote));
+            let stream = link::connect_tcp(&self.profile, remote, local, entry.connect_timeout)
+                .await
+                .map_err(|failure| format!("TCP: connect to {} failed: {failure}", AfAddress(remote)))?;
+            ovlog!(1, "TCP connection established with {}", AfAddress(remote));
+            let stream: OwnedFd = stream
+                .into_std()
+                .map_err(|failure| format!("cannot take over the stream: {failure}"))?
+                .into();
+            TransportSpec::AdoptTcp { stream, remote }
+        } else {
+            TransportSpec::BindUdp {
+                local: local.unwrap_or_else(|| link::unspecified_like(remote, 0)),
+                // A connected socket hears nobody else, which `float` must.
+                remote: (!entry.float).then_some(remote),
+                options: link::udp_options(&self.profile, entry),
+            }
+        };
+        let word = if entry.proto.transport.is_tcp() {
+            format!("TCPv{family}_CLIENT")
+        } else {
+            format!("UDPv{family}")
+        };
+        match local {
+            Some(local) => ovlog!(1, "{word} link local (bound): {}", AfAddress(local)),
+            None => ovlog!(1, "{word} link local: (not bound)"),
+        }
+        ovlog!(1, "{word} link remote: {}", AfAddress(remote));
+        offload.open_transport(spec).map_err(|failure| link::describe(&failure))
+    }
+
+    /// Where to bind: `local` and `lport`; `None` with `nobind`.
+    async fn local_address(
+        &self,
+        entry: &ConnectionEntry,
+        remote: SocketAddr,
+    ) -> Result<Option<SocketAddr>, String> {
+        if entry.bind == Bind::NoBind {
+            return Ok(None);
+        }
+        let host = entry.locals.first().and_then(|local| local.host.as_deref());
+        let Some(port) = &entry.local_port else { return Ok(None) };
+        let family = if remote.is_ipv4() {
+            culvert_config::value::Family::V4
+        } else {
+            culvert_config::value::Family::V6
+        };
+        link::local_address(host, port, family).await.map(Some)
+    }
+
+    fn start_session(
+        &self,
+        offload: &Arc<dyn Offload>,
+        entry: &ConnectionEntry,
+        remote: SocketAddr,
+        transport: TransportId,
+        receiver: Box<dyn ControlReceiver>,
+        control: Arc<dyn ControlSender>,
+    ) -> Result<Link, String> {
+        let config = Arc::new(session_config(&self.profile, entry, offload.capabilities(), 0));
+        let wrapping = wrapping::client(&self.profile, entry).map_err(|failure| failure.to_string())?;
+        let tls = Arc::clone(&self.tls);
+        let credentials = self.credentials.clone();
+        let session =
+            Session::client(config, tls, wrapping, remote, credentials, random::source(), clock::now());
+        let (owner, reports) = mpsc::channel(64);
+        let ports = Ports { control, offload: Arc::clone(offload) };
+        let handle = session_task::spawn(SessionKey(0), session, ports, owner, tracing::Span::none());
+        tokio::spawn(pump(receiver, handle.clone()));
+        Ok(Link { remote, transport, session: handle, reports, started: Instant::now() })
+    }
+}
+
+/// Carries control packets to the session; ends with either.
+async fn pump(mut receiver: Box<dyn ControlReceiver>, session: SessionHandle) {
+    let mut batch = ControlBatch::default();
+    loop {
+        tokio::select! {
+            read = poll_fn(|cx| receiver.poll_recv(cx, &mut batch)) => {
+                if let Err(failure) = read {
+                    warn!("control port failed: {failure}");
+                    break;
+                }
+                if batch.packets.is_empty() {
+                    break;
+                }
+                for packet in batch.packets.drain(..) {
+                    if !session.send(SessionInput::Packet(packet)) {
+                        debug!("the session cannot keep up with its control packets; one was dropped");
+                    }
+                }
+            }
+            () = session.closed() => return,
+        }
+    }
+    session.send(SessionInput::TransportEnded);
+}

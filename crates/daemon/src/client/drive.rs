@@ -1,0 +1,611 @@
+//! A session of a client, from its first packet to its end: events in, tunnel up, reasons to restart out.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
+use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, Shape, VpnAddresses};
+use culvert_proto::{
+    AuthFailure, CloseReason, Command, Credentials, Event, NegotiatedParams, PeerMessage, ProtocolFlags,
+    PushedProtocol, Verdict,
+};
+use culvert_wire::PeerId;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, warn};
+use zeroize::Zeroizing;
+
+use super::{Advance, Client, Outcome, Restart, Up, attempt::Link};
+use crate::{
+    address::AfAddress,
+    exit::Ended,
+    life::Life,
+    ovlog,
+    scripts::{Hook, ScriptEnv},
+    server::{configure::framing_of, environment, sessions::log_note},
+    session_task::SessionInput,
+    settings::mss,
+    signals::{Request, Signals},
+    tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
+};
+
+/// The progress of one session.
+struct Progress {
+    link: Link,
+    /// The first packet of the server came: it is alive.
+    answered: bool,
+    pushed: Pushed,
+    /// The peer in the offload.
+    peer: Option<PeerId>,
+    /// What happens when nothing is heard.
+    on_silence: PingAction,
+    /// Exit notification goes over the control channel.
+    cc_exit: bool,
+    /// What scripts are told about the peer.
+    env: ScriptEnv,
+    /// `session-timeout`.
+    ends: Option<Instant>,
+    /// `inactive`: period, bytes, due, counted.
+    inactive: Option<(Duration, u64, Instant, u64)>,
+    /// This end is leaving: when it stops waiting, and what then.
+    leaving: Option<(Instant, Ended)>,
+}
+
+impl Client {
+    /// Drives a session to its end.
+    pub(super) async fn drive(
+        &mut self,
+        life: &mut Life,
+        signals: &mut Signals,
+        entry: &ConnectionEntry,
+        link: Link,
+        offload: &Arc<dyn Offload>,
+    ) -> Outcome {
+        let mut env = self.hooks.environment();
+        environment::address(&mut env, "untrusted", link.remote);
+        let mut progress = Progress {
+            answered: false,
+            pushed: Pushed::default(),
+            peer: None,
+            on_silence: PingAction::Restart,
+            cc_exit: false,
+            env,
+            ends: None,
+            inactive: None,
+            leaving: None,
+            link,
+        };
+        let outcome = self.events(life, signals, entry, &mut progress, offload).await;
+        if let Some(peer) = progress.peer
+            && let Err(failure) = offload.peer_del(peer)
+        {
+            debug!("removing the peer: {failure}");
+        }
+        outcome
+    }
+
+    async fn events(
+        &mut self,
+        life: &mut Life,
+        signals: &mut Signals,
+        entry: &ConnectionEntry,
+        progress: &mut Progress,
+        offload: &Arc<dyn Offload>,
+    ) -> Outcome {
+        let mut status_due = Instant::now();
+        loop {
+            let deadline = progress.deadline(entry, status_due);
+            let events = Arc::clone(offload);
+            let outcome = tokio::select! {
+                report = progress.link.reports.recv() => match report {
+                    Some(report) => self.handle(life, entry, progress, offload, report.event).await,
+                    None => Some(Outcome::Restart(Restart::because("tls-error"))),
+                },
+                event = poll_fn(move |cx| events.poll_event(cx)) => match event {
+                    Some(event) => self.handle_offload(progress, event),
+                    None => Some(Outcome::Ended(Ended::Fatal("the tunnel device is gone".to_owned()))),
+                },
+                request = signals.next() => self.handle_signal(progress, offload, request),
+                () = sleep_until(deadline) => {
+                    if Instant::now() >= status_due {
+                        status_due = self.write_status(life);
+                    }
+                    progress.overdue(entry, offload)
+                }
+            };
+            if let Some(outcome) = outcome {
+                return match progress.leaving.take() {
+                    // Whatever ends the session while this end is leaving: it has left.
+                    Some((_, ended)) => Outcome::Ended(ended),
+                    None => outcome,
+                };
+            }
+        }
+    }
+
+    /// Writes the status file; returns when it is due again.
+    fn write_status(&self, life: &mut Life) -> Instant {
+        let every = self.profile.log.status.as_ref().map_or(Duration::ZERO, |status| status.interval);
+        if every.is_zero() {
+            return Instant::now() + Duration::from_secs(86_400);
+        }
+        if let Some(file) = life.status_file() {
+            file.write(self.statistics());
+        }
+        Instant::now() + every
+    }
+
+    fn handle_signal(
+        &self,
+        progress: &mut Progress,
+        offload: &Arc<dyn Offload>,
+        request: Request,
+    ) -> Option<Outcome> {
+        let ended = Ended::by_signal(request);
+        match request {
+            Request::Statistics => {
+                self.log_statistics();
+                return None;
+            }
+            Request::SoftRestart => {
+                // A restart by hand: the same remote again.
+                return Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("") }));
+            }
+            Request::Restart | Request::Terminate | Request::Interrupt => {}
+        }
+        let notify = self.exit_notify(progress);
+        let (Some(peer), true, None) = (progress.peer, notify > 0, &progress.leaving) else {
+            // A second signal, or nobody to tell.
+            return Some(Outcome::Ended(ended));
+        };
+        let wait = if progress.cc_exit {
+            progress.link.session.command(Command::Exit);
+            Duration::from_secs(u64::from(notify))
+        } else {
+            if let Err(failure) = offload.notify_exit(peer) {
+                debug!("cannot tell the peer: {failure}");
+            }
+            // The packet leaves at once; nothing answers it.
+            Duration::from_millis(100)
+        };
+        progress.leaving = Some((Instant::now() + wait, ended));
+        None
+    }
+
+    fn exit_notify(&self, progress: &Progress) -> u32 {
+        let configured =
+            self.profile.connections.get(self.remotes.current()).map_or(0, |e| e.explicit_exit_notify);
+        progress.pushed.explicit_exit_notify.unwrap_or(configured)
+    }
+
+    async fn handle(
+        &mut self,
+        life: &mut Life,
+        entry: &ConnectionEntry,
+        progress: &mut Progress,
+        offload: &Arc<dyn Offload>,
+        event: Event,
+    ) -> Option<Outcome> {
+        match event {
+            Event::Started(from, sid) => {
+                progress.answered = true;
+                ovlog!(1, "TLS: Initial packet from {}, sid={}", AfAddress(from), sid.0);
+            }
+            Event::VerifyPeer { key, identity, tls } => {
+                for line in &identity.log {
+                    ovlog!(1, "{line}");
+                }
+                ovlog!(2, "Control Channel: {tls}");
+                environment::certificates(&mut progress.env, &identity);
+                let verdict = self.judge(&identity, &progress.env).await;
+                if verdict == Verdict::Accept && key == culvert_wire::KeyId::FIRST {
+                    let name = &identity.common_name;
+                    ovlog!(1, "[{name}] Peer Connection Initiated with {}", AfAddress(progress.link.remote));
+                }
+                progress.link.session.command(Command::PeerVerdict(key, verdict));
+            }
+            Event::Authenticate(request) => {
+                progress
+                    .link
+                    .session
+                    .command(Command::AuthVerdict(request.key, culvert_proto::Authorization::Accept));
+            }
+            Event::PushReply(options) => return self.pushed(progress, &options),
+            Event::Configure(params) => return self.configure(life, entry, progress, offload, params).await,
+            Event::Established => self.remotes.succeeded(),
+            Event::Renegotiated(_) | Event::Key(_) => {}
+            Event::Message(message) => return self.handle_message(progress, message).await,
+            Event::Note(note) => log_note(&note),
+            Event::Closed(reason) => return Some(self.closed(reason).await),
+        }
+        None
+    }
+
+    /// Filters what the server pushed and hands the protocol's part back to the session.
+    fn pushed(&mut self, progress: &mut Progress, options: &[String]) -> Option<Outcome> {
+        let mut pushed = Pushed::default();
+        let filter = PushFilter::new(&self.profile.client);
+        if let Err(rejected) = filter.apply(&options.join(","), &mut pushed) {
+            error!("{rejected}");
+            return Some(Outcome::Restart(Restart::because("process-push-msg-failed")));
+        }
+        for note in &pushed.notes {
+            ovlog!(1, "{note}");
+        }
+        if pushed.compression.is_some_and(culvert_config::value::Compression::expects_compressed)
+            && !self.profile.data.compression.expects_compressed()
+        {
+            warn!("the server pushes compression; packets that are really compressed will be dropped");
+        }
+        self.take_token(&pushed);
+        let flags = pushed.protocol;
+        let command = Command::ApplyPush(PushedProtocol {
+            peer_id: pushed.peer_id,
+            cipher: pushed.cipher,
+            flags: ProtocolFlags {
+                cc_exit: flags.cc_exit,
+                tls_ekm: flags.tls_ekm,
+                dyn_tls_crypt: flags.dyn_tls_crypt,
+                aead_epoch: flags.aead_epoch,
+            },
+        });
+        progress.pushed = pushed;
+        progress.link.session.command(command);
+        if self.token_in_use
+            && let Some(login) = &self.credentials
+        {
+            progress.link.session.command(Command::Credentials(login.clone()));
+        }
+        None
+    }
+
+    /// A token takes the place of the password from here on.
+    fn take_token(&mut self, pushed: &Pushed) {
+        let Some(token) = &pushed.auth_token else { return };
+        let configured = self.credentials.as_ref().map(|login| login.username.clone()).unwrap_or_default();
+        self.credentials = Some(Credentials {
+            username: pushed.auth_token_user.clone().unwrap_or(configured),
+            password: Zeroizing::new(token.expose().to_owned()),
+        });
+        self.token_in_use = true;
+    }
+
+    /// Parameters are fixed: peer in the offload, then the machine's network.
+    async fn configure(
+        &mut self,
+        life: &mut Life,
+        entry: &ConnectionEntry,
+        progress: &mut Progress,
+        offload: &Arc<dyn Offload>,
+        params: NegotiatedParams,
+    ) -> Option<Outcome> {
+        let spec = TunnelSpec::from_profile(&self.profile).with_pushed(&progress.pushed);
+        let peer = self.peer_spec(entry, progress, &spec, &params);
+        let id = peer.id;
+        if let Err(failure) = offload.peer_new(peer) {
+            return Some(Outcome::Ended(Ended::Fatal(format!("the offload refused the peer: {failure}"))));
+        }
+        progress.peer = Some(id);
+        progress.cc_exit = params.flags.cc_exit;
+        ovlog!(2, "Data Channel: cipher '{}', peer-id: {id}", params.cipher);
+        progress.link.session.send(SessionInput::Bound(id));
+        progress.link.session.command(Command::Configured { peer_id: params.peer_id, push: Vec::new() });
+        progress.start_limits(&self.profile.keepalive);
+        self.bring_up(life, progress, offload, spec).await
+    }
+
+    fn peer_spec(
+        &self,
+        entry: &ConnectionEntry,
+        progress: &mut Progress,
+        spec: &TunnelSpec,
+        params: &NegotiatedParams,
+    ) -> PeerSpec {
+        let own = &self.profile.keepalive;
+        let pushed = &progress.pushed;
+        let interval = pushed.ping.or(own.ping).unwrap_or_default();
+        let silence = pushed.ping_timeout.or(own.timeout);
+        let timeout = silence.map(|(after, _)| after).unwrap_or_default();
+        progress.on_silence = silence.map_or(PingAction::Restart, |(_, action)| action);
+        if !interval.is_zero() || !timeout.is_zero() {
+            ovlog!(3, "Timers: ping {}, ping-restart {}", interval.as_secs(), timeout.as_secs());
+        }
+        let framing = framing_of(pushed.compression.unwrap_or(self.profile.data.compression));
+        let mut mtu = entry.mtu;
+        mtu.tun_mtu = u32::from(spec.mtu);
+        PeerSpec {
+            // Without a peer id (DATA_V1) any number names the only peer.
+            id: params.peer_id.unwrap_or(PeerId::FIRST),
+            tx_id: None,
+            transport: progress.link.transport,
+            remote: progress.link.remote,
+            local: None,
+            vpn: VpnAddresses::default(),
+            iroutes: Vec::new(),
+            keepalive: (!interval.is_zero() || !timeout.is_zero()).then_some(Keepalive { interval, timeout }),
+            float: entry.float,
+            shape: Shape { data_v1: !params.data_v2, framing },
+            mss: mss::clamp(
+                &mtu,
+                &mss::Encapsulation {
+                    tcp: entry.proto.transport.is_tcp(),
+                    ipv6: progress.link.remote.is_ipv6(),
+                    data_v2: params.data_v2,
+                    epoch: params.flags.aead_epoch,
+                    framing_byte: matches!(
+                        framing,
+                        culvert_offload::Framing::Lzo | culvert_offload::Framing::Swap
+                    ),
+                },
+            ),
+        }
+    }
+
+    /// Configures the machine, unless the tunnel that stands was made of the same options.
+    async fn bring_up(
+        &mut self,
+        life: &mut Life,
+        progress: &mut Progress,
+        offload: &Arc<dyn Offload>,
+        spec: TunnelSpec,
+    ) -> Option<Outcome> {
+        environment::address(&mut progress.env, "trusted", progress.link.remote);
+        let made_of = device_options(&progress.pushed.taken);
+        if self.up.as_ref().is_some_and(|up| up.made_of == made_of) {
+            ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
+            life.completed(true);
+            return None;
+        }
+        if let Some(old) = self.up.take() {
+            ovlog!(
+                1,
+                "NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device."
+            );
+            old.tunnel.down("restart").await;
+        }
+        let ipchange = self.hooks.scripts.ipchange.clone();
+        let arguments = [progress.link.remote.ip().to_string(), progress.link.remote.port().to_string()];
+        self.hooks.run(Hook::IpChange, ipchange.as_ref(), &arguments, &progress.env).await;
+        let request = TunnelRequest {
+            hooks: Arc::clone(&self.hooks),
+            device: offload.device().clone(),
+            spec,
+            dns_updown: self.profile.routes.dns_updown.clone(),
+            remote: Some(progress.link.remote),
+            env: progress.env.clone(),
+            context: self.context,
+        };
+        match Tunnel::up(request).await {
+            Ok((tunnel, completion)) => {
+                self.up = Some(Up { tunnel, made_of });
+                self.context = ScriptContext::Restart;
+                life.completed(completion == Completion::Complete);
+                None
+            }
+            Err(failure) => Some(Outcome::Ended(Ended::Fatal(failure.to_string()))),
+        }
+    }
+
+    /// `tls-verify` of a client: root first.
+    async fn judge(&self, identity: &culvert_proto::tls::PeerIdentity, env: &ScriptEnv) -> Verdict {
+        let Some(command) = self.hooks.scripts.tls_verify.clone() else { return Verdict::Accept };
+        for certificate in identity.certificates.iter().rev() {
+            let arguments = [certificate.depth.to_string(), certificate.subject.clone()];
+            if !self.hooks.run(Hook::TlsVerify, Some(&command), &arguments, env).await.passed() {
+                return Verdict::Deny("tls-verify refused the certificate".to_owned());
+            }
+        }
+        Verdict::Accept
+    }
+
+    async fn handle_message(&mut self, progress: &mut Progress, message: PeerMessage) -> Option<Outcome> {
+        match message {
+            PeerMessage::AuthFailed(failure) => return Some(self.login_refused(failure).await),
+            PeerMessage::AuthPending(seconds) => {
+                ovlog!(1, "AUTH_PENDING received, extending handshake timeout to {seconds} seconds")
+            }
+            PeerMessage::Info(text) => ovlog!(1, "Info command was pushed by server ('{text}')"),
+            PeerMessage::Restart { next_remote, text, .. } => {
+                ovlog!(1, "Connection reset command was pushed by server ('{text}')");
+                let advance = if next_remote { Advance::Remote } else { Advance::Stay };
+                let reason = "server-pushed-connection-reset";
+                return Some(Outcome::Restart(Restart { advance, ..Restart::because(reason) }));
+            }
+            PeerMessage::Halt(text) => {
+                ovlog!(1, "Halt command was pushed by server ('{text}')");
+                return Some(Outcome::Ended(Ended::Soft(Request::Terminate, "server-pushed-halt")));
+            }
+            PeerMessage::Exit => {
+                return Some(Outcome::Restart(Restart {
+                    advance: Advance::Stay,
+                    ..Restart::because("remote-exit")
+                }));
+            }
+            PeerMessage::AuthToken(options) => {
+                let mut pushed = Pushed::default();
+                if PushFilter::new(&self.profile.client).apply(&options.join(","), &mut pushed).is_ok() {
+                    self.take_token(&pushed);
+                    if let Some(login) = &self.credentials {
+                        progress.link.session.command(Command::Credentials(login.clone()));
+                    }
+                }
+            }
+            PeerMessage::ChallengeResponse(_) => debug!("a challenge response, which only servers get"),
+            PeerMessage::PushUpdate(_) => debug!("PUSH_UPDATE, which was not announced"),
+        }
+        None
+    }
+
+    async fn login_refused(&mut self, failure: AuthFailure) -> Outcome {
+        let reason = failure.reason.as_deref().map(|text| format!(",{text}")).unwrap_or_default();
+        ovlog!(1, "AUTH: Received control message: AUTH_FAILED{reason}");
+        let Some(temporary) = failure.temporary else { return self.refused_login().await };
+        let advance = match temporary.advance {
+            Some(culvert_proto::Advance::No) => Advance::Stay,
+            Some(culvert_proto::Advance::Remote) => Advance::Remote,
+            Some(culvert_proto::Advance::Address) | None => Advance::Address,
+        };
+        let pause =
+            temporary.backoff.map(|seconds| Duration::from_secs(u64::from(seconds)).max(self.pause()));
+        Outcome::Restart(Restart {
+            advance,
+            pause,
+            ..Restart::because("auth-temp-failure (server temporary reject)")
+        })
+    }
+
+    async fn closed(&mut self, reason: CloseReason) -> Outcome {
+        let reason = match reason {
+            CloseReason::AuthFailed(failure) => return self.login_refused(failure).await,
+            CloseReason::HandshakeTimeout => {
+                let window = self.profile.session.hand_window.as_secs();
+                ovlog!(
+                    error 1,
+                    "TLS Error: TLS key negotiation failed to occur within {window} seconds (check your network connectivity)"
+                );
+                "tls-error"
+            }
+            CloseReason::Tls(text) | CloseReason::Protocol(text) | CloseReason::Denied(text) => {
+                ovlog!(error 1, "{text}");
+                "tls-error"
+            }
+            CloseReason::NoCommonCipher => {
+                ovlog!(
+                    error 1,
+                    "OPTIONS ERROR: failed to negotiate cipher with server. Add the server's cipher to --data-ciphers if you want to connect to this server."
+                );
+                "process-push-msg-failed"
+            }
+            CloseReason::NoPushReply => "no-push-reply",
+            CloseReason::PeerExit => "remote-exit",
+            CloseReason::TransportEnded => {
+                ovlog!(error 1, "Connection reset, restarting [0]");
+                "connection-reset"
+            }
+            CloseReason::PeerRestart => "server-pushed-connection-reset",
+            CloseReason::PeerHalt => {
+                return Outcome::Ended(Ended::Soft(Request::Terminate, "server-pushed-halt"));
+            }
+            CloseReason::Local => "exit",
+        };
+        if reason == "tls-error" {
+            ovlog!(error 1, "TLS Error: TLS handshake failed");
+            if self.profile.tls.exit_on_failure {
+                return Outcome::Ended(Ended::Soft(Request::Terminate, "tls-error"));
+            }
+        }
+        Outcome::Restart(Restart::because(reason))
+    }
+
+    fn handle_offload(&self, progress: &mut Progress, event: OffloadEvent) -> Option<Outcome> {
+        match event {
+            OffloadEvent::PeerGone(peer, _) | OffloadEvent::ExitNotified(peer)
+                if progress.peer != Some(peer) =>
+            {
+                None
+            }
+            OffloadEvent::PeerGone(_, DeleteReason::Expired) => {
+                progress.peer = None;
+                Some(match progress.on_silence {
+                    PingAction::Restart => {
+                        ovlog!(1, "Inactivity timeout (--ping-restart), restarting");
+                        Outcome::Restart(Restart::because("ping-restart"))
+                    }
+                    PingAction::Exit => {
+                        ovlog!(1, "Inactivity timeout (--ping-exit), exiting");
+                        Outcome::Ended(Ended::Soft(Request::Terminate, "ping-exit"))
+                    }
+                })
+            }
+            OffloadEvent::PeerGone(_, DeleteReason::TransportDisconnect | DeleteReason::TransportError) => {
+                progress.peer = None;
+                ovlog!(1, "Connection reset, restarting [0]");
+                Some(Outcome::Restart(Restart::because("connection-reset")))
+            }
+            OffloadEvent::PeerGone(_, DeleteReason::Userspace | DeleteReason::Teardown) => None,
+            OffloadEvent::ExitNotified(_) => {
+                Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("remote-exit") }))
+            }
+            OffloadEvent::KeyExhausted(..) => {
+                progress.link.session.command(Command::Renegotiate);
+                None
+            }
+            OffloadEvent::Floated(_, address) => {
+                ovlog!(1, "peer moved to {}", AfAddress(address));
+                progress.link.remote = address;
+                progress.link.session.command(Command::Floated(address));
+                None
+            }
+            OffloadEvent::DeviceGone => {
+                Some(Outcome::Ended(Ended::Fatal("the tunnel device is gone".to_owned())))
+            }
+        }
+    }
+}
+
+impl Progress {
+    fn start_limits(&mut self, own: &culvert_config::profile::Keepalive) {
+        let now = Instant::now();
+        self.ends = self.pushed.session_timeout.or(own.session_timeout).map(|after| now + after);
+        let inactive = self.pushed.inactive.or(own.inactive);
+        self.inactive = inactive.map(|(period, bytes)| (period, bytes, now + period, 0));
+    }
+
+    /// When something is due next.
+    fn deadline(&self, entry: &ConnectionEntry, status: Instant) -> Instant {
+        let poll = (!self.answered).then(|| self.link.started + entry.connect_timeout);
+        let leaving = self.leaving.as_ref().map(|(at, _)| *at);
+        let inactive = self.inactive.map(|(_, _, due, _)| due);
+        [poll, leaving, self.ends, inactive].into_iter().flatten().fold(status, Instant::min)
+    }
+
+    /// What is due now.
+    fn overdue(&mut self, entry: &ConnectionEntry, offload: &Arc<dyn Offload>) -> Option<Outcome> {
+        let now = Instant::now();
+        if let Some((at, ended)) = &self.leaving
+            && now >= *at
+        {
+            return Some(Outcome::Ended(ended.clone()));
+        }
+        if !self.answered && now >= self.link.started + entry.connect_timeout {
+            ovlog!(1, "Server poll timeout, restarting");
+            return Some(Outcome::Restart(Restart {
+                pause: Some(Duration::ZERO),
+                ..Restart::because("server_poll")
+            }));
+        }
+        if self.ends.is_some_and(|ends| now >= ends) {
+            ovlog!(1, "Session timeout, exiting");
+            return Some(Outcome::Ended(Ended::Soft(Request::Terminate, "session-timeout")));
+        }
+        if let Some((period, bytes, due, counted)) = &mut self.inactive
+            && now >= *due
+        {
+            let mut stats = Vec::new();
+            let _gone = offload.stats(self.peer, &mut stats);
+            let total = stats.first().map_or(0, |s| s.tunnel.rx_bytes + s.tunnel.tx_bytes);
+            if total.saturating_sub(*counted) < (*bytes).max(1) {
+                ovlog!(1, "Inactivity timeout (--inactive), exiting");
+                return Some(Outcome::Ended(Ended::Soft(Request::Terminate, "inactive")));
+            }
+            *counted = total;
+            *due = now + *period;
+        }
+        None
+    }
+}
+
+/// The pushed options that decide whether a standing tunnel still fits. Those that change with every session are left
+/// out.
+fn device_options(taken: &[String]) -> Vec<String> {
+    const OTHERS: [&str; 9] = [
+        "peer-id ",
+        "auth-token ",
+        "auth-token-user ",
+        "protocol-flags ",
+        "key-derivation ",
+        "explicit-exit-notify",
+        "ping",
+        "cipher ",
+        "push-continuation ",
+    ];
+    taken.iter().filter(|option| !OTHERS.iter().any(|other| option.starts_with(other))).cloned().collect()
+}

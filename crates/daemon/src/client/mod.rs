@@ -1,0 +1,253 @@
+//! A client, or the calling end of a point-to-point tunnel: one session at a time, over a list of remotes.
+//!
+//! [`run`] is one life. Inside it attempts follow each other ([`attempt`]) with growing pauses ([`remotes`]); what
+//! outlives an attempt (device and addresses with `persist-tun`, credentials) stands in [`Client`].
+
+mod attempt;
+mod drive;
+mod remotes;
+
+use std::{sync::Arc, time::Duration};
+
+use culvert_config::{
+    Profile,
+    profile::{AuthRetry, ConnectRetryMax},
+};
+use culvert_offload::Offload;
+use culvert_proto::{
+    Credentials,
+    tls::{RustlsFactory, TlsFactory, TlsRole},
+};
+use tracing::warn;
+
+use crate::{
+    credentials::{self, Prompter},
+    exit::Ended,
+    hooks::Hooks,
+    life::Life,
+    log::Logger,
+    ovlog, random,
+    settings::tls::tls_settings,
+    signals::{Request, Signals},
+    tunnel::{ScriptContext, Tunnel},
+};
+use remotes::{Advance, Remotes};
+
+/// Runs a client until something ends its life.
+pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
+    let mut client = match Client::new(life) {
+        Ok(client) => client,
+        Err(failure) => return Ended::Fatal(failure),
+    };
+    let ended = client.attempts(life, signals).await;
+    client.close_tunnel(&ended.script_word()).await;
+    ended
+}
+
+/// What outlives an attempt.
+struct Client {
+    profile: Arc<Profile>,
+    hooks: Arc<Hooks>,
+    tls: Arc<dyn TlsFactory>,
+    remotes: Remotes,
+    /// What to log in with next: as configured, or with a token in place of the password.
+    credentials: Option<Credentials>,
+    token_in_use: bool,
+    offload: Option<Arc<dyn Offload>>,
+    up: Option<Up>,
+    context: ScriptContext,
+    logger: Logger,
+}
+
+/// A tunnel that is up, and the pushed options that made it.
+struct Up {
+    tunnel: Tunnel,
+    made_of: Vec<String>,
+}
+
+/// How an attempt ended.
+enum Outcome {
+    /// Try again.
+    Restart(Restart),
+    /// This life is over.
+    Ended(Ended),
+}
+
+/// Another attempt is due.
+struct Restart {
+    reason: &'static str,
+    advance: Advance,
+    /// `None`: as configured.
+    pause: Option<Duration>,
+}
+
+impl Restart {
+    const fn because(reason: &'static str) -> Self {
+        Self { reason, advance: Advance::Address, pause: None }
+    }
+}
+
+impl Client {
+    fn new(life: &Life) -> Result<Self, String> {
+        let profile = Arc::clone(&life.profile);
+        let tls = tls_settings(&profile, TlsRole::Client, life.secrets.passphrase.clone())
+            .and_then(|settings| Ok(RustlsFactory::new(settings)?))
+            .map_err(|failure| failure.to_string())?;
+        let mut order: Vec<usize> = (0..profile.connections.len()).collect();
+        if profile.link.remote_random {
+            shuffle(&mut order);
+        }
+        Ok(Self {
+            hooks: Arc::new(Hooks::new(&profile)),
+            tls: Arc::new(tls),
+            remotes: Remotes::new(order),
+            credentials: life.secrets.login.clone(),
+            token_in_use: false,
+            offload: None,
+            up: None,
+            context: ScriptContext::Init,
+            logger: life.logger.clone(),
+            profile,
+        })
+    }
+
+    async fn attempts(&mut self, life: &mut Life, signals: &mut Signals) -> Ended {
+        loop {
+            if let ConnectRetryMax::Rounds(rounds) = self.profile.link.connect_retry_max
+                && rounds > 0
+                && self.remotes.failed_rounds() >= rounds
+            {
+                return Ended::Fatal(format!(
+                    "All connections have been connect-retry-max ({rounds}) times unsuccessful, exiting"
+                ));
+            }
+            self.remotes.attempting();
+            let restart = match self.attempt(life, signals).await {
+                Outcome::Ended(ended) => return ended,
+                Outcome::Restart(restart) => restart,
+            };
+            let ended = Ended::Soft(self.restart_signal(), restart.reason);
+            if ended != Ended::Soft(Request::SoftRestart, restart.reason) {
+                return ended;
+            }
+            ended.log();
+            self.context = ScriptContext::Restart;
+            if !self.profile.device.persist_tun {
+                self.close_tunnel(restart.reason).await;
+            }
+            let pause = restart.pause.unwrap_or_else(|| self.pause());
+            self.remotes.advance(restart.advance);
+            if let Some(ended) = self.rest(signals, pause).await {
+                return ended;
+            }
+        }
+    }
+
+    /// What a soft restart counts as (`remap-usr1`).
+    fn restart_signal(&self) -> Request {
+        use culvert_config::profile::RemapUsr1;
+        match self.profile.process.remap_usr1 {
+            None => Request::SoftRestart,
+            Some(RemapUsr1::Hup) => Request::Restart,
+            Some(RemapUsr1::Term) => Request::Terminate,
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let entry = self.profile.connections.get(self.remotes.current());
+        entry.map_or(Duration::from_secs(1), |entry| {
+            self.remotes.pause(entry.connect_retry, entry.connect_retry_max)
+        })
+    }
+
+    /// Waits before the next attempt; signals are heard.
+    async fn rest(&mut self, signals: &mut Signals, pause: Duration) -> Option<Ended> {
+        if pause.is_zero() {
+            return None;
+        }
+        ovlog!(2, "Restart pause, {} second(s)", pause.as_secs());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => None,
+            request = signals.next() => match request {
+                Request::SoftRestart => None,
+                Request::Statistics => {
+                    self.log_statistics();
+                    None
+                }
+                request => Some(Ended::by_signal(request)),
+            },
+        }
+    }
+
+    /// Takes the tunnel down and lets the device go.
+    async fn close_tunnel(&mut self, signal: &str) {
+        if let Some(up) = self.up.take() {
+            up.tunnel.down(signal).await;
+        }
+        self.offload = None;
+    }
+
+    /// A refused login: whether and with what to try again (`auth-retry`).
+    async fn refused_login(&mut self) -> Outcome {
+        if self.token_in_use {
+            // The token ran out; the password that was typed may still be good.
+            self.token_in_use = false;
+            return Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("auth-failure") });
+        }
+        match self.profile.client.auth_retry {
+            AuthRetry::None => Outcome::Ended(Ended::Soft(Request::Terminate, "auth-failure")),
+            AuthRetry::NoInteract => Outcome::Restart(Restart {
+                pause: Some(Duration::from_secs(10)),
+                advance: Advance::Stay,
+                ..Restart::because("auth-failure")
+            }),
+            AuthRetry::Interact => {
+                let Some(source) = self.profile.client.auth_user_pass.clone() else {
+                    return Outcome::Ended(Ended::Soft(Request::Terminate, "auth-failure"));
+                };
+                let asked =
+                    tokio::task::spawn_blocking(move || credentials::login(&source, &Prompter::detect()))
+                        .await;
+                match asked {
+                    Ok(Ok(login)) => {
+                        self.credentials = Some(login);
+                        Outcome::Restart(Restart {
+                            advance: Advance::Stay,
+                            ..Restart::because("auth-failure")
+                        })
+                    }
+                    Ok(Err(failure)) => Outcome::Ended(Ended::Fatal(failure.to_string())),
+                    Err(failure) => Outcome::Ended(Ended::Fatal(failure.to_string())),
+                }
+            }
+        }
+    }
+
+    /// Writes the counters into the log (SIGUSR2).
+    fn log_statistics(&self) {
+        for line in self.statistics().lines() {
+            ovlog!(1, "{line}");
+        }
+    }
+
+    fn statistics(&self) -> String {
+        let mut stats = Vec::new();
+        if let Some(offload) = &self.offload
+            && let Err(failure) = offload.stats(None, &mut stats)
+        {
+            warn!("no statistics: {failure}");
+        }
+        crate::status_file::statistics(std::time::SystemTime::now(), &stats).render(self.logger.zone())
+    }
+}
+
+/// Fisher and Yates, with randomness of the operating system.
+fn shuffle(order: &mut [usize]) {
+    for last in (1..order.len()).rev() {
+        let mut random = [0; 8];
+        random::fill(&mut random);
+        let bound = u64::try_from(last).unwrap_or(u64::MAX).saturating_add(1);
+        let pick = usize::try_from(u64::from_ne_bytes(random) % bound).unwrap_or(0);
+        order.swap(last, pick);
+    }
+}

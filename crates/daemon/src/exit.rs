@@ -1,0 +1,65 @@
+//! How a run ends.
+
+use crate::{ovlog, signals::Request};
+
+/// The end of the process: its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(u8);
+
+impl Exit {
+    /// A normal end, also after a refused login.
+    pub const SUCCESS: Self = Self(0);
+    /// A fatal error.
+    pub const FAILURE: Self = Self(1);
+
+    /// The exit status: 0 or 1, as OpenVPN's.
+    #[must_use]
+    pub const fn status(self) -> u8 {
+        self.0
+    }
+}
+
+/// Why one life of a server, client or point-to-point end is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By a signal from outside.
+    Signal(Request),
+    /// By something that counts as a signal: its name and reason (`SIGTERM`, `auth-failure`).
+    Soft(Request, &'static str),
+    /// It cannot go on.
+    Fatal(String),
+}
+
+impl Ended {
+    /// Takes a signal that ends a life.
+    pub(crate) const fn by_signal(request: Request) -> Self {
+        Self::Signal(request)
+    }
+
+    /// What scripts see as `signal`: `sigterm`, `ping-restart`, …
+    pub(crate) fn script_word(&self) -> String {
+        match self {
+            Self::Signal(request) => request.name().to_ascii_lowercase(),
+            Self::Soft(_, reason) => (*reason).to_owned(),
+            Self::Fatal(_) => "UNKNOWN".to_owned(),
+        }
+    }
+
+    /// Writes OpenVPN's line about it.
+    pub(crate) fn log(&self) {
+        let (kind, request, reason) = match self {
+            Self::Signal(request) => ("hard", *request, ""),
+            Self::Soft(request, reason) => ("soft", *request, *reason),
+            Self::Fatal(text) => {
+                ovlog!(error 0, "{text}");
+                ovlog!(error 0, "Exiting due to fatal error");
+                return;
+            }
+        };
+        let fate = match request {
+            Request::Restart | Request::SoftRestart => "process restarting",
+            Request::Terminate | Request::Interrupt | Request::Statistics => "process exiting",
+        };
+        ovlog!(1, "{}[{kind},{reason}] received, {fate}", request.name());
+    }
+}

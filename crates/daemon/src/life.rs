@@ -1,0 +1,258 @@
+//! What outlives a restart: the log, the service manager, secrets, privileges, the status file.
+//!
+//! One **life** lasts from a start to SIGHUP, SIGUSR1 (on a server) or the end. [`run`] leads from life to life.
+
+use std::{path::PathBuf, sync::Arc};
+
+use culvert_config::{Profile, Role, not_yet, profile::TlsRole, render_all, title};
+use culvert_proto::Credentials;
+use zeroize::Zeroizing;
+
+use crate::{
+    client,
+    credentials::{self, Prompter},
+    exit::{Ended, Exit},
+    log::{LogConfig, Logger},
+    ovlog,
+    privileges::{self, Identity},
+    server,
+    settings::tls::private_key,
+    signals::{Request, Signals},
+    status_file::StatusFile,
+    systemd::Notifier,
+    writepid::PidFile,
+};
+
+/// What a process starts from.
+pub struct Startup<'a> {
+    /// A configuration that passed all checks.
+    pub profile: Profile,
+    /// The log, already open.
+    pub logger: Logger,
+    /// Reads the same command line again (SIGHUP) and reports what is wrong with it; `None` when it is unusable.
+    pub reload: &'a dyn Fn() -> Option<Profile>,
+}
+
+/// Secrets that are asked for once, while somebody can be asked.
+#[derive(Default)]
+pub(crate) struct Secrets {
+    /// Opens the private key.
+    pub(crate) passphrase: Option<Zeroizing<String>>,
+    /// What a client logs in with.
+    pub(crate) login: Option<Credentials>,
+}
+
+/// The state that is handed from life to life.
+pub(crate) struct Life {
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) logger: Logger,
+    pub(crate) secrets: Secrets,
+    notifier: Notifier,
+    identity: Identity,
+    /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
+    dropped: bool,
+    status: Option<(PathBuf, Arc<StatusFile>)>,
+}
+
+/// Runs culvert: from an accepted configuration to the end of the process.
+pub fn run(startup: Startup<'_>) -> Exit {
+    let Startup { profile, logger, reload } = startup;
+    announce(&profile);
+    let refusals = not_yet(&profile);
+    if !refusals.is_empty() {
+        logger.plain(&render_all(&refusals));
+        return Exit::FAILURE;
+    }
+    match prepare(profile, logger.clone()) {
+        Ok((life, _pid_file)) => {
+            let exit = start_runtime(life, reload);
+            logger.flush();
+            exit
+        }
+        Err(failure) => {
+            Ended::Fatal(failure).log();
+            logger.flush();
+            Exit::FAILURE
+        }
+    }
+}
+
+/// The mark that the configuration was accepted: title, libraries, kernel offload.
+fn announce(profile: &Profile) {
+    ovlog!(1, "{}", title());
+    ovlog!(1, "library versions: rustls 0.23, AWS-LC");
+    ovlog!(1, "DCO version: N/A");
+    if profile.role() == Role::Client
+        && profile.tls.remote_cert_tls.is_none()
+        && profile.tls.peer_fingerprints.is_empty()
+    {
+        ovlog!(
+            warn 1,
+            "WARNING: No server certificate verification method has been enabled.  See http://openvpn.net/howto.html#mitm for more info."
+        );
+    }
+}
+
+/// Everything that must happen before the first thread: questions, the way into the background, limits.
+fn prepare(profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile>), String> {
+    let notifier = Notifier::from_env();
+    let secrets = ask_secrets(&profile)?;
+    let identity = Identity::resolve(&profile.process).map_err(|failure| failure.to_string())?;
+    if profile.process.daemon.is_some() {
+        let keep_output = profile.log.destination == culvert_config::LogDestination::Stdout;
+        privileges::detach(&profile.process, keep_output, notifier.is_active())
+            .map_err(|failure| failure.to_string())?;
+    }
+    privileges::schedule(&profile.process).map_err(|failure| failure.to_string())?;
+    privileges::protect().map_err(|failure| failure.to_string())?;
+    logger.start_writer().map_err(|failure| format!("cannot start the thread of the log: {failure}"))?;
+    let pid_file = match &profile.process.writepid {
+        Some(path) => Some(
+            PidFile::write(path)
+                .map_err(|failure| format!("Open error on pid file {}: {failure}", path.display()))?,
+        ),
+        None => None,
+    };
+    let life = Life {
+        profile: Arc::new(profile),
+        logger,
+        secrets,
+        notifier,
+        identity,
+        dropped: false,
+        status: None,
+    };
+    Ok((life, pid_file))
+}
+
+/// Asks for what the profile leaves open, while there is a terminal.
+fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
+    let prompter = Prompter::detect();
+    let mut secrets = Secrets::default();
+    let needs = match &profile.tls.key {
+        Some(key) => {
+            let key = private_key(key).map_err(|failure| failure.to_string())?;
+            culvert_proto::tls::needs_passphrase(&key.text)
+        }
+        None => false,
+    };
+    if needs || matches!(profile.tls.askpass, Some(Some(_))) {
+        let source = profile.tls.askpass.as_ref().and_then(Option::as_ref);
+        let passphrase = credentials::passphrase(source, &prompter).map_err(|failure| failure.to_string())?;
+        secrets.passphrase = Some(passphrase);
+    }
+    if let Some(source) = &profile.client.auth_user_pass {
+        secrets.login = Some(credentials::login(source, &prompter).map_err(|failure| failure.to_string())?);
+    }
+    Ok(secrets)
+}
+
+/// Threads of the control plane; the engine has its own.
+const RUNTIME_THREADS: usize = 2;
+
+/// Threads for handshake steps, files and programs that may block.
+const BLOCKING_THREADS: usize = 4;
+
+fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("culvert-ctl")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let exit = runtime.block_on(lives(life, reload));
+            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            exit
+        }
+        Err(failure) => {
+            Ended::Fatal(format!("cannot start threads: {failure}")).log();
+            Exit::FAILURE
+        }
+    }
+}
+
+/// Leads from life to life.
+async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(failure) => {
+            Ended::Fatal(format!("cannot listen to signals: {failure}")).log();
+            return Exit::FAILURE;
+        }
+    };
+    loop {
+        let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
+        let ended = if waits {
+            server::run(&mut life, &mut signals).await
+        } else {
+            client::run(&mut life, &mut signals).await
+        };
+        ended.log();
+        match ended {
+            Ended::Signal(Request::Restart) | Ended::Soft(Request::Restart, _) => match reload() {
+                Some(profile) => {
+                    if let Err(failure) = life.logger.reconfigure(LogConfig::from(&profile.log)) {
+                        ovlog!(warn 1, "the log stays where it is: {failure}");
+                    }
+                    life.profile = Arc::new(profile);
+                    announce(&life.profile);
+                }
+                None => return Exit::FAILURE,
+            },
+            Ended::Signal(Request::SoftRestart) | Ended::Soft(Request::SoftRestart, _) => {}
+            Ended::Signal(_) | Ended::Soft(..) => {
+                life.notifier.stopping();
+                return Exit::SUCCESS;
+            }
+            Ended::Fatal(_) => return Exit::FAILURE,
+        }
+    }
+}
+
+impl Life {
+    /// Changes to `user` and `group`, once.
+    pub(crate) fn drop_privileges(&mut self) -> Result<(), String> {
+        if self.dropped || self.identity.is_unchanged() {
+            return Ok(());
+        }
+        self.open_status_file();
+        self.identity.assume().map_err(|failure| failure.to_string())?;
+        self.dropped = true;
+        Ok(())
+    }
+
+    /// The status file, opened while the rights to do so are there.
+    pub(crate) fn status_file(&mut self) -> Option<Arc<StatusFile>> {
+        self.open_status_file();
+        self.status.as_ref().map(|(_, file)| Arc::clone(file))
+    }
+
+    fn open_status_file(&mut self) {
+        let Some(wanted) = &self.profile.log.status else { return };
+        if self.status.as_ref().is_some_and(|(path, _)| *path == wanted.path) {
+            return;
+        }
+        match StatusFile::open(&wanted.path) {
+            Ok(file) => self.status = Some((wanted.path.clone(), Arc::new(file))),
+            Err(failure) => ovlog!(warn 1, "cannot write --status {}: {failure}", wanted.path.display()),
+        }
+    }
+
+    /// Sockets are open, the configuration is accepted.
+    pub(crate) fn ready(&self) {
+        self.notifier.ready();
+    }
+
+    /// The tunnel is up: OpenVPN's line, which everybody waits for.
+    pub(crate) fn completed(&self, complete: bool) {
+        if complete {
+            ovlog!(1, "Initialization Sequence Completed");
+            self.notifier.completed();
+        } else {
+            ovlog!(1, "Initialization Sequence Completed With Errors");
+            self.notifier.completed_with_errors();
+        }
+    }
+}

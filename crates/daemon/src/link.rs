@@ -1,0 +1,158 @@
+//! Sockets of the transport: addresses to bind, options, TCP connections.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use culvert_config::{
+    Profile,
+    profile::{Bind, ConnectionEntry, MtuDiscovery, Multihome},
+    value::{Family, Port},
+};
+use culvert_offload::{OffloadError, UdpOptions};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 256;
+
+/// Finds the address to bind: a name's first address, or all addresses (both families where the profile permits).
+pub(crate) async fn local_address(
+    host: Option<&str>,
+    port: &Port,
+    family: Family,
+) -> Result<SocketAddr, String> {
+    let port = port_number(port)?;
+    let Some(host) = host else {
+        return Ok(match family {
+            Family::V4 => (Ipv4Addr::UNSPECIFIED, port).into(),
+            Family::V6 => (Ipv6Addr::UNSPECIFIED, port).into(),
+            Family::Any if has_ipv6() => (Ipv6Addr::UNSPECIFIED, port).into(),
+            Family::Any => (Ipv4Addr::UNSPECIFIED, port).into(),
+        });
+    };
+    let found = resolve(host, port, family).await?;
+    found.into_iter().next().ok_or_else(|| format!("--local {host}: no address of the wanted family"))
+}
+
+/// Resolves a name to addresses of a family, in the resolver's order.
+pub(crate) async fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|failure| format!("RESOLVE: Cannot resolve host address: {host}:{port} ({failure})"))?;
+    let mut addresses: Vec<_> = found
+        .filter(|address| match family {
+            Family::Any => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        })
+        .collect();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(format!(
+            "RESOLVE: Cannot resolve host address: {host}:{port} (no address of the wanted family)"
+        ));
+    }
+    Ok(addresses)
+}
+
+/// The number of a port; names are looked up in the services database.
+pub(crate) fn port_number(port: &Port) -> Result<u16, String> {
+    match port {
+        Port::Number(number) => Ok(*number),
+        Port::Service(name) => {
+            service_port(name).ok_or_else(|| format!("port '{name}' is not in /etc/services"))
+        }
+    }
+}
+
+fn service_port(name: &str) -> Option<u16> {
+    let services = std::fs::read_to_string("/etc/services").ok()?;
+    services.lines().find_map(|line| {
+        let line = line.split('#').next()?;
+        let mut words = line.split_whitespace();
+        let (service, port) = (words.next()?, words.next()?);
+        (service == name || words.any(|alias| alias == name)).then(|| port.split('/').next()?.parse().ok())?
+    })
+}
+
+/// Whether this machine has IPv6 at all: a socket can be made.
+fn has_ipv6() -> bool {
+    std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// The options of UDP sockets of a profile.
+pub(crate) fn udp_options(profile: &Profile, entry: &ConnectionEntry) -> UdpOptions {
+    let link = &profile.link;
+    UdpOptions {
+        recv_buffer: link.rcvbuf,
+        send_buffer: link.sndbuf,
+        mark: link.mark,
+        bind_device: link.bind_dev.clone(),
+        v6_only: entry.bind == Bind::Bind { ipv6_only: true },
+        multihome: link.multihome != Multihome::Off,
+        mtu_discovery: entry.mtu.discovery.and_then(|discovery| match discovery {
+            MtuDiscovery::No => Some(false),
+            MtuDiscovery::Yes => Some(true),
+            MtuDiscovery::Maybe => None,
+        }),
+    }
+}
+
+/// Opens a listening TCP socket.
+pub(crate) fn listen_tcp(local: SocketAddr) -> Result<TcpListener, String> {
+    let listen = || {
+        let socket = if local.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(local)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|failure| format!("TCP/UDP: Socket bind failed on local address {local}: {failure}"))
+}
+
+/// Connects a TCP stream, from a bound address if one is given.
+pub(crate) async fn connect_tcp(
+    profile: &Profile,
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    limit: Duration,
+) -> Result<TcpStream, String> {
+    let connect = async {
+        let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(device) = &profile.link.bind_dev {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        if let Some(mark) = profile.link.mark {
+            culvert_sys::sockopt::set_mark(&socket, mark)?;
+        }
+        if let Some(local) = local {
+            socket.set_reuseaddr(true)?;
+            socket.bind(local)?;
+        }
+        socket.connect(remote).await
+    };
+    match tokio::time::timeout(limit, connect).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(_elapsed) => Err(format!("no answer within {} seconds", limit.as_secs())),
+    }
+}
+
+/// An error with its causes, as one line.
+pub(crate) fn describe(failure: &OffloadError) -> String {
+    let mut text = failure.to_string();
+    let mut cause = std::error::Error::source(failure);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// Returns the wildcard address of a family with a port.
+pub(crate) fn unspecified_like(remote: SocketAddr, port: u16) -> SocketAddr {
+    let ip: IpAddr =
+        if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, port)
+}

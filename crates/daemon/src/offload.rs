@@ -1,0 +1,42 @@
+//! The choice of a data plane, and its device.
+
+use std::sync::Arc;
+
+use culvert_config::{Profile, Role};
+use culvert_engine::EngineBackend;
+use culvert_offload::{Backend, DeviceMode, DeviceSpec, Offload, OffloadError, Support};
+
+use crate::ovlog;
+
+/// Opens the best data plane for a profile, and says in one line which one it is and why.
+pub(crate) fn open(profile: &Profile) -> Result<Arc<dyn Offload>, OffloadError> {
+    let engine = EngineBackend::new();
+    match engine.probe() {
+        Support::Present(what) => ovlog!(2, "offload: {what}"),
+        Support::Absent(why) => ovlog!(warn 1, "offload: engine, although {why}"),
+    }
+    let offload = engine.open(device_spec(profile))?;
+    ovlog!(1, "TUN/TAP device {} opened", offload.device().name);
+    Ok(offload)
+}
+
+fn device_spec(profile: &Profile) -> DeviceSpec {
+    let server = profile.role() == Role::Server;
+    let device = &profile.device;
+    let mtu = profile.connections.first().map_or(1500, |entry| entry.mtu.tun_mtu);
+    DeviceSpec {
+        // `tun` alone: the system chooses the number.
+        name: (device.dev != "tun").then(|| device.dev.clone()),
+        node: device.dev_node.clone(),
+        mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+        tx_queue_len: device.txqueuelen,
+        mode: if server { DeviceMode::MultiPeer } else { DeviceMode::PointToPoint },
+        max_peers: if server { profile.server.max_clients } else { 2 },
+        client_to_client: profile.server.client_to_client,
+        replay_window: profile.data.replay_window.unwrap_or(DEFAULT_REPLAY_WINDOW),
+        threads: None,
+    }
+}
+
+/// Packets and seconds, as the kernel module's: more than OpenVPN's 64, which loses packets to mild reordering.
+const DEFAULT_REPLAY_WINDOW: (u32, u32) = (2048, 15);

@@ -1,0 +1,103 @@
+//! What the server knows of one session, from its first packet to its end.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, SystemTime},
+};
+
+use culvert_config::ClientOverrides;
+use culvert_offload::{Protocol, TransportId, VpnAddresses};
+use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdentity};
+use culvert_wire::{CipherName, PeerId};
+use tokio::time::Instant;
+
+use super::{listeners::ListenerId, push::ClientAddresses};
+use crate::{address::RealAddress, log::PeerSpan, pool::Lease, session_task::SessionHandle};
+
+/// One session of a server.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) handle: SessionHandle,
+    pub(super) listener: ListenerId,
+    /// Its name at the listener's door.
+    pub(super) endpoint: Handle,
+    pub(super) transport: TransportId,
+    pub(super) protocol: Protocol,
+    /// The peer's address now.
+    pub(super) remote: SocketAddr,
+    /// The local address it spoke to, where the transport knows it.
+    pub(super) local: Option<IpAddr>,
+    pub(super) identity: PeerIdentity,
+    /// What it logged in as. Its password is never kept.
+    pub(super) username: String,
+    pub(super) peer_info: PeerInfo,
+    pub(super) span: PeerSpan,
+    /// Addresses from the pool, given back at its end.
+    pub(super) lease: Option<Lease>,
+    /// Fixed addresses that were reserved in the pool, given back at its end.
+    pub(super) reserved: Vec<IpAddr>,
+    pub(super) state: State,
+}
+
+/// Where a session stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// TLS, key exchange, login.
+    Handshaking,
+    /// Its configuration is being collected.
+    Configuring(Box<Pending>),
+    /// The offload carries its data.
+    Connected(Box<Connected>),
+}
+
+/// What is known of a client between negotiation and connection.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) params: NegotiatedParams,
+    pub(super) common_name: String,
+    pub(super) overrides: ClientOverrides,
+    pub(super) addresses: ClientAddresses,
+}
+
+/// What a connected client holds; given back at its end.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) common_name: String,
+    /// Its id in the offload.
+    pub(super) peer: PeerId,
+    /// Its place among [`super::peer_ids::PeerIds`]: the same, unless the id came out of the key exchange.
+    pub(super) slot: PeerId,
+    pub(super) vpn: VpnAddresses,
+    pub(super) iroutes: Vec<(IpAddr, u8)>,
+    pub(super) cipher: CipherName,
+    pub(super) since: SystemTime,
+    /// `session-timeout`.
+    pub(super) ends: Option<Instant>,
+    /// `inactive`.
+    pub(super) inactivity: Option<Inactivity>,
+}
+
+/// Watches for a client that carries too little.
+#[derive(Debug)]
+pub(super) struct Inactivity {
+    pub(super) period: Duration,
+    pub(super) bytes: u64,
+    /// When the current period ends, and the byte count at its start.
+    pub(super) due: Instant,
+    pub(super) counted: u64,
+}
+
+impl Client {
+    /// The address as status files and log prefixes write it.
+    pub(super) fn real_address(&self) -> RealAddress {
+        RealAddress { address: self.remote, protocol: self.protocol }
+    }
+
+    /// What the offload holds for it.
+    pub(super) fn connected(&self) -> Option<&Connected> {
+        match &self.state {
+            State::Connected(connected) => Some(connected),
+            State::Handshaking | State::Configuring(_) => None,
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! From negotiated parameters to a connected client: addresses, its own options, the peer in the offload, the push.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::SystemTime,
+};
+
+use culvert_config::{
+    ClientOverrides, Role,
+    value::{Compression, PingAction, Topology},
+};
+use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, Shape, VpnAddresses};
+use culvert_proto::{Command, NegotiatedParams, options_string};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::{
+    Server,
+    client::{Client, Connected, Inactivity, Pending, State},
+    environment,
+    listeners::ListenerOrder,
+    push::{self, ClientAddresses},
+};
+use crate::{
+    address::AfAddress,
+    ovlog,
+    session_task::{SessionInput, SessionKey},
+    settings::mss,
+};
+
+impl Server {
+    /// Parameters are fixed: leases addresses and collects the client's own options.
+    pub(super) fn configure(&mut self, key: SessionKey, params: NegotiatedParams) {
+        let Some(client) = self.clients.get(&key) else { return };
+        let name = self.common_name(client);
+        self.drop_duplicates(key, &name);
+        let lease = self.pool.as_mut().and_then(|pool| pool.acquire(&name));
+        if self.pool.is_some() && lease.is_none() {
+            // A fixed address may still come from the client's own file.
+            warn!("MULTI: no free --ifconfig-pool addresses are available");
+        }
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        ovlog!(1, "[{name}] Peer Connection Initiated with {}", AfAddress(client.remote));
+        client.span.rename(&format!("{name}/{}", client.real_address()));
+        if let Some(lease) = &lease {
+            let shown =
+                |address: Option<IpAddr>| address.map_or("(Not enabled)".to_owned(), |a| a.to_string());
+            let (v4, v6) = (lease.v4.as_ref().map(|v4| v4.remote.into()), lease.v6.map(Into::into));
+            ovlog!(3, "MULTI_sva: pool returned IPv4={}, IPv6={}", shown(v4), shown(v6));
+        }
+        client.lease = lease;
+        client.state = State::Configuring(Box::new(Pending {
+            params,
+            common_name: name.clone(),
+            overrides: ClientOverrides::default(),
+            addresses: ClientAddresses::default(),
+        }));
+        if self.profile.role() == Role::P2p {
+            return self.collected(key, ClientOverrides::default());
+        }
+        let mut env = self.hooks.environment();
+        environment::client(&mut env, client, &name);
+        environment::peer_info(&mut env, &client.peer_info);
+        if let Some(lease) = &client.lease {
+            env.set_opt("ifconfig_pool_remote_ip", lease.v4.as_ref().map(|v4| v4.remote));
+            env.set_opt("ifconfig_pool_remote_ip6", lease.v6);
+        }
+        self.admission.judge_connect(key, name, env);
+    }
+
+    /// The name that everything else uses: the common name, or the login where that replaces it.
+    fn common_name(&self, client: &Client) -> String {
+        let name = if self.profile.server.username_as_common_name && !client.username.is_empty() {
+            &client.username
+        } else {
+            &client.identity.common_name
+        };
+        if name.is_empty() { "UNDEF".to_owned() } else { name.clone() }
+    }
+
+    /// A client that connects again replaces itself: the addresses inside the tunnel are unique in the offload.
+    fn drop_duplicates(&mut self, newcomer: SessionKey, name: &str) {
+        let one_peer = self.profile.role() == Role::P2p;
+        if !one_peer && (self.profile.server.duplicate_cn || name == "UNDEF") {
+            return;
+        }
+        let same: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|(key, client)| {
+                **key != newcomer
+                    && match &client.state {
+                        State::Connected(connected) => one_peer || connected.common_name == name,
+                        State::Configuring(pending) => one_peer || pending.common_name == name,
+                        State::Handshaking => false,
+                    }
+            })
+            .map(|(&key, _)| key)
+            .collect();
+        for key in same {
+            if !one_peer {
+                ovlog!(
+                    1,
+                    "MULTI: new connection by client '{name}' will cause previous active sessions by this client to be dropped.  Remember to use the --duplicate-cn option if you want multiple clients using the same certificate or username to concurrently connect."
+                );
+            }
+            self.remove(key, "SIGTERM[soft,delayed-exit] received, client-instance exiting");
+        }
+    }
+
+    /// The client's own options are known: fixes its addresses.
+    pub(super) fn collected(&mut self, key: SessionKey, overrides: ClientOverrides) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let addresses = addresses(&self.profile, client, &overrides);
+        if let Some(pool) = &mut self.pool {
+            let fixed = [
+                overrides.ifconfig_push.map(|(local, _, _)| IpAddr::V4(local)),
+                overrides.ifconfig_ipv6_push.map(|(net, _)| IpAddr::V6(net.address)),
+            ];
+            for address in fixed.into_iter().flatten() {
+                if pool.reserve(address) {
+                    client.reserved.push(address);
+                }
+            }
+        }
+        let State::Configuring(pending) = &mut client.state else { return };
+        pending.addresses = addresses;
+        pending.overrides = overrides;
+        if self.hooks.scripts.learn_address.is_none() {
+            return self.connect(key);
+        }
+        let (vpn, iroutes) = (pending.addresses.vpn(), iroutes(&pending.overrides));
+        let name = pending.common_name.clone();
+        let mut env = self.hooks.environment();
+        environment::client(&mut env, client, &name);
+        self.admission.judge_addresses(key, learned_addresses(&vpn, &iroutes), name, env);
+    }
+
+    /// Creates the peer in the offload and sends the push reply.
+    pub(super) fn connect(&mut self, key: SessionKey) {
+        let Some(client) = self.clients.get(&key) else { return };
+        let State::Configuring(pending) = &client.state else { return };
+        let span = client.span.clone();
+        let _in = span.enter();
+        if self.by_peer.len() >= self.max_clients() {
+            return self.refuse(key, "max-clients is reached");
+        }
+        let Some(peer) = self.peer_ids.take() else { return self.refuse(key, "max-clients is reached") };
+        let (framing, migration) = self.framing(pending);
+        let params = &pending.params;
+        let spec = PeerSpec {
+            // Between two equal ends the id comes out of the key exchange; a server gives it.
+            id: params.peer_id.unwrap_or(peer),
+            tx_id: None,
+            transport: client.transport,
+            remote: client.remote,
+            local: client.local,
+            vpn: pending.addresses.vpn(),
+            iroutes: iroutes(&pending.overrides),
+            keepalive: self.keepalive(&pending.overrides),
+            float: true,
+            shape: Shape { data_v1: !params.data_v2, framing },
+            mss: self.mss(client, params, framing),
+        };
+        if let Err(failure) = self.offload.peer_new(spec.clone()) {
+            error!("the offload refused the client: {failure}");
+            self.peer_ids.give_back(peer);
+            return self.refuse(key, "the offload refused it");
+        }
+        let mut options = pending.overrides.push_list(&self.profile.server.push);
+        options.extend(migration.map(str::to_owned));
+        let mtu = self.tun_mtu();
+        let push = match self.profile.role() {
+            Role::Server => push::compose(options, &pending.addresses, mtu, &client.peer_info),
+            Role::Client | Role::P2p => Vec::new(),
+        };
+        ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", params.cipher, spec.id);
+        let connected = self.connected(pending, &spec, peer);
+        for address in learned_addresses(&spec.vpn, &spec.iroutes) {
+            ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
+        }
+        let id = spec.id;
+        self.by_peer.insert(id, key);
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        client.state = State::Connected(Box::new(connected));
+        let told = client.handle.send(SessionInput::Bound(id))
+            && client.handle.command(Command::Configured { peer_id: Some(id), push });
+        if !told {
+            self.remove(key, "the session does not take orders any more");
+        }
+    }
+
+    fn connected(&self, pending: &Pending, spec: &PeerSpec, slot: culvert_wire::PeerId) -> Connected {
+        let now = Instant::now();
+        let limits = &self.profile.keepalive;
+        let inactive = pending.overrides.inactive.or(limits.inactive);
+        Connected {
+            common_name: pending.common_name.clone(),
+            peer: spec.id,
+            slot,
+            vpn: spec.vpn,
+            iroutes: spec.iroutes.clone(),
+            cipher: pending.params.cipher,
+            since: SystemTime::now(),
+            ends: pending.overrides.session_timeout.or(limits.session_timeout).map(|after| now + after),
+            inactivity: inactive.map(|(period, bytes)| Inactivity {
+                period,
+                bytes,
+                due: now + period,
+                counted: 0,
+            }),
+        }
+    }
+
+    /// The push reply is on its way: the client is there.
+    pub(super) fn established(&mut self, key: SessionKey) {
+        let Some(client) = self.clients.get(&key) else { return };
+        let Some(connected) = client.connected() else { return };
+        if let Some(orders) = self.listeners.get(&client.listener) {
+            let _gone = orders.send(ListenerOrder::Established(client.endpoint));
+        }
+        if let Some(v4) = connected.vpn.v4 {
+            ovlog!(1, "MULTI: primary virtual IP for {}: {v4}", connected.common_name);
+        }
+        if self.profile.role() == Role::P2p {
+            ovlog!(1, "Initialization Sequence Completed");
+        }
+    }
+
+    /// The MTU of the tunnel.
+    fn tun_mtu(&self) -> u16 {
+        self.profile
+            .connections
+            .first()
+            .map_or(1500, |entry| u16::try_from(entry.mtu.tun_mtu).unwrap_or(u16::MAX))
+    }
+
+    fn keepalive(&self, overrides: &ClientOverrides) -> Option<Keepalive> {
+        let own = &self.profile.keepalive;
+        let interval = overrides.ping.or(own.ping).unwrap_or_default();
+        let timeout = overrides.ping_timeout.or(own.timeout);
+        // An instance that times out is dropped, whether `ping-exit` or `ping-restart` says so.
+        let timeout = timeout.map(|(after, _action): (_, PingAction)| after).unwrap_or_default();
+        (!interval.is_zero() || !timeout.is_zero()).then_some(Keepalive { interval, timeout })
+    }
+
+    /// Compression framing with this client, and the option that moves it off compression (`compress migrate`).
+    fn framing(&self, pending: &Pending) -> (Framing, Option<&'static str>) {
+        let compression = self.profile.data.compression;
+        if compression != Compression::Migrate || !options_string::has_comp_lzo(&pending.params.peer_options)
+        {
+            return (framing_of(compression), None);
+        }
+        if pending.params.peer_info.value("IV_COMP_STUBv2") == Some("1") {
+            (Framing::V2, Some("compress stub-v2"))
+        } else {
+            (Framing::Lzo, Some("comp-lzo no"))
+        }
+    }
+
+    fn mss(&self, client: &Client, params: &NegotiatedParams, framing: Framing) -> Option<u16> {
+        let entry = self.profile.connections.first()?;
+        mss::clamp(
+            &entry.mtu,
+            &mss::Encapsulation {
+                tcp: client.protocol == Protocol::Tcp,
+                ipv6: client.remote.is_ipv6(),
+                data_v2: params.data_v2,
+                epoch: params.flags.aead_epoch,
+                framing_byte: matches!(framing, Framing::Lzo | Framing::Swap),
+            },
+        )
+    }
+}
+
+/// The framing that a compression option asks for.
+pub(crate) const fn framing_of(compression: Compression) -> Framing {
+    match compression {
+        Compression::Off | Compression::Migrate => Framing::None,
+        Compression::LzoStub | Compression::Lzo => Framing::Lzo,
+        Compression::Stub | Compression::Lz4 => Framing::Swap,
+        Compression::StubV2 | Compression::Lz4V2 => Framing::V2,
+    }
+}
+
+/// The addresses that a client gets: its own file first, then the pool's.
+fn addresses(
+    profile: &culvert_config::Profile,
+    client: &Client,
+    overrides: &ClientOverrides,
+) -> ClientAddresses {
+    if profile.role() == Role::P2p {
+        return ClientAddresses::default();
+    }
+    let device = &profile.device;
+    let topology = device.topology.unwrap_or(Topology::Subnet);
+    let lease = client.lease.as_ref();
+    let pooled = || {
+        let v4 = lease?.v4.as_ref()?;
+        let second = match topology {
+            Topology::Subnet => subnet_mask(profile)?,
+            Topology::Net30 => v4.local?,
+            Topology::P2p => device.ifconfig?.local,
+        };
+        Some((v4.remote, second))
+    };
+    let pooled6 = || {
+        let address = lease?.v6?;
+        let bits = profile.server.pool6?.base.bits;
+        Some((address, bits, device.ifconfig_ipv6?.local.address))
+    };
+    ClientAddresses {
+        v4: overrides
+            .ifconfig_push
+            .map(|(local, second, alias)| (alias.unwrap_or(local), second))
+            .or_else(pooled),
+        v6: overrides
+            .ifconfig_ipv6_push
+            .map(|(net, remote)| {
+                let server = device.ifconfig_ipv6.map(|own| own.local.address);
+                (net.address, net.bits, remote.or(server).unwrap_or(net.address))
+            })
+            .or_else(pooled6),
+    }
+}
+
+fn subnet_mask(profile: &culvert_config::Profile) -> Option<Ipv4Addr> {
+    profile
+        .server
+        .pool
+        .and_then(|pool| pool.netmask)
+        .or_else(|| profile.device.ifconfig.map(|own| own.second))
+}
+
+fn iroutes(overrides: &ClientOverrides) -> Vec<(IpAddr, u8)> {
+    let v4 = overrides.iroutes.iter().map(|net| (IpAddr::V4(net.address), net.bits));
+    let v6 = overrides.iroutes6.iter().map(|net| (IpAddr::V6(net.address), net.bits));
+    v4.chain(v6).collect()
+}
+
+/// A client's addresses and networks, as `learn-address` and the log name them.
+pub(super) fn learned_addresses(vpn: &VpnAddresses, iroutes: &[(IpAddr, u8)]) -> Vec<String> {
+    let own = vpn.v4.map(|a| a.to_string()).into_iter().chain(vpn.v6.map(|a| a.to_string()));
+    own.chain(iroutes.iter().map(|(network, bits)| format!("{network}/{bits}"))).collect()
+}

@@ -1,0 +1,277 @@
+//! The server task: owns what clients share (addresses, peer ids, limits) and every client's state.
+//!
+//! The walk of a client: a [`listeners`] task answers the stranger; once its address is proven the server makes a
+//! [`client::Client`] and a session task ([`sessions`]); scripts judge certificate and login ([`admission`]); then its
+//! configuration is collected, addresses are leased, the peer is created in the offload and the push reply goes out
+//! ([`configure`]). One end: [`Server::remove`].
+//!
+//! A point-to-point end that waits for its peer (TLS server) is a server with one client, without pool and push.
+
+mod admission;
+mod client;
+pub(crate) mod configure;
+pub(crate) mod environment;
+pub(crate) mod listeners;
+mod peer_ids;
+mod push;
+pub(crate) mod sessions;
+mod start;
+mod status;
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use culvert_config::Profile;
+use culvert_offload::{DeleteReason, Offload, OffloadEvent};
+use culvert_proto::{Command, SessionConfig, tls::TlsFactory};
+use culvert_wire::PeerId;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tracing::warn;
+
+use crate::{
+    exit::Ended,
+    hooks::Hooks,
+    log::Logger,
+    ovlog,
+    pool::Pool,
+    session_task::{Report, SessionKey},
+    signals::{Request, Signals},
+    status_file::StatusFile,
+};
+use admission::{Admission, Decision};
+use client::Client;
+use listeners::{ListenerId, ListenerReport, Orders};
+use peer_ids::PeerIds;
+
+pub(crate) use start::run;
+
+/// Messages of sessions that may wait for the server. Sessions wait when it is full.
+const REPORTS: usize = 256;
+
+/// How often limits in time are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+struct Server {
+    profile: Arc<Profile>,
+    hooks: Arc<Hooks>,
+    offload: Arc<dyn Offload>,
+    tls: Arc<dyn TlsFactory>,
+    /// For peers over UDP and over TCP.
+    configs: Configs,
+    admission: Admission,
+    clients: HashMap<SessionKey, Client>,
+    by_peer: HashMap<PeerId, SessionKey>,
+    peer_ids: PeerIds,
+    pool: Option<Pool>,
+    listeners: HashMap<ListenerId, Orders>,
+    endpoints: start::EndpointFactory,
+    next_session: u64,
+    next_listener: u64,
+    status: Option<Arc<StatusFile>>,
+    logger: Logger,
+    inbox: Inbox,
+    outbox: Outbox,
+}
+
+/// The configuration of sessions, by what runs below.
+struct Configs {
+    udp: Vec<Arc<SessionConfig>>,
+    tcp: Vec<Arc<SessionConfig>>,
+}
+
+/// Where tasks tell the server what happened.
+struct Inbox {
+    reports: mpsc::Receiver<Report>,
+    listeners: mpsc::Receiver<ListenerReport>,
+    decisions: mpsc::Receiver<Decision>,
+    streams: mpsc::Receiver<(TcpStream, SocketAddr)>,
+}
+
+/// The other ends of [`Inbox`], for new tasks.
+struct Outbox {
+    reports: mpsc::Sender<Report>,
+    listeners: mpsc::Sender<ListenerReport>,
+    streams: mpsc::Sender<(TcpStream, SocketAddr)>,
+}
+
+impl Server {
+    /// Serves until a signal ends it.
+    async fn serve(&mut self, signals: &mut Signals) -> Ended {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let status_interval = self.profile.log.status.as_ref().map(|status| status.interval);
+        let mut status_due = Instant::now();
+        loop {
+            let offload = Arc::clone(&self.offload);
+            tokio::select! {
+                Some(report) = self.inbox.reports.recv() => self.handle_report(report),
+                Some(report) = self.inbox.listeners.recv() => self.handle_listener(report),
+                Some(decision) = self.inbox.decisions.recv() => self.handle_decision(decision),
+                Some((stream, remote)) = self.inbox.streams.recv() => self.adopt_stream(stream, remote),
+                event = poll_fn(move |cx| offload.poll_event(cx)) => match event {
+                    Some(event) => self.handle_offload(event),
+                    None => return Ended::Fatal("the tunnel device is gone".to_owned()),
+                },
+                request = signals.next() => match request {
+                    Request::Statistics => self.log_status(),
+                    request => return Ended::by_signal(request),
+                },
+                now = tick.tick() => {
+                    self.enforce_limits(now);
+                    if let Some(every) = status_interval && !every.is_zero() && now >= status_due {
+                        status_due = now + every;
+                        self.write_status();
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_offload(&mut self, event: OffloadEvent) {
+        let of = |peer: &PeerId| self.by_peer.get(peer).copied();
+        match event {
+            OffloadEvent::PeerGone(peer, reason) => {
+                let Some(key) = of(&peer) else { return };
+                let why = match reason {
+                    DeleteReason::Expired => {
+                        ovlog!(1, "Inactivity timeout (--ping-restart), restarting");
+                        "SIGUSR1[soft,ping-restart] received, client-instance restarting"
+                    }
+                    DeleteReason::TransportDisconnect | DeleteReason::TransportError => {
+                        ovlog!(1, "Connection reset, restarting [0]");
+                        "SIGUSR1[soft,connection-reset] received, client-instance restarting"
+                    }
+                    DeleteReason::Userspace | DeleteReason::Teardown => return,
+                };
+                self.remove(key, why);
+            }
+            OffloadEvent::ExitNotified(peer) => {
+                if let Some(key) = of(&peer) {
+                    self.remove(key, "SIGTERM[soft,remote-exit] received, client-instance exiting");
+                }
+            }
+            OffloadEvent::KeyExhausted(peer, _key) => {
+                if let Some(client) = of(&peer).and_then(|key| self.clients.get(&key)) {
+                    client.handle.command(Command::Renegotiate);
+                }
+            }
+            OffloadEvent::Floated(peer, address) => {
+                if let Some(key) = of(&peer) {
+                    self.floated(key, address);
+                }
+            }
+            OffloadEvent::DeviceGone => warn!("the tunnel device is gone"),
+        }
+    }
+
+    /// A peer sends from a new address, proven by authenticated data: control packets follow it.
+    fn floated(&mut self, key: SessionKey, address: SocketAddr) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let old = std::mem::replace(&mut client.remote, address);
+        let _in = client.span.enter();
+        ovlog!(1, "Float requested for peer {} to {address}", client.connected().map_or(0, |c| c.peer.get()));
+        client.handle.command(Command::Floated(address));
+        if let Some(orders) = self.listeners.get(&client.listener) {
+            let _gone = orders.send(listeners::ListenerOrder::Moved(client.endpoint, address));
+        }
+        let name = client.connected().map(|connected| connected.common_name.clone()).unwrap_or_default();
+        client.span.rename(&format!("{name}/{}", client.real_address()));
+        tracing::debug!("moved from {old}");
+    }
+
+    /// `session-timeout` and `inactive`.
+    fn enforce_limits(&mut self, now: Instant) {
+        let mut over = Vec::new();
+        let mut stats = Vec::new();
+        for (&key, client) in &mut self.clients {
+            let client::State::Connected(connected) = &mut client.state else { continue };
+            if connected.ends.is_some_and(|ends| now >= ends) {
+                over.push((key, "SIGTERM[soft,session-timeout] received, client-instance exiting"));
+            }
+            if let Some(inactivity) = &mut connected.inactivity
+                && now >= inactivity.due
+            {
+                stats.clear();
+                let counted = match self.offload.stats(Some(connected.peer), &mut stats) {
+                    Ok(()) => stats.first().map_or(0, |s| s.tunnel.rx_bytes + s.tunnel.tx_bytes),
+                    Err(_gone) => continue,
+                };
+                if counted - inactivity.counted.min(counted) < inactivity.bytes.max(1) {
+                    over.push((key, "SIGTERM[soft,inactive] received, client-instance exiting"));
+                }
+                inactivity.counted = counted;
+                inactivity.due = now + inactivity.period;
+            }
+        }
+        for (key, why) in over {
+            if let Some(client) = self.clients.get(&key) {
+                client.handle.command(Command::SendMessage("RESTART".to_owned()));
+            }
+            self.remove(key, why);
+        }
+    }
+
+    /// Tells clients that the server leaves, where it was asked to, and gives the packets time to go.
+    async fn say_goodbye(&mut self) {
+        let Some(entry) = self.profile.connections.first() else { return };
+        let message = match entry.explicit_exit_notify {
+            0 => return,
+            1 => "RESTART",
+            _ => "RESTART,[N]",
+        };
+        let told = self
+            .clients
+            .values()
+            .filter(|client| client.connected().is_some())
+            .filter(|client| client.handle.command(Command::SendMessage(message.to_owned())))
+            .count();
+        if told > 0 {
+            sleep(GOODBYE).await;
+        }
+    }
+
+    /// Ends everything, clients first are told; then the caller closes the tunnel.
+    async fn shut_down(&mut self, why: &str) {
+        self.say_goodbye().await;
+        for key in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.remove(key, why);
+        }
+    }
+
+    /// Seconds of life of a session, for scripts.
+    fn age(since: SystemTime) -> u64 {
+        since.elapsed().map_or(0, |age| age.as_secs())
+    }
+}
+
+/// How long clients are given to hear that the server leaves.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Accepts TCP connections and hands them to the server.
+fn accept_streams(listener: TcpListener, streams: mpsc::Sender<(TcpStream, SocketAddr)>) {
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok(accepted) => {
+                    if streams.send(accepted).await.is_err() {
+                        return;
+                    }
+                }
+                // Out of descriptors, most likely (SEC-CTL-11): pause instead of spinning.
+                Err(failure) => {
+                    warn!("TCP: accept failed: {failure}; pausing");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,334 @@
+//! Sessions of a server: from the accepted stranger to the removed client.
+
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+
+use culvert_offload::{Protocol, TransportSpec};
+use culvert_proto::{Authorization, CloseReason, Command, Event, Note, PeerMessage, Session};
+use tokio::net::TcpStream;
+use tracing::{debug, error, warn};
+
+use super::{
+    Server,
+    admission::Decision,
+    client::{Client, State},
+    environment,
+    listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
+};
+use crate::{
+    address::{AfAddress, RealAddress},
+    clock,
+    log::PeerSpan,
+    ovlog, random,
+    scripts::{Hook, ScriptEnv},
+    session_task::{self, Ports, Report, SessionKey},
+};
+
+impl Server {
+    /// A TCP stream was accepted: it becomes a transport of its own.
+    pub(super) fn adopt_stream(&mut self, stream: TcpStream, remote: SocketAddr) {
+        ovlog!(1, "TCP connection established with {}", AfAddress(remote));
+        let stream: OwnedFd = match stream.into_std() {
+            Ok(stream) => stream.into(),
+            Err(failure) => return warn!("cannot take over the stream from {remote}: {failure}"),
+        };
+        match self.offload.open_transport(TransportSpec::AdoptTcp { stream, remote }) {
+            Ok((transport, receiver, control)) => self.listen(Protocol::Tcp, transport, receiver, control),
+            Err(failure) => warn!("cannot take over the stream from {remote}: {failure}"),
+        }
+    }
+
+    pub(super) fn listen(
+        &mut self,
+        protocol: Protocol,
+        transport: culvert_offload::TransportId,
+        receiver: Box<dyn culvert_offload::ControlReceiver>,
+        control: Arc<dyn culvert_offload::ControlSender>,
+    ) {
+        let id = ListenerId(self.next_listener);
+        self.next_listener += 1;
+        let endpoint = self.endpoints.make(protocol);
+        let reports = self.outbox.listeners.clone();
+        let orders = listeners::spawn(id, protocol, transport, receiver, control, endpoint, reports);
+        self.listeners.insert(id, orders);
+    }
+
+    pub(super) fn handle_listener(&mut self, report: ListenerReport) {
+        match report {
+            ListenerReport::Accept(request) => self.accept(request),
+            ListenerReport::Evicted(keys) => {
+                for key in keys {
+                    self.remove(key, "gave way to a newer session");
+                }
+            }
+            ListenerReport::Ended(id, transport) => {
+                self.listeners.remove(&id);
+                if let Err(failure) = self.offload.close_transport(transport) {
+                    debug!("closing a transport: {failure}");
+                }
+                let over: Vec<_> = self
+                    .clients
+                    .iter()
+                    .filter(|(_, client)| client.listener == id)
+                    .map(|(&key, _)| key)
+                    .collect();
+                for key in over {
+                    self.remove(key, "SIGUSR1[soft,connection-reset] received, client-instance restarting");
+                }
+            }
+        }
+    }
+
+    /// Makes a session for a peer that proved its address, if there is a place.
+    fn accept(&mut self, request: AcceptRequest) {
+        let AcceptRequest { listener, protocol, transport, control, local, accepted, answer } = request;
+        let (remote, endpoint) = (accepted.from, accepted.handle);
+        if self.clients.len() >= self.session_limit() {
+            warn!(
+                "MULTI: new incoming connection would exceed maximum number of clients ({})",
+                self.max_clients()
+            );
+            let _refused = answer.send(None);
+            return;
+        }
+        let key = SessionKey(self.next_session);
+        self.next_session += 1;
+        let config = self.configs.pick(protocol);
+        let session =
+            Session::accepted(config, Arc::clone(&self.tls), *accepted, random::source(), clock::now());
+        let span = PeerSpan::new(&RealAddress { address: remote, protocol }.to_string());
+        let ports = Ports { control, offload: Arc::clone(&self.offload) };
+        let handle = session_task::spawn(key, session, ports, self.outbox.reports.clone(), span.span());
+        let client = Client {
+            handle: handle.clone(),
+            listener,
+            endpoint,
+            transport,
+            protocol,
+            remote,
+            local,
+            identity: Default::default(),
+            username: String::new(),
+            peer_info: Default::default(),
+            span,
+            lease: None,
+            reserved: Vec::new(),
+            state: State::Handshaking,
+        };
+        self.clients.insert(key, client);
+        if answer.send(Some(handle)).is_err() {
+            self.remove(key, "its listener is gone");
+        }
+    }
+
+    /// Sessions at a time: connected clients and a quarter more that are on their way (SEC-CTL-5).
+    fn session_limit(&self) -> usize {
+        let clients = self.max_clients();
+        clients + (clients / 4).max(256)
+    }
+
+    pub(super) fn max_clients(&self) -> usize {
+        usize::try_from(self.profile.server.max_clients).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn handle_report(&mut self, report: Report) {
+        let key = report.session;
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let span = client.span.clone();
+        let _in = span.enter();
+        match report.event {
+            Event::Started(from, sid) => {
+                ovlog!(1, "TLS: Initial packet from {}, sid={}", AfAddress(from), sid.0);
+            }
+            Event::VerifyPeer { key: id, identity, tls } => {
+                for line in &identity.log {
+                    ovlog!(1, "{line}");
+                }
+                ovlog!(2, "Control Channel: {tls}");
+                let env = Self::environment(&self.admission, client, &identity);
+                self.admission.judge_peer(key, id, &identity, env);
+                client.identity = identity;
+            }
+            Event::Authenticate(request) => {
+                client.username.clone_from(&request.username);
+                client.peer_info.clone_from(&request.peer_info);
+                for (name, value) in &request.peer_info.lines {
+                    ovlog!(1, "peer info: {name}={value}");
+                }
+                let mut env = Self::environment(&self.admission, client, &client.identity);
+                environment::peer_info(&mut env, &client.peer_info);
+                self.admission.judge_login(key, request, env);
+            }
+            Event::Configure(params) => self.configure(key, params),
+            Event::Established => self.established(key),
+            Event::Renegotiated(_) | Event::PushReply(_) | Event::Key(_) => {}
+            Event::Message(message) => self.handle_message(key, message),
+            Event::Note(note) => log_note(&note),
+            Event::Closed(reason) => self.closed(key, &reason),
+        }
+    }
+
+    /// What scripts see of a client that has not logged in yet.
+    fn environment(
+        admission: &super::Admission,
+        client: &Client,
+        identity: &culvert_proto::tls::PeerIdentity,
+    ) -> ScriptEnv {
+        let mut env = admission.hooks.environment();
+        environment::certificates(&mut env, identity);
+        environment::address(&mut env, "untrusted", client.remote);
+        env
+    }
+
+    pub(super) fn handle_decision(&mut self, decision: Decision) {
+        match decision {
+            Decision::Peer(key, id, verdict) => self.tell(key, Command::PeerVerdict(id, verdict)),
+            Decision::Login(key, id, authorization) => {
+                if let Authorization::Deny(reason) = &authorization {
+                    debug!("login refused: {}", reason.as_deref().unwrap_or("no reason given"));
+                }
+                self.tell(key, Command::AuthVerdict(id, authorization));
+            }
+            Decision::Connect(key, Ok(overrides)) => self.collected(key, *overrides),
+            Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
+            Decision::Learned(key, true) => self.connect(key),
+            Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, key: SessionKey, reason: &str) {
+        if let Some(client) = self.clients.get(&key) {
+            let _in = client.span.enter();
+            ovlog!(error 1, "MULTI: client has been rejected: {reason}");
+        }
+        self.tell(key, Command::Refuse(None));
+    }
+
+    /// Sends a command; a session that cannot take it is over.
+    pub(super) fn tell(&mut self, key: SessionKey, command: Command) {
+        if let Some(client) = self.clients.get(&key)
+            && !client.handle.command(command)
+        {
+            self.remove(key, "the session does not take orders any more");
+        }
+    }
+
+    fn handle_message(&mut self, key: SessionKey, message: PeerMessage) {
+        match message {
+            PeerMessage::Exit => {
+                self.remove(key, "SIGTERM[soft,remote-exit] received, client-instance exiting")
+            }
+            PeerMessage::ChallengeResponse(_) => debug!("a challenge response that nobody asked for"),
+            other => debug!("a message that a server does not expect: {other:?}"),
+        }
+    }
+
+    fn closed(&mut self, key: SessionKey, reason: &CloseReason) {
+        let word = match reason {
+            CloseReason::HandshakeTimeout => {
+                let window = self.profile.session.hand_window.as_secs();
+                ovlog!(
+                    error 1,
+                    "TLS Error: TLS key negotiation failed to occur within {window} seconds (check your network connectivity)"
+                );
+                ovlog!(error 1, "TLS Error: TLS handshake failed");
+                "tls-error"
+            }
+            CloseReason::Tls(text) => {
+                ovlog!(error 1, "{text}");
+                ovlog!(error 1, "TLS Error: TLS handshake failed");
+                "tls-error"
+            }
+            CloseReason::Protocol(text) => {
+                error!("{text}");
+                "tls-error"
+            }
+            CloseReason::Denied(text) => {
+                ovlog!(1, "refused: {text}");
+                "auth-control-exit"
+            }
+            CloseReason::NoCommonCipher => "no-cipher",
+            CloseReason::PeerExit => "remote-exit",
+            other => {
+                debug!("session closed: {other:?}");
+                "connection-reset"
+            }
+        };
+        self.remove(key, &format!("SIGTERM[soft,{word}] received, client-instance exiting"));
+    }
+
+    /// The one end of a client: gives back everything that it held, in the reverse order of its making.
+    pub(super) fn remove(&mut self, key: SessionKey, why: &str) {
+        let Some(client) = self.clients.remove(&key) else { return };
+        let _in = client.span.enter();
+        ovlog!(2, "{why}");
+        if let Some(orders) = self.listeners.get(&client.listener) {
+            let _gone = orders.send(ListenerOrder::Forget(client.endpoint));
+        }
+        if let State::Connected(connected) = &client.state {
+            self.disconnect(&client, connected);
+        }
+        if let Some(pool) = &mut self.pool {
+            if let Some(lease) = &client.lease {
+                pool.release(lease.id);
+            }
+            for &address in &client.reserved {
+                pool.unreserve(address);
+            }
+        }
+        if client.protocol == Protocol::Tcp {
+            self.listeners.remove(&client.listener);
+            if let Err(failure) = self.offload.close_transport(client.transport) {
+                debug!("closing a transport: {failure}");
+            }
+        }
+    }
+
+    /// Gives back what a connected client held; its scripts run on their own.
+    fn disconnect(&mut self, client: &Client, connected: &super::client::Connected) {
+        let mut stats = Vec::new();
+        let _unknown = self.offload.stats(Some(connected.peer), &mut stats);
+        if let Err(failure) = self.offload.peer_del(connected.peer) {
+            debug!("removing peer {}: {failure}", connected.peer);
+        }
+        self.by_peer.remove(&connected.peer);
+        self.peer_ids.give_back(connected.slot);
+        self.run_disconnect_hooks(client, connected, stats.first());
+    }
+
+    fn run_disconnect_hooks(
+        &self,
+        client: &Client,
+        connected: &super::client::Connected,
+        stats: Option<&culvert_offload::PeerStats>,
+    ) {
+        let scripts = &self.hooks.scripts;
+        if scripts.client_disconnect.is_none() && scripts.learn_address.is_none() {
+            return;
+        }
+        let mut env = self.hooks.environment();
+        environment::client(&mut env, client, &connected.common_name);
+        env.set("time_duration", Self::age(connected.since));
+        env.set("bytes_received", stats.map_or(0, |s| s.link.rx_bytes));
+        env.set("bytes_sent", stats.map_or(0, |s| s.link.tx_bytes));
+        let addresses = super::configure::learned_addresses(&connected.vpn, &connected.iroutes);
+        let hooks = Arc::clone(&self.hooks);
+        let (disconnect, learn) = (scripts.client_disconnect.clone(), scripts.learn_address.clone());
+        tokio::spawn(async move {
+            hooks.run(Hook::ClientDisconnect, disconnect.as_ref(), &[], &env).await;
+            for address in addresses {
+                hooks.run(Hook::LearnAddress, learn.as_ref(), &["delete".to_owned(), address], &env).await;
+            }
+        });
+    }
+}
+
+/// Writes a note of a session into the log.
+pub(crate) fn log_note(note: &Note) {
+    match note {
+        Note::Line(0 | 1, text) => ovlog!(1, "{text}"),
+        Note::Line(2, text) => ovlog!(2, "{text}"),
+        Note::Line(3, text) => ovlog!(3, "{text}"),
+        Note::Line(_, text) => ovlog!(4, "{text}"),
+        Note::Dropped(reason) => debug!("dropped a packet: {reason}"),
+    }
+}

@@ -1,0 +1,277 @@
+//! The life of a server from its device to its end.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use culvert_config::{
+    Profile, Role,
+    profile::{ConnectionEntry, Local},
+    value::{Port, Transport},
+};
+use culvert_offload::{Offload, Protocol, TransportSpec};
+use culvert_proto::{
+    SessionConfig,
+    endpoint::{Endpoint, EndpointConfig, Rate},
+    tls::{RustlsFactory, TlsFactory, TlsRole},
+    wrap::ReplayLimits,
+};
+use tokio::sync::mpsc;
+
+use super::{Admission, Configs, Inbox, Outbox, PeerIds, REPORTS, Server, accept_streams};
+use crate::{
+    address::AfAddress,
+    exit::Ended,
+    hooks::Hooks,
+    life::Life,
+    link, offload, ovlog,
+    pool::{Pool, PoolConfig},
+    random,
+    settings::{session::session_config, tls::tls_settings, wrapping},
+    signals::Signals,
+    tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
+};
+
+/// Runs a server, or a point-to-point end that waits for its peer.
+pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
+    match Starting::new(life).await {
+        Ok((mut server, tunnel)) => {
+            let ended = server.serve(signals).await;
+            server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
+            server.save_pool();
+            drop(server);
+            tunnel.down(&ended.script_word()).await;
+            ended
+        }
+        Err(failure) => Ended::Fatal(failure),
+    }
+}
+
+struct Starting;
+
+impl Starting {
+    /// Device, addresses, sockets, privileges: in this order.
+    async fn new(life: &mut Life) -> Result<(Server, Tunnel), String> {
+        let profile = Arc::clone(&life.profile);
+        let hooks = Arc::new(Hooks::new(&profile));
+        let tls = tls_settings(&profile, TlsRole::Server, life.secrets.passphrase.clone())
+            .and_then(|settings| Ok(RustlsFactory::new(settings)?))
+            .map_err(|failure| failure.to_string())?;
+        let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
+        let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
+        let offload = offload::open(&profile).map_err(|failure| link::describe(&failure))?;
+        let (tunnel, completion) = Tunnel::up(TunnelRequest {
+            hooks: Arc::clone(&hooks),
+            device: offload.device().clone(),
+            spec: TunnelSpec::from_profile(&profile),
+            dns_updown: profile.routes.dns_updown.clone(),
+            remote: None,
+            env: hooks.environment(),
+            context: ScriptContext::Init,
+        })
+        .await
+        .map_err(|failure| failure.to_string())?;
+        let mut server = Server::new(life, &profile, hooks, Arc::clone(&offload), Arc::new(tls), endpoints)?;
+        if let Err(failure) = server.bind(entry).await {
+            tunnel.down("UNKNOWN").await;
+            return Err(failure);
+        }
+        life.drop_privileges()?;
+        life.ready();
+        if profile.role() == Role::Server {
+            life.completed(completion == Completion::Complete);
+        }
+        Ok((server, tunnel))
+    }
+}
+
+impl Server {
+    fn new(
+        life: &mut Life,
+        profile: &Arc<Profile>,
+        hooks: Arc<Hooks>,
+        offload: Arc<dyn Offload>,
+        tls: Arc<dyn TlsFactory>,
+        endpoints: EndpointFactory,
+    ) -> Result<Self, String> {
+        let (reports, reports_inbox) = mpsc::channel(REPORTS);
+        let (listeners, listeners_inbox) = mpsc::channel(REPORTS);
+        let (decisions, decisions_inbox) = mpsc::channel(REPORTS);
+        let (streams, streams_inbox) = mpsc::channel(16);
+        let server = &profile.server;
+        let admission = Admission {
+            hooks: Arc::clone(&hooks),
+            verify: server.auth_user_pass_verify.clone(),
+            password_optional: server.auth_user_pass_optional,
+            client_config_dir: server.client_config_dir.clone(),
+            ccd_exclusive: server.ccd_exclusive,
+            tmp_dir: profile.process.tmp_dir.clone().unwrap_or_else(std::env::temp_dir),
+            decisions,
+        };
+        let pool = make_pool(profile)?;
+        Ok(Self {
+            configs: Configs::new(profile, &*offload),
+            admission,
+            clients: HashMap::new(),
+            by_peer: HashMap::new(),
+            // One more than clients: a newcomer replaces its older session only once it has an id.
+            peer_ids: PeerIds::new(server.max_clients.saturating_add(1)),
+            pool,
+            listeners: HashMap::new(),
+            endpoints,
+            next_session: 0,
+            next_listener: 0,
+            status: life.status_file(),
+            logger: life.logger.clone(),
+            inbox: Inbox {
+                reports: reports_inbox,
+                listeners: listeners_inbox,
+                decisions: decisions_inbox,
+                streams: streams_inbox,
+            },
+            outbox: Outbox { reports, listeners, streams },
+            profile: Arc::clone(profile),
+            hooks,
+            offload,
+            tls,
+        })
+    }
+
+    /// Opens every socket that the profile names.
+    async fn bind(&mut self, entry: &ConnectionEntry) -> Result<(), String> {
+        let everywhere = [Local {
+            host: None,
+            port: entry.local_port.clone().unwrap_or(Port::OPENVPN),
+            proto: entry.proto,
+        }];
+        let locals = if entry.locals.is_empty() { &everywhere[..] } else { &entry.locals[..] };
+        for local in locals {
+            let address = link::local_address(local.host.as_deref(), &local.port, local.proto.family).await?;
+            match local.proto.transport {
+                Transport::Udp => self.bind_udp(address, entry)?,
+                Transport::TcpServer | Transport::TcpClient => {
+                    let listener = link::listen_tcp(address)?;
+                    ovlog!(1, "Listening for incoming TCP connection on {}", AfAddress(address));
+                    accept_streams(listener, self.outbox.streams.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn bind_udp(&mut self, local: SocketAddr, entry: &ConnectionEntry) -> Result<(), String> {
+        let options = link::udp_options(&self.profile, entry);
+        let spec = TransportSpec::BindUdp { local, remote: None, options };
+        let (transport, receiver, control) =
+            self.offload.open_transport(spec).map_err(|failure| link::describe(&failure))?;
+        let family = if local.is_ipv4() { "UDPv4" } else { "UDPv6" };
+        ovlog!(1, "{family} link local (bound): {}", AfAddress(local));
+        ovlog!(1, "{family} link remote: [AF_UNSPEC]");
+        self.listen(Protocol::Udp, transport, receiver, control);
+        Ok(())
+    }
+
+    /// Writes `ifconfig-pool-persist` for the last time.
+    fn save_pool(&self) {
+        let (Some(pool), Some(persist)) = (&self.pool, &self.profile.server.pool_persist) else { return };
+        if persist.interval.is_zero() {
+            return; // the administrator's own list: never written
+        }
+        if let Err(failure) = std::fs::write(&persist.path, pool.save()) {
+            tracing::warn!("cannot write --ifconfig-pool-persist {}: {failure}", persist.path.display());
+        }
+    }
+}
+
+fn make_pool(profile: &Profile) -> Result<Option<Pool>, String> {
+    let server = &profile.server;
+    if server.pool.is_none() && server.pool6.is_none() {
+        return Ok(None);
+    }
+    let config = PoolConfig {
+        v4: server.pool,
+        v6: server.pool6,
+        topology: TunnelSpec::from_profile(profile).topology,
+        sticky: !server.duplicate_cn,
+    };
+    let mut pool = Pool::new(config).map_err(|failure| failure.to_string())?;
+    if let Some(persist) = &server.pool_persist
+        && let Ok(text) = std::fs::read_to_string(&persist.path)
+    {
+        for problem in pool.load(&text) {
+            ovlog!(warn 1, "ifconfig-pool-persist {}: {problem}", persist.path.display());
+        }
+    }
+    Ok(Some(pool))
+}
+
+impl Configs {
+    /// Sessions renegotiate at different times: a few configurations with different jitter serve all of them.
+    fn new(profile: &Profile, offload: &dyn Offload) -> Self {
+        let variants = |tcp: bool| {
+            let mut entry = profile.connections.first().cloned().unwrap_or_default();
+            entry.proto.transport = if tcp { Transport::TcpServer } else { Transport::Udp };
+            (0..VARIANTS)
+                .map(|n| {
+                    let jitter =
+                        u16::try_from(u32::from(n) * 65536 / u32::from(VARIANTS)).unwrap_or(u16::MAX);
+                    Arc::new(session_config(profile, &entry, offload.capabilities(), jitter))
+                })
+                .collect()
+        };
+        Self { udp: variants(false), tcp: variants(true) }
+    }
+
+    /// Picks one for a new session.
+    pub(super) fn pick(&self, protocol: Protocol) -> Arc<SessionConfig> {
+        let mut random = [0];
+        random::fill(&mut random);
+        let variants = match protocol {
+            Protocol::Udp => &self.udp,
+            Protocol::Tcp => &self.tcp,
+        };
+        Arc::clone(&variants[usize::from(random[0] % VARIANTS)])
+    }
+}
+
+/// Configurations with different jitter.
+const VARIANTS: u8 = 16;
+
+/// Makes the doors of listeners.
+pub(super) struct EndpointFactory {
+    keys: wrapping::ServerWrapping,
+    replay: ReplayLimits,
+    profile: Arc<Profile>,
+}
+
+impl EndpointFactory {
+    fn new(profile: &Arc<Profile>, entry: &ConnectionEntry) -> Result<Self, crate::settings::SettingsError> {
+        Ok(Self {
+            keys: wrapping::server(profile, entry)?,
+            replay: wrapping::replay_limits(profile),
+            profile: Arc::clone(profile),
+        })
+    }
+
+    /// Makes one for a listener.
+    pub(super) fn make(&self, protocol: Protocol) -> Endpoint {
+        let server = &self.profile.server;
+        let rate = |freq: culvert_config::profile::ConnectFreq| Rate { count: freq.count, per: freq.per };
+        let clients = usize::try_from(server.max_clients).unwrap_or(usize::MAX);
+        let config = EndpointConfig {
+            transport: match protocol {
+                Protocol::Udp => culvert_proto::Transport::Udp,
+                Protocol::Tcp => culvert_proto::Transport::Tcp,
+            },
+            wrap: self.keys.wrap.clone(),
+            tls_crypt_v2: self.keys.tls_crypt_v2.clone(),
+            force_cookie: self.keys.force_cookie,
+            replay: self.replay,
+            hand_window: self.profile.session.hand_window,
+            initial_rate: server.connect_freq_initial.map(rate),
+            session_rate: server.connect_freq.map(rate),
+            max_half_open: (clients / 4).max(256),
+        };
+        let mut secret = [0; 32];
+        random::fill(&mut secret);
+        Endpoint::new(config, &secret)
+    }
+}

@@ -1,0 +1,247 @@
+//! One task per session: feeds the protocol value, carries its keys to the offload, reports to its owner.
+//!
+//! The owner is the server task or the client task. A session waits for its owner (the channel of reports is bounded
+//! and sending waits); an owner never waits for a session (a full inbox closes it), so no cycle of waits exists.
+
+use std::{future::poll_fn, sync::Arc};
+
+use culvert_offload::{ControlPacket, ControlSender, Offload};
+use culvert_proto::{CloseReason, Command, Event, KeyOp, Session};
+use culvert_wire::{Now, Opcode, PeerId};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::{Instrument, debug, error};
+
+use crate::clock;
+
+/// Names a session within its process; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SessionKey(pub(crate) u64);
+
+/// What a session's inbox takes.
+#[derive(Debug)]
+pub(crate) enum SessionInput {
+    /// A packet that belongs to the session.
+    Packet(ControlPacket),
+    /// An answer or order.
+    Command(Command),
+    /// The peer exists in the offload under this id: keys may go there.
+    Bound(PeerId),
+    /// The transport is over: a TCP stream was closed by the peer.
+    TransportEnded,
+}
+
+/// What a session tells its owner.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The session.
+    pub(crate) session: SessionKey,
+    /// What happened. [`Event::Key`] never stands here: the session task executes it.
+    pub(crate) event: Event,
+}
+
+/// The owner's end of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionHandle {
+    /// Names the session.
+    pub(crate) key: SessionKey,
+    inbox: mpsc::Sender<SessionInput>,
+}
+
+impl SessionHandle {
+    /// Hands over an input without waiting. Returns `false` when the session is gone or cannot keep up: the caller
+    /// treats both as its end. (Packets are the exception: the protocol repeats them.)
+    pub(crate) fn send(&self, input: SessionInput) -> bool {
+        self.inbox.try_send(input).is_ok()
+    }
+
+    /// Waits until the session is gone.
+    pub(crate) async fn closed(&self) {
+        self.inbox.closed().await;
+    }
+
+    /// Sends a command; see [`Self::send`].
+    pub(crate) fn command(&self, command: Command) -> bool {
+        self.send(SessionInput::Command(command))
+    }
+}
+
+/// Inputs that may wait in a session's inbox: two receive windows of packets and a few commands.
+const INBOX: usize = 64;
+
+/// The largest control packet that leaves (`max-packet-size` is at most 2048).
+const PACKET_BUFFER: usize = 2048;
+
+/// Where a session's packets and keys go.
+#[derive(Clone)]
+pub(crate) struct Ports {
+    /// Sends control packets.
+    pub(crate) control: Arc<dyn ControlSender>,
+    /// Takes keys.
+    pub(crate) offload: Arc<dyn Offload>,
+}
+
+/// Starts the task of a session.
+pub(crate) fn spawn(
+    key: SessionKey,
+    session: Session,
+    ports: Ports,
+    owner: mpsc::Sender<Report>,
+    span: tracing::Span,
+) -> SessionHandle {
+    let (inbox, inputs) = mpsc::channel(INBOX);
+    let task = SessionTask { key, session: Some(session), ports, peer: None, owner: owner.clone(), inputs };
+    let running = tokio::spawn(task.run().instrument(span));
+    // SEC-CORE-2: a panic ends this session alone, and its owner hears of it.
+    tokio::spawn(async move {
+        if let Err(failure) = running.await
+            && failure.is_panic()
+        {
+            error!("internal error in a session; it is closed, others go on. Please report this as a bug.");
+            let reason = CloseReason::Protocol("internal error".to_owned());
+            let _gone = owner.send(Report { session: key, event: Event::Closed(reason) }).await;
+        }
+    });
+    SessionHandle { key, inbox }
+}
+
+struct SessionTask {
+    key: SessionKey,
+    /// `None` only while a handshake step runs on its own thread.
+    session: Option<Session>,
+    ports: Ports,
+    peer: Option<PeerId>,
+    owner: mpsc::Sender<Report>,
+    inputs: mpsc::Receiver<SessionInput>,
+}
+
+impl SessionTask {
+    async fn run(mut self) {
+        loop {
+            if self.drain().await.is_break() {
+                return;
+            }
+            let Some(deadline) = self.session.as_ref().map(Session::poll_timeout) else { return };
+            let far = clock::now().mono + std::time::Duration::from_secs(3600);
+            tokio::select! {
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.handle(input).await,
+                    None => return,
+                },
+                () = sleep_until(Instant::from_std(deadline.unwrap_or(far))) => {
+                    if let Some(session) = &mut self.session {
+                        session.handle_timeout(clock::now());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, input: SessionInput) {
+        match input {
+            SessionInput::Packet(packet) => self.handle_packet(packet).await,
+            SessionInput::Bound(peer) => self.peer = Some(peer),
+            SessionInput::TransportEnded => {
+                let event = Event::Closed(CloseReason::TransportEnded);
+                let _gone = self.owner.send(Report { session: self.key, event }).await;
+                self.session = None;
+            }
+            SessionInput::Command(command) => {
+                if let Some(session) = &mut self.session {
+                    session.handle_command(clock::now(), command);
+                }
+            }
+        }
+    }
+
+    /// Feeds a packet. One that carries TLS bytes may cost milliseconds of signatures (or wait for an external key),
+    /// so it is handled on a blocking thread while this task keeps its place.
+    async fn handle_packet(&mut self, packet: ControlPacket) {
+        let Some(mut session) = self.session.take() else { return };
+        let now = clock::at(packet.at);
+        let heavy = packet
+            .bytes
+            .first()
+            .and_then(|&first| Opcode::from_header(first))
+            .is_some_and(|op| matches!(op, Opcode::ControlV1 | Opcode::ControlWkcV1));
+        self.session = if heavy {
+            let step = tokio::task::spawn_blocking(move || {
+                feed(&mut session, now, &packet);
+                session
+            });
+            match step.await {
+                Ok(session) => Some(session),
+                Err(failure) => match failure.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic), // caught and reported by `spawn`
+                    Err(_shutdown) => None,
+                },
+            }
+        } else {
+            feed(&mut session, now, &packet);
+            Some(session)
+        };
+    }
+
+    /// Delivers events, then packets: a key is installed before the packet that makes the peer use it leaves.
+    async fn drain(&mut self) -> std::ops::ControlFlow<()> {
+        use std::ops::ControlFlow::{Break, Continue};
+        let mut buffer = [0; PACKET_BUFFER];
+        loop {
+            let Some(session) = &mut self.session else { return Break(()) };
+            let mut closed = None;
+            while let Some(event) = session.poll_event() {
+                match event {
+                    Event::Key(op) => {
+                        if let Err(reason) = install(&*self.ports.offload, self.peer, op) {
+                            closed = Some(Event::Closed(CloseReason::Protocol(reason)));
+                            break;
+                        }
+                    }
+                    Event::Closed(reason) => {
+                        closed = Some(Event::Closed(reason));
+                        break;
+                    }
+                    event => {
+                        if self.owner.send(Report { session: self.key, event }).await.is_err() {
+                            return Break(());
+                        }
+                    }
+                }
+            }
+            let now = clock::now();
+            let mut sent = false;
+            while let Some(packet) = session.poll_transmit(now, &mut buffer) {
+                sent = true;
+                if let Err(failure) = poll_fn(|cx| self.ports.control.poll_send(cx, &packet)).await {
+                    debug!("cannot send to {}: {failure}", packet.to);
+                }
+            }
+            if let Some(event) = closed {
+                let _gone = self.owner.send(Report { session: self.key, event }).await;
+                return Break(());
+            }
+            if !sent {
+                return Continue(());
+            }
+        }
+    }
+}
+
+fn feed(session: &mut Session, now: Now, packet: &ControlPacket) {
+    if let Err(dropped) = session.handle_datagram(now, packet.from, &packet.bytes) {
+        debug!("{dropped} (from {})", packet.from);
+    }
+}
+
+/// Executes a key operation. A failure ends the session loudly instead of leaving half a key ring.
+fn install(offload: &dyn Offload, peer: Option<PeerId>, op: KeyOp) -> Result<(), String> {
+    let Some(peer) = peer else { return Err("internal error: a key before its peer".to_owned()) };
+    let done = match op {
+        KeyOp::New(slot, key) => offload.key_new(peer, slot, key),
+        KeyOp::Swap => offload.key_swap(peer),
+        KeyOp::Delete(slot) => offload.key_del(peer, slot),
+    };
+    done.map_err(|failure| format!("the offload refused a key operation: {failure}"))
+}

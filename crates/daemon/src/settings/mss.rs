@@ -1,0 +1,76 @@
+//! The MSS that TCP connections inside the tunnel are clamped to (`mssfix`).
+//!
+//! Source: protocol document, "MTU and MSS".
+
+use culvert_config::profile::{MssFix, Mtu};
+
+/// How packets travel, as far as it costs bytes.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
+pub(crate) struct Encapsulation {
+    /// Over TCP instead of UDP.
+    pub(crate) tcp: bool,
+    /// Over IPv6.
+    pub(crate) ipv6: bool,
+    /// With a peer id.
+    pub(crate) data_v2: bool,
+    /// In the epoch format.
+    pub(crate) epoch: bool,
+    /// With a byte of compression framing.
+    pub(crate) framing_byte: bool,
+}
+
+/// The default of `mssfix` where `tun-mtu` is the default too, outer headers included.
+const DEFAULT_MTU: u32 = 1492;
+
+/// Inner IPv4 and TCP headers.
+const INNER_HEADERS: u32 = 40;
+
+/// Returns the MSS for connections over IPv4 (20 less over IPv6); `None` leaves them alone.
+pub(crate) fn clamp(mtu: &Mtu, encapsulation: &Encapsulation) -> Option<u16> {
+    let (size, outer) = match mtu.mssfix {
+        MssFix::Off => return None,
+        MssFix::Fixed(mss) => return fit(mss.checked_sub(INNER_HEADERS)?),
+        MssFix::Default if mtu.tun_mtu != 1500 => return fit(mtu.tun_mtu.checked_sub(INNER_HEADERS)?),
+        MssFix::Default => (DEFAULT_MTU, true),
+        MssFix::Mtu(size) => (size, true),
+        MssFix::Payload(size) => (size, false),
+    };
+    let Encapsulation { tcp, ipv6, data_v2, epoch, framing_byte } = *encapsulation;
+    let pick = |condition, yes: u32, no: u32| if condition { yes } else { no };
+    let outer_headers = pick(tcp, 20, 8) + pick(ipv6, 40, 20);
+    let header =
+        pick(tcp, 2, 0) + pick(data_v2, 4, 1) + pick(epoch, 8, 4) + 16 + pick(outer, outer_headers, 0);
+    fit(size.checked_sub(header + u32::from(framing_byte) + INNER_HEADERS)?)
+}
+
+fn fit(mss: u32) -> Option<u16> {
+    u16::try_from(mss).ok().filter(|&mss| mss > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UDP4: Encapsulation =
+        Encapsulation { tcp: false, ipv6: false, data_v2: true, epoch: false, framing_byte: false };
+
+    #[test]
+    fn the_defaults_are_those_that_openvpn_was_seen_to_use() {
+        let mtu = Mtu::default();
+        assert_eq!(clamp(&mtu, &UDP4), Some(1400));
+        assert_eq!(clamp(&mtu, &Encapsulation { epoch: true, ..UDP4 }), Some(1396));
+        assert_eq!(clamp(&mtu, &Encapsulation { tcp: true, ..UDP4 }), Some(1386));
+    }
+
+    #[test]
+    fn another_tun_mtu_is_taken_as_it_is_and_zero_turns_clamping_off() {
+        assert_eq!(clamp(&Mtu { tun_mtu: 1400, ..Mtu::default() }, &UDP4), Some(1360));
+        assert_eq!(clamp(&Mtu { mssfix: MssFix::Off, ..Mtu::default() }, &UDP4), None);
+    }
+
+    #[test]
+    fn a_size_too_small_for_the_headers_clamps_nothing() {
+        assert_eq!(clamp(&Mtu { mssfix: MssFix::Payload(30), ..Mtu::default() }, &UDP4), None);
+    }
+}

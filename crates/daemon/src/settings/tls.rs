@@ -1,0 +1,155 @@
+//! From a profile's TLS options to the settings of the TLS library: reads the files, converts the words.
+
+use std::{fs, path::Path, sync::Arc};
+
+use culvert_config::{
+    Profile,
+    profile::{self, CertPolicy},
+    value::FileOrInline,
+};
+use culvert_proto::tls::{
+    CertProfile, ClientCertificate, KeyUsageRule, NameKind, NameRule, OwnCertificate, PeerRules, Pem,
+    Revocation, SecretPem, TlsRole, TlsSettings, TlsVersion,
+};
+use zeroize::Zeroizing;
+
+use super::{SettingsError, crl_file::CrlFile};
+use crate::clock;
+
+/// Reads everything that TLS needs. `passphrase` opens the private key.
+pub(crate) fn tls_settings(
+    profile: &Profile,
+    role: TlsRole,
+    passphrase: Option<Zeroizing<String>>,
+) -> Result<TlsSettings, SettingsError> {
+    let tls = &profile.tls;
+    let mut settings = TlsSettings::new(role, Arc::new(|| u64::from(clock::unix_seconds())));
+    settings.own = own_certificate(tls, passphrase)?;
+    settings.ca = tls.ca.as_ref().map(|ca| pem("ca", ca)).transpose()?;
+    settings.client_certificate = match profile.server.client_cert {
+        CertPolicy::None => ClientCertificate::NotAsked,
+        CertPolicy::Optional => ClientCertificate::Optional,
+        CertPolicy::Require => ClientCertificate::Required,
+    };
+    settings.peer = peer_rules(tls)?;
+    settings.version_min = tls.version_min.map_or(TlsVersion::V1_2, version);
+    settings.version_min_or_highest = tls.version_min_or_highest;
+    settings.version_max = tls.version_max.map_or(TlsVersion::V1_3, version);
+    settings.cipher_list.clone_from(&tls.cipher_list);
+    settings.cipher_suites.clone_from(&tls.ciphersuites);
+    settings.groups = tls.groups.clone().or_else(|| tls.ecdh_curve.clone());
+    settings.profile = match tls.cert_profile {
+        profile::CertProfile::Insecure => CertProfile::Insecure,
+        profile::CertProfile::Legacy => CertProfile::Legacy,
+        profile::CertProfile::Preferred => CertProfile::Preferred,
+        profile::CertProfile::SuiteB => CertProfile::SuiteB,
+    };
+    Ok(settings)
+}
+
+fn own_certificate(
+    tls: &profile::Tls,
+    passphrase: Option<Zeroizing<String>>,
+) -> Result<Option<OwnCertificate>, SettingsError> {
+    let (Some(certificate), Some(key)) = (&tls.cert, &tls.key) else { return Ok(None) };
+    Ok(Some(OwnCertificate {
+        certificate: pem("cert", certificate)?,
+        extra: tls.extra_certs.as_ref().map(|extra| pem("extra-certs", extra)).transpose()?,
+        key: private_key(key)?,
+        passphrase,
+    }))
+}
+
+/// Reads the private key's file.
+pub(crate) fn private_key(key: &FileOrInline) -> Result<SecretPem, SettingsError> {
+    let text = match key {
+        FileOrInline::File(path) => Zeroizing::new(read("key", path)?),
+        FileOrInline::Inline(text) => Zeroizing::new(text.expose().as_bytes().to_vec()),
+    };
+    Ok(SecretPem { origin: origin("key", key), text })
+}
+
+fn peer_rules(tls: &profile::Tls) -> Result<PeerRules, SettingsError> {
+    let mut rules = PeerRules {
+        fingerprints: tls.peer_fingerprints.clone(),
+        level_1_hashes: tls.verify_hash.clone(),
+        revocation: tls.crl.as_ref().map(revocation).transpose()?,
+        key_usage: match &tls.remote_cert_ku {
+            None => KeyUsageRule::Any,
+            Some(profile::KeyUsage::Present) => KeyUsageRule::Present,
+            Some(profile::KeyUsage::AnyOf(bits)) => KeyUsageRule::OneOf(bits.clone()),
+        },
+        extended_key_usage: tls.remote_cert_eku.clone(),
+        netscape_type: tls.ns_cert_type.map(remote_role),
+        name: tls.verify_x509_name.as_ref().map(|check| NameRule {
+            name: check.name.clone(),
+            kind: match check.kind {
+                profile::NameCheckKind::Subject => NameKind::Subject,
+                profile::NameCheckKind::Name => NameKind::Name,
+                profile::NameCheckKind::NamePrefix => NameKind::NamePrefix,
+            },
+        }),
+        username_fields: tls.username_fields.clone(),
+        ..PeerRules::default()
+    };
+    if let Some(peer) = tls.remote_cert_tls {
+        rules.require_usual_usages_of(remote_role(peer));
+    }
+    Ok(rules)
+}
+
+fn revocation(source: &profile::CrlSource) -> Result<Revocation, SettingsError> {
+    Ok(match source {
+        profile::CrlSource::Pem(FileOrInline::Inline(text)) => {
+            let text: Arc<[u8]> = text.expose().as_bytes().into();
+            Revocation::Lists(Arc::new(text))
+        }
+        profile::CrlSource::Pem(FileOrInline::File(path)) => {
+            Revocation::Lists(Arc::new(CrlFile::open(path)?))
+        }
+        profile::CrlSource::Directory(directory) => {
+            let directory = directory.clone();
+            Revocation::Serials(Arc::new(move |serial: &str| {
+                directory.join(serial).try_exists().map_err(|failure| {
+                    format!("cannot look into --crl-verify {}: {failure}", directory.display())
+                })
+            }))
+        }
+    })
+}
+
+const fn remote_role(role: profile::RemoteRole) -> TlsRole {
+    match role {
+        profile::RemoteRole::Client => TlsRole::Client,
+        profile::RemoteRole::Server => TlsRole::Server,
+    }
+}
+
+const fn version(version: profile::TlsVersion) -> TlsVersion {
+    match version {
+        profile::TlsVersion::V1_0 => TlsVersion::V1_0,
+        profile::TlsVersion::V1_1 => TlsVersion::V1_1,
+        profile::TlsVersion::V1_2 => TlsVersion::V1_2,
+        profile::TlsVersion::V1_3 => TlsVersion::V1_3,
+    }
+}
+
+fn pem(option: &'static str, source: &FileOrInline) -> Result<Pem, SettingsError> {
+    let text = match source {
+        FileOrInline::File(path) => read(option, path)?,
+        FileOrInline::Inline(text) => text.expose().as_bytes().to_vec(),
+    };
+    Ok(Pem { origin: origin(option, source), text })
+}
+
+fn origin(option: &str, source: &FileOrInline) -> String {
+    match source {
+        FileOrInline::File(path) => format!("--{option} {}", path.display()),
+        FileOrInline::Inline(_) => format!("--{option} [inline]"),
+    }
+}
+
+/// Reads a file that an option names.
+pub(super) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, SettingsError> {
+    fs::read(path).map_err(|source| SettingsError::File { option, path: path.to_owned(), source })
+}

@@ -1,0 +1,121 @@
+//! Keys of the control wrapping: `tls-auth`, `tls-crypt`, `tls-crypt-v2`.
+
+use std::sync::Arc;
+
+use culvert_config::{
+    Profile,
+    profile::{ConnectionEntry, DigestName},
+    value::{FileOrInline, KeyDirection},
+};
+use culvert_crypto::{AuthDigest, KeyDirection as Direction, TlsCryptV2ServerKey, TlsRole};
+use culvert_proto::{
+    static_key,
+    wrap::{ReplayLimits, WrapKeys, Wrapping},
+};
+use zeroize::Zeroizing;
+
+use super::SettingsError;
+
+/// What a listener needs: the wrapping of ordinary clients, and the key that opens the keys of others.
+pub(crate) struct ServerWrapping {
+    /// `None` refuses clients without a key of their own.
+    pub(crate) wrap: Option<Arc<WrapKeys>>,
+    /// `tls-crypt-v2`.
+    pub(crate) tls_crypt_v2: Option<Arc<TlsCryptV2ServerKey>>,
+    /// `tls-crypt-v2 … force-cookie`.
+    pub(crate) force_cookie: bool,
+}
+
+/// Reads a server's keys.
+pub(crate) fn server(profile: &Profile, entry: &ConnectionEntry) -> Result<ServerWrapping, SettingsError> {
+    let shared = shared(profile, entry, TlsRole::Server)?;
+    let tls_crypt_v2 = entry
+        .tls_crypt_v2
+        .as_ref()
+        .map(|v2| {
+            let text = text("tls-crypt-v2", &v2.key)?;
+            static_key::parse_tls_crypt_v2_server_key(&text)
+                .map(Arc::new)
+                .map_err(|problem| content("tls-crypt-v2", &problem))
+        })
+        .transpose()?;
+    let wrap = match (shared, &tls_crypt_v2) {
+        (Some(keys), _) => Some(Arc::new(keys)),
+        (None, None) => Some(Arc::new(WrapKeys::none())),
+        (None, Some(_)) => None,
+    };
+    let force_cookie = entry.tls_crypt_v2.as_ref().is_some_and(|v2| v2.force_cookie);
+    Ok(ServerWrapping { wrap, tls_crypt_v2, force_cookie })
+}
+
+/// Reads a client's keys.
+pub(crate) fn client(profile: &Profile, entry: &ConnectionEntry) -> Result<Wrapping, SettingsError> {
+    let keys = match &entry.tls_crypt_v2 {
+        Some(v2) => {
+            let text = text("tls-crypt-v2", &v2.key)?;
+            let key = static_key::parse_tls_crypt_v2_client_key(&text)
+                .map_err(|problem| content("tls-crypt-v2", &problem))?;
+            WrapKeys::tls_crypt_v2_client(key.key, &key.wkc)
+                .map_err(|problem| content("tls-crypt-v2", &problem))?
+        }
+        None => shared(profile, entry, TlsRole::Client)?.unwrap_or_else(WrapKeys::none),
+    };
+    Ok(Wrapping::new(Arc::new(keys), replay_limits(profile)))
+}
+
+/// Reads `tls-auth` or `tls-crypt`.
+fn shared(
+    profile: &Profile,
+    entry: &ConnectionEntry,
+    role: TlsRole,
+) -> Result<Option<WrapKeys>, SettingsError> {
+    if let Some(source) = &entry.tls_crypt {
+        let key = static_key::parse_static_key(&text("tls-crypt", source)?)
+            .map_err(|problem| content("tls-crypt", &problem))?;
+        return WrapKeys::tls_crypt(key, role).map(Some).map_err(|problem| content("tls-crypt", &problem));
+    }
+    let Some(source) = &entry.tls_auth else { return Ok(None) };
+    let key = static_key::parse_static_key(&text("tls-auth", source)?)
+        .map_err(|problem| content("tls-auth", &problem))?;
+    let digest = match profile.data.auth {
+        DigestName::Md5 => AuthDigest::Md5,
+        DigestName::Sha1 => AuthDigest::Sha1,
+        DigestName::Sha224 => AuthDigest::Sha224,
+        DigestName::Sha256 => AuthDigest::Sha256,
+        DigestName::Sha384 => AuthDigest::Sha384,
+        DigestName::Sha512 => AuthDigest::Sha512,
+        DigestName::None => {
+            let problem =
+                "needs a digest, but `auth none` is set; name one with `auth`, the same on both ends";
+            return Err(SettingsError::Content { option: "tls-auth", problem: problem.to_owned() });
+        }
+    };
+    let direction = match entry.key_direction {
+        None => Direction::Bidirectional,
+        Some(KeyDirection::Normal) => Direction::Normal,
+        Some(KeyDirection::Inverse) => Direction::Inverse,
+    };
+    Ok(Some(WrapKeys::tls_auth(key, digest, direction)))
+}
+
+/// `replay-window`, as the control channel has it.
+pub(crate) fn replay_limits(profile: &Profile) -> ReplayLimits {
+    profile
+        .data
+        .replay_window
+        .map_or_else(ReplayLimits::default, |(size, backtrack)| ReplayLimits { size, backtrack })
+}
+
+fn text(option: &'static str, source: &FileOrInline) -> Result<Zeroizing<String>, SettingsError> {
+    match source {
+        FileOrInline::Inline(text) => Ok(Zeroizing::new(text.expose().to_owned())),
+        FileOrInline::File(path) => {
+            let bytes = Zeroizing::new(super::tls::read(option, path)?);
+            Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
+        }
+    }
+}
+
+fn content(option: &'static str, problem: &dyn std::fmt::Display) -> SettingsError {
+    SettingsError::Content { option, problem: problem.to_string() }
+}
