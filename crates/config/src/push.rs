@@ -145,8 +145,12 @@ impl std::fmt::Display for PushNote {
         let option = &self.option;
         match &self.reason {
             PushReason::Filtered => write!(f, "Pushed option removed by filter: '{option}'"),
-            PushReason::RouteNopull => write!(f, "Pushed option left out because of route-nopull: '{option}'"),
-            PushReason::NotPushable => write!(f, "Pushed option ignored, because it may not be pushed: '{option}'"),
+            PushReason::RouteNopull => {
+                write!(f, "Pushed option left out because of route-nopull: '{option}'")
+            }
+            PushReason::NotPushable => {
+                write!(f, "Pushed option ignored, because it may not be pushed: '{option}'")
+            }
             PushReason::Unknown => write!(f, "Pushed option ignored, because it is unknown: '{option}'"),
             PushReason::Malformed(why) => write!(f, "Pushed option ignored: '{option}': {why}"),
             PushReason::NoEffect(why) => write!(f, "Pushed option '{option}': {why}"),

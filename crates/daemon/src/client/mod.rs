@@ -237,7 +237,7 @@ impl Client {
         {
             warn!("no statistics: {failure}");
         }
-        crate::status_file::statistics(std::time::SystemTime::now(), &stats).render(self.logger.zone())
+        crate::status_file::statistics(std::time::SystemTime::now(), &stats).render(&self.logger.zone())
     }
 }
 

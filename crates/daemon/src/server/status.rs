@@ -29,9 +29,9 @@ impl Server {
         match self.profile.role() {
             Role::Server => {
                 let version = StatusVersion::from_number(version).unwrap_or(StatusVersion::V1);
-                self.server_status().render(version, self.logger.zone())
+                self.server_status().render(version, &self.logger.zone())
             }
-            Role::Client | Role::P2p => self.statistics().render(self.logger.zone()),
+            Role::Client | Role::P2p => self.statistics().render(&self.logger.zone()),
         }
     }
 
