@@ -139,25 +139,6 @@ pub enum PushReason {
     NoEffect(String),
 }
 
-/// A line for the log.
-impl std::fmt::Display for PushNote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let option = &self.option;
-        match &self.reason {
-            PushReason::Filtered => write!(f, "Pushed option removed by filter: '{option}'"),
-            PushReason::RouteNopull => {
-                write!(f, "Pushed option left out because of route-nopull: '{option}'")
-            }
-            PushReason::NotPushable => {
-                write!(f, "Pushed option ignored, because it may not be pushed: '{option}'")
-            }
-            PushReason::Unknown => write!(f, "Pushed option ignored, because it is unknown: '{option}'"),
-            PushReason::Malformed(why) => write!(f, "Pushed option ignored: '{option}': {why}"),
-            PushReason::NoEffect(why) => write!(f, "Pushed option '{option}': {why}"),
-        }
-    }
-}
-
 /// A push that must not be applied at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

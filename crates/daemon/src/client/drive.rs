@@ -348,7 +348,7 @@ impl Client {
         spec: TunnelSpec,
     ) -> Option<Outcome> {
         environment::address(&mut progress.env, "trusted", progress.link.remote);
-        let made_of = device_options(&progress.pushed.taken);
+        let made_of = progress.pushed.lasting().map(str::to_owned).collect::<Vec<_>>();
         if self.up.as_ref().is_some_and(|up| up.made_of == made_of) {
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
             life.completed(true);
@@ -591,21 +591,4 @@ impl Progress {
         }
         None
     }
-}
-
-/// The pushed options that decide whether a standing tunnel still fits. Those that change with every session are left
-/// out.
-fn device_options(taken: &[String]) -> Vec<String> {
-    const OTHERS: [&str; 9] = [
-        "peer-id ",
-        "auth-token ",
-        "auth-token-user ",
-        "protocol-flags ",
-        "key-derivation ",
-        "explicit-exit-notify",
-        "ping",
-        "cipher ",
-        "push-continuation ",
-    ];
-    taken.iter().filter(|option| !OTHERS.iter().any(|other| option.starts_with(other))).cloned().collect()
 }

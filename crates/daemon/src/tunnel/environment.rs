@@ -1,6 +1,6 @@
 //! What scripts are told about the tunnel: variables and arguments under OpenVPN's names.
 
-use culvert_config::value::{DhcpOption, Topology};
+use culvert_config::value::Topology;
 use culvert_host::{Place, RouteContext};
 
 use super::{ScriptContext, TunnelSpec};
@@ -24,14 +24,7 @@ pub(super) fn device(env: &mut ScriptEnv, name: &str, spec: &TunnelSpec, context
         env.set("ifconfig_ipv6_remote", ifconfig.remote);
     }
     for (n, option) in spec.dhcp_options.iter().enumerate() {
-        let words = match option {
-            DhcpOption::Dns(address) if address.is_ipv6() => format!("DNS6 {address}"),
-            DhcpOption::Dns(address) => format!("DNS {address}"),
-            DhcpOption::Domain(name) => format!("DOMAIN {name}"),
-            DhcpOption::DomainSearch(name) => format!("DOMAIN-SEARCH {name}"),
-            DhcpOption::Other(words) => words.join(" "),
-        };
-        env.set(&format!("foreign_option_{}", n + 1), format!("dhcp-option {words}"));
+        env.set(&format!("foreign_option_{}", n + 1), option.foreign_option());
     }
 }
 

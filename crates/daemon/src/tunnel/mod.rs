@@ -11,7 +11,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use culvert_config::{
     profile::DnsUpdown,
-    value::{DhcpOption, DnsServer, RouteHost},
+    value::{DhcpValue, DnsServer, RouteHost},
 };
 use culvert_host::{
     Applied, DnsServerAddress, DnsSettings, DnsTransport, Dnssec, HostError, Journal, Ledger, NetlinkHost,
@@ -280,17 +280,17 @@ fn dns_settings(spec: &TunnelSpec) -> DnsSettings {
         let addresses: Vec<_> = spec
             .dhcp_options
             .iter()
-            .filter_map(|option| match option {
-                DhcpOption::Dns(address) => Some(DnsServerAddress { address: *address, port: None }),
-                DhcpOption::Domain(_) | DhcpOption::DomainSearch(_) | DhcpOption::Other(_) => None,
+            .filter_map(|option| match &option.value {
+                DhcpValue::Dns(address) => Some(DnsServerAddress { address: *address, port: None }),
+                DhcpValue::Domain(_) | DhcpValue::DomainSearch(_) | DhcpValue::Other => None,
             })
             .collect();
         if !addresses.is_empty() {
             servers.push(culvert_host::DnsServer { addresses, ..Default::default() });
         }
-        search_domains.extend(spec.dhcp_options.iter().filter_map(|option| match option {
-            DhcpOption::Domain(name) | DhcpOption::DomainSearch(name) => Some(name.clone()),
-            DhcpOption::Dns(_) | DhcpOption::Other(_) => None,
+        search_domains.extend(spec.dhcp_options.iter().filter_map(|option| match &option.value {
+            DhcpValue::Domain(name) | DhcpValue::DomainSearch(name) => Some(name.clone()),
+            DhcpValue::Dns(_) | DhcpValue::Other => None,
         }));
     }
     DnsSettings { servers, search_domains }

@@ -118,11 +118,10 @@ impl Session {
     /// Everything that waited was written (or cannot be yet): the time of a refusal starts here.
     pub(super) fn texts_flushed(&mut self, now: Now) {
         let written = self.texts.is_empty();
-        if let Phase::Closing(closing) = &mut self.phase {
-            if written && closing.until.is_none() {
+        if let Phase::Closing(closing) = &mut self.phase
+            && written && closing.until.is_none() {
                 closing.until = Some(now.mono + closing.stay);
             }
-        }
     }
 
     pub(super) fn expire_closing(&mut self, now: Now) {

@@ -120,11 +120,10 @@ impl Session {
                 None
             }
         };
-        if self.config.mode.is_tls_server() {
-            if let Err(failure) = self.write_key_message() {
+        if self.config.mode.is_tls_server()
+            && let Err(failure) = self.write_key_message() {
                 return self.fail(now, failure);
             }
-        }
         if let Some(changed) = changed {
             // SEC-AUTH-2
             self.log(1, changed.clone());
