@@ -13,7 +13,9 @@ fn info(text: &str) -> PeerInfo {
 #[test]
 fn a_server_chooses_as_openvpn_chooses() {
     // vector: ncp_best_cipher
-    let cases: [(&[CipherName], &str, Option<CipherName>, Option<CipherName>); 11] = [
+    /// Server's list, peer info, the peer's OCC cipher, choice.
+    type Case = (&'static [CipherName], &'static str, Option<CipherName>, Option<CipherName>);
+    let cases: [Case; 11] = [
         (&[ChaCha20Poly1305, Aes128Gcm], "IV_YOLO=NO\nIV_BAR=7", Some(BfCbc), None),
         (&[ChaCha20Poly1305, Aes128Gcm, BfCbc, NoCipher], "IV_YOLO=NO\nIV_BAR=7", Some(BfCbc), Some(BfCbc)),
         (&[ChaCha20Poly1305, Aes128Gcm], "IV_NCP=1\nIV_BAR=7", Some(Aes128Gcm), Some(Aes128Gcm)),

@@ -119,9 +119,11 @@ impl Session {
     pub(super) fn texts_flushed(&mut self, now: Now) {
         let written = self.texts.is_empty();
         if let Phase::Closing(closing) = &mut self.phase
-            && written && closing.until.is_none() {
-                closing.until = Some(now.mono + closing.stay);
-            }
+            && written
+            && closing.until.is_none()
+        {
+            closing.until = Some(now.mono + closing.stay);
+        }
     }
 
     pub(super) fn expire_closing(&mut self, now: Now) {

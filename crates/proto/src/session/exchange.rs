@@ -203,11 +203,13 @@ impl Exchange {
         }
         let Stage::Negotiating { wrote, read } = self.stage else { return Ok(None) };
         let may_read = self.access.is_accepted(Question::Peer) && (wrote || self.role == TlsRole::Server);
-        if !read && may_read
-            && let Some(message) = self.read_key_message()? {
-                self.stage = Stage::Negotiating { wrote, read: true };
-                return Ok(Some(Step::KeyMessage(message)));
-            }
+        if !read
+            && may_read
+            && let Some(message) = self.read_key_message()?
+        {
+            self.stage = Stage::Negotiating { wrote, read: true };
+            return Ok(Some(Step::KeyMessage(message)));
+        }
         if wrote && read && self.is_idle() {
             self.stage = Stage::Active;
             return Ok(Some(Step::Active));

@@ -121,9 +121,10 @@ impl Session {
             }
         };
         if self.config.mode.is_tls_server()
-            && let Err(failure) = self.write_key_message() {
-                return self.fail(now, failure);
-            }
+            && let Err(failure) = self.write_key_message()
+        {
+            return self.fail(now, failure);
+        }
         if let Some(changed) = changed {
             // SEC-AUTH-2
             self.log(1, changed.clone());
