@@ -6,6 +6,7 @@
 //! - [`NetnsLab`] is a private network: namespaces joined by veth pairs, gone when it is dropped.
 //! - [`Daemon`] is one running VPN process, its log and its end.
 //! - [`traffic`] proves that a tunnel carries packets, and how many it lost.
+//! - [`Relay`] is a wire that records, loses, and carries what a test injects.
 //! - [`TunnelSpec`] says what a tunnel is made of (transport, wrapping, cipher, ...), writes the
 //!   configuration files of both ends in the dialect of each implementation, and [`Tunnel`] runs it.
 //! - [`pairwise`] picks few cases that cover every pair of values.
@@ -24,6 +25,7 @@ pub mod pairwise;
 mod peers;
 mod pki;
 mod profile;
+mod relay;
 pub mod sim;
 mod temp;
 pub mod traffic;
@@ -36,5 +38,6 @@ pub use lab::{Namespace, NetnsLab};
 pub use peers::{Implementation, Peers, Release};
 pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};
 pub use profile::{Cipher, Inner, Login, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping};
+pub use relay::Relay;
 pub use temp::TempDir;
 pub use tunnel::{Certificates, Materials, Tunnel};

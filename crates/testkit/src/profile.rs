@@ -151,7 +151,7 @@ pub struct TunnelSpec {
     pub topology: Topology,
     /// Which addresses the tunnel has.
     pub inner: Inner,
-    /// Where the client sends to instead of the server's own address: a [`crate::traffic::Relay`].
+    /// Where the client sends to instead of the server's own address: a [`crate::Relay`].
     pub remote: Option<SocketAddr>,
     /// A line left out of both files.
     pub without: Option<&'static str>,

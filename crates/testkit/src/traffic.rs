@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -267,84 +267,4 @@ fn receive_numbers(socket: &UdpSocket, sent: &AtomicU64, stop: &AtomicBool) -> R
             }
         }
     }
-}
-
-/// A UDP relay on the wire between a client and its server, which keeps what the client sent.
-///
-/// It runs in the client's namespace: `client -> relay -> server`. To the server the relay is the client, so
-/// whatever [`Relay::inject`] sends comes from the address of a working session.
-pub struct Relay {
-    /// Where the client should send to.
-    pub address: SocketAddr,
-    to_server: Arc<UdpSocket>,
-    recorded: Arc<Mutex<Vec<Vec<u8>>>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Relay {
-    /// How many of the client's datagrams it keeps: the handshake and the first data.
-    const KEEPS: usize = 200;
-
-    /// Starts it in `namespace`, at `address`, for one client of `server`.
-    pub fn start(namespace: &Namespace, address: SocketAddr, server: SocketAddr) -> Result<Self> {
-        let to_client = Arc::new(udp_socket(namespace, address)?);
-        let to_server = Arc::new(udp_socket(namespace, SocketAddr::new(address.ip(), 0))?);
-        to_server.connect(server)?;
-        for socket in [&to_client, &to_server] {
-            socket.set_read_timeout(Some(PATIENCE))?;
-        }
-        let relay = Self {
-            address,
-            to_server: Arc::clone(&to_server),
-            recorded: Arc::default(),
-            stop: Arc::default(),
-        };
-        let client = Arc::new(Mutex::new(None));
-        let (up, recorded, stop) = (client.clone(), Arc::clone(&relay.recorded), Arc::clone(&relay.stop));
-        let (from_client, onward) = (Arc::clone(&to_client), Arc::clone(&to_server));
-        thread::spawn(move || {
-            let mut buffer = vec![0; 65_536];
-            while !stop.load(Ordering::Relaxed) {
-                let Ok((len, from)) = from_client.recv_from(&mut buffer) else { continue };
-                let bytes = buffer.get(..len).unwrap_or_default();
-                *lock(&up) = Some(from);
-                let mut recorded = lock(&recorded);
-                if recorded.len() < Self::KEEPS {
-                    recorded.push(bytes.to_vec());
-                }
-                let _ = onward.send(bytes); // as on any wire
-            }
-        });
-        let stop = Arc::clone(&relay.stop);
-        thread::spawn(move || {
-            let mut buffer = vec![0; 65_536];
-            while !stop.load(Ordering::Relaxed) {
-                let Ok(len) = to_server.recv(&mut buffer) else { continue };
-                if let Some(client) = *lock(&client) {
-                    let _ = to_client.send_to(buffer.get(..len).unwrap_or_default(), client);
-                }
-            }
-        });
-        Ok(relay)
-    }
-
-    /// Returns the first datagrams of the client, in order.
-    pub fn recorded(&self) -> Vec<Vec<u8>> {
-        lock(&self.recorded).clone()
-    }
-
-    /// Sends a datagram to the server from the session's address.
-    pub fn inject(&self, bytes: &[u8]) {
-        let _ = self.to_server.send(bytes); // as on any wire
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use culvert_testkit::traffic::CounterStream;
-use culvert_testkit::{NetnsLab, Release, Role, Signal, Topology, Tunnel, TunnelSpec};
+use culvert_testkit::{NetnsLab, Relay, Release, Role, Signal, Topology, Tunnel, TunnelSpec};
 
 use crate::{SOON, World, assert_no_panic, eventually};
 
@@ -191,4 +191,21 @@ fn restart_by_signal(role: Role, release: Release) {
 in_each_role_against_each_release!(restart_by_signal:
     a_client_restarts_by_signal_and_comes_up_again(Client, V2_6),
     a_2_6_client_that_restarts_comes_back_to_its_server(Server, V2_6),
+);
+
+/// A third of all datagrams is lost from the very first on: the reliability layer makes up for it.
+fn lossy_wire(role: Role, release: Release) {
+    let world = World::new();
+    let lab = NetnsLab::new().unwrap();
+    let server = (NetnsLab::SERVER_V4, NetnsLab::PORT).into();
+    let relay = Relay::start(&lab.client, (NetnsLab::CLIENT_V4, 1195).into(), server).unwrap();
+    relay.lose_a_third();
+    let spec = TunnelSpec { remote: Some(relay.address), ..TunnelSpec::default() };
+    let tunnel = world.tunnel_in(lab, role, release, &spec);
+    assert_no_panic(&tunnel);
+}
+
+in_each_role_against_each_release!(lossy_wire:
+    a_server_and_2_6_come_up_over_a_lossy_wire(Server, V2_6),
+    a_client_and_2_6_come_up_over_a_lossy_wire(Client, V2_6),
 );

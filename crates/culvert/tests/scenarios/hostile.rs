@@ -4,8 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use culvert_testkit::traffic::{CounterStream, Relay, udp_socket};
-use culvert_testkit::{Implementation, NetnsLab, Release, Role, Tunnel, TunnelSpec, Wrapping};
+use culvert_testkit::traffic::{CounterStream, udp_socket};
+use culvert_testkit::{Implementation, NetnsLab, Relay, Release, Role, Tunnel, TunnelSpec, Wrapping};
 
 use crate::{SOON, World, assert_no_panic, eventually};
 
