@@ -2,13 +2,18 @@
 //!
 //! The walk: a [`ScriptEnv`] collects variables under OpenVPN's names; [`ScriptRunner::run`] starts the program with the
 //! hook's arguments appended, in a process group of its own, and waits without blocking anybody else. After 60 s the
-//! group gets SIGTERM, later SIGKILL; at most 64 programs run at a time (SEC-EXEC-2). What a program answers later
-//! goes through files: [`DeferredAuth`], [`ConnectFiles`].
+//! group gets SIGTERM, later SIGKILL; at most 64 programs run at a time (SEC-EXEC-2). What its end means is known by
+//! the methods named after hooks ([`ScriptRunner::verify_login`], [`ScriptRunner::client_connect`] …). What a program
+//! answers later goes through files: [`DeferredAuth`], [`ConnectFiles`].
 
 mod env;
 mod files;
+mod hooks;
 mod runner;
+mod variables;
 
 pub use env::{CharClass, ScriptEnv};
 pub use files::{AuthAnswer, ConnectFiles, CredentialFile, DeferredAuth, Pending};
+pub use hooks::{ConnectVerdict, Learned, LoginVerdict};
 pub use runner::{Hook, ScriptError, ScriptExit, ScriptRunner};
+pub use variables::{PoolFacts, ProcessFacts, Trust, ipchange_arguments};

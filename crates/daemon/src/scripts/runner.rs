@@ -67,6 +67,15 @@ pub enum ScriptExit {
     Signal(i32),
 }
 
+impl std::fmt::Display for ScriptExit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "external program exited with error status: {status}"),
+            Self::Signal(signal) => write!(f, "external program received signal {signal}"),
+        }
+    }
+}
+
 impl ScriptExit {
     /// Whether it ended with 0.
     #[must_use]
