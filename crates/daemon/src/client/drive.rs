@@ -196,10 +196,6 @@ impl Client {
                 ovlog!(2, "Control Channel: {tls}");
                 environment::certificates(&mut progress.env, &identity);
                 let verdict = self.judge(&identity, &progress.env).await;
-                if verdict == Verdict::Accept && key == culvert_wire::KeyId::FIRST {
-                    let name = &identity.common_name;
-                    ovlog!(1, "[{name}] Peer Connection Initiated with {}", AfAddress(progress.link.remote));
-                }
                 progress.link.session.command(Command::PeerVerdict(key, verdict));
             }
             Event::Authenticate(request) => {

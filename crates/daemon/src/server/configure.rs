@@ -22,7 +22,6 @@ use super::{
     push::{self, ClientAddresses},
 };
 use crate::{
-    address::AfAddress,
     ovlog,
     session_task::{SessionInput, SessionKey},
     settings::mss,
@@ -40,7 +39,7 @@ impl Server {
             warn!("MULTI: no free --ifconfig-pool addresses are available");
         }
         let Some(client) = self.clients.get_mut(&key) else { return };
-        ovlog!(1, "[{name}] Peer Connection Initiated with {}", AfAddress(client.remote));
+        client.peer_info.clone_from(&params.peer_info);
         client.span.rename(&format!("{name}/{}", client.real_address()));
         if let Some(lease) = &lease {
             let shown =

@@ -151,9 +151,6 @@ impl Server {
             Event::Authenticate(request) => {
                 client.username.clone_from(&request.username);
                 client.peer_info.clone_from(&request.peer_info);
-                for (name, value) in &request.peer_info.lines {
-                    ovlog!(1, "peer info: {name}={value}");
-                }
                 let mut env = Self::environment(&self.admission, client, &client.identity);
                 environment::peer_info(&mut env, &client.peer_info);
                 self.admission.judge_login(key, request, env);

@@ -32,7 +32,7 @@ use crate::{
 
 /// Runs a server, or a point-to-point end that waits for its peer.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    match Starting::new(life).await {
+    match start(life).await {
         Ok((mut server, tunnel)) => {
             let ended = server.serve(signals).await;
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
@@ -45,42 +45,38 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
     }
 }
 
-struct Starting;
-
-impl Starting {
-    /// Device, addresses, sockets, privileges: in this order.
-    async fn new(life: &mut Life) -> Result<(Server, Tunnel), String> {
-        let profile = Arc::clone(&life.profile);
-        let hooks = Arc::new(Hooks::new(&profile));
-        let tls = tls_settings(&profile, TlsRole::Server, life.secrets.passphrase.clone())
-            .and_then(|settings| Ok(RustlsFactory::new(settings)?))
-            .map_err(|failure| failure.to_string())?;
-        let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
-        let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
-        let offload = offload::open(&profile).map_err(|failure| link::describe(&failure))?;
-        let (tunnel, completion) = Tunnel::up(TunnelRequest {
-            hooks: Arc::clone(&hooks),
-            device: offload.device().clone(),
-            spec: TunnelSpec::from_profile(&profile),
-            dns_updown: profile.routes.dns_updown.clone(),
-            remote: None,
-            env: hooks.environment(),
-            context: ScriptContext::Init,
-        })
-        .await
+/// Device, addresses, sockets, privileges: in this order.
+async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
+    let profile = Arc::clone(&life.profile);
+    let hooks = Arc::new(Hooks::new(&profile));
+    let tls = tls_settings(&profile, TlsRole::Server, life.secrets.passphrase.clone())
+        .and_then(|settings| Ok(RustlsFactory::new(settings)?))
         .map_err(|failure| failure.to_string())?;
-        let mut server = Server::new(life, &profile, hooks, Arc::clone(&offload), Arc::new(tls), endpoints)?;
-        if let Err(failure) = server.bind(entry).await {
-            tunnel.down("UNKNOWN").await;
-            return Err(failure);
-        }
-        life.drop_privileges()?;
-        life.ready();
-        if profile.role() == Role::Server {
-            life.completed(completion == Completion::Complete);
-        }
-        Ok((server, tunnel))
+    let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
+    let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
+    let offload = offload::open(&profile).map_err(|failure| link::describe(&failure))?;
+    let (tunnel, completion) = Tunnel::up(TunnelRequest {
+        hooks: Arc::clone(&hooks),
+        device: offload.device().clone(),
+        spec: TunnelSpec::from_profile(&profile),
+        dns_updown: profile.routes.dns_updown.clone(),
+        remote: None,
+        env: hooks.environment(),
+        context: ScriptContext::Init,
+    })
+    .await
+    .map_err(|failure| failure.to_string())?;
+    let mut server = Server::new(life, &profile, hooks, Arc::clone(&offload), Arc::new(tls), endpoints)?;
+    if let Err(failure) = server.bind(entry).await {
+        tunnel.down("UNKNOWN").await;
+        return Err(failure);
     }
+    life.drop_privileges()?;
+    life.ready();
+    if profile.role() == Role::Server {
+        life.completed(completion == Completion::Complete);
+    }
+    Ok((server, tunnel))
 }
 
 impl Server {

@@ -16,8 +16,6 @@ use culvert_proto::{
 
 use culvert_wire::CipherName;
 
-use crate::tunnel::prefix_of;
-
 /// What this end is in the conversation.
 pub(crate) fn mode(profile: &Profile) -> Mode {
     match profile.role() {
@@ -143,8 +141,7 @@ fn digest(name: DigestName) -> Option<(String, u16)> {
 fn occ_ifconfig(profile: &Profile) -> Option<OccIfconfig> {
     let ifconfig = profile.device.ifconfig.filter(|_| profile.role() == Role::P2p)?;
     if profile.device.topology == Some(Topology::Subnet) {
-        let mask = u32::MAX.checked_shl(u32::from(32 - prefix_of(ifconfig.second))).unwrap_or(0);
-        let network = std::net::Ipv4Addr::from_bits(ifconfig.local.to_bits() & mask);
+        let network = std::net::Ipv4Addr::from_bits(ifconfig.local.to_bits() & ifconfig.second.to_bits());
         let words = (network.to_string(), ifconfig.second.to_string());
         return Some(OccIfconfig { local: words.clone(), remote: words });
     }

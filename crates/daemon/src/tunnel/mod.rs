@@ -4,27 +4,29 @@
 //! exactly what it added. Order of OpenVPN on Linux: device and addresses, `up`, DNS, routes (after `route-delay`),
 //! `route-up`; backwards at the end.
 
-mod environment;
 mod spec;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use culvert_config::{
-    profile::DnsUpdown,
-    value::{DhcpValue, DnsServer, RouteHost},
+    profile::{self, DnsUpdown},
+    value::RouteHost,
 };
-use culvert_host::{
-    Applied, DnsServerAddress, DnsSettings, DnsTransport, Dnssec, HostError, Journal, Ledger, NetlinkHost,
-    Plan, Step,
-};
+use culvert_host::{Applied, HostError, Journal, Ledger, NetlinkHost, Plan, Step};
 use culvert_offload::Device;
 use thiserror::Error;
 use tracing::{error, warn};
 
-pub(crate) use spec::{TunnelSpec, prefix_of};
+pub(crate) use spec::TunnelSpec;
 
 use crate::{
     hooks::{HookOutcome, Hooks},
+    network,
     scripts::{Hook, ScriptEnv},
 };
 
@@ -108,8 +110,7 @@ const JOURNAL_DIRECTORY: &str = "/run/culvert";
 impl Tunnel {
     /// Brings a tunnel up.
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
-        let TunnelRequest { hooks, device, mut spec, dns_updown, remote, mut env, context } = request;
-        resolve_routes(&mut spec).await;
+        let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env, context } = request;
         let host = NetlinkHost::open()?;
         let ledger = match Journal::create(Path::new(JOURNAL_DIRECTORY), &device.name) {
             Ok(journal) => Ledger::with_journal(journal),
@@ -122,16 +123,20 @@ impl Tunnel {
         };
         let mut changes = Changes { host, ledger };
 
-        if !spec.ifconfig_noexec {
-            let plan = spec.device(&device.name).plan();
+        let mtu = u32::from(spec.mtu);
+        if !spec.device.ifconfig_noexec {
+            let plan = network::device_config(&device.name, mtu, &spec.device, spec.topology).plan();
             let applied;
             (changes, applied) = apply(changes, plan).await?;
             if let Some(failure) = applied.failures.into_iter().next() {
                 return Err(TunnelError::Device(failure.error.to_string()));
             }
         }
-        environment::device(&mut env, &device.name, &spec, context);
-        let arguments = environment::arguments(&device.name, &spec, context);
+        network::export_device(&mut env, &device.name, mtu, &spec.device, spec.topology);
+        network::export_foreign_options(&mut env, &spec.routes);
+        env.set("script_context", context.word());
+        let restart = context == ScriptContext::Restart;
+        let arguments = network::hook_arguments(&device.name, mtu, &spec.device, restart);
         let mut tunnel = Self { hooks, changes: Some(changes), env, arguments };
         if context == ScriptContext::Init || tunnel.hooks.scripts.up_restart {
             let up = tunnel.hooks.scripts.up.clone();
@@ -150,7 +155,8 @@ impl Tunnel {
     }
 
     async fn dns(&mut self, spec: &TunnelSpec, device: &str, updown: &DnsUpdown) -> Completion {
-        let settings = dns_settings(spec);
+        let Some(settings) = network::dns_settings(&spec.routes) else { return Completion::Complete };
+        network::export_dns(&mut self.env, &settings);
         let wanted = match updown {
             DnsUpdown::Default => self.hooks.scripts.up.is_none(),
             DnsUpdown::Force => true,
@@ -160,7 +166,7 @@ impl Tunnel {
                 false
             }
         };
-        if !wanted || (settings.servers.is_empty() && settings.search_domains.is_empty()) {
+        if !wanted {
             return Completion::Complete;
         }
         let plan = Plan::from_iter([Step::Dns { device: device.to_owned(), settings }]);
@@ -173,19 +179,24 @@ impl Tunnel {
         device: &str,
         remote: Option<SocketAddr>,
     ) -> Result<Completion, TunnelError> {
-        if let Some(delay) = spec.delay {
+        if let Some(delay) = spec.routes.delay {
             tokio::time::sleep(delay).await;
         }
         let remote = remote.map(|address| address.ip());
         let context = {
             let Some(changes) = &mut self.changes else { return Ok(Completion::WithErrors) };
-            spec.route_context(device, remote).discover(&mut changes.host)?
+            network::route_context(device, &spec.device, spec.topology, &spec.routes, remote)
+                .discover(&mut changes.host)?
         };
-        environment::routes(&mut self.env, spec, &context);
+        let names = resolve_names(&spec.routes).await;
+        let close_ipv6_leak = spec.routes.redirect.is_some_and(|redirect| redirect.gateway);
+        let (settings, unresolved) =
+            network::route_settings(&spec.routes, close_ipv6_leak, |name| names.get(name).copied());
+        network::export_routes(&mut self.env, &settings, &context);
         let mut completion = Completion::Complete;
-        if !spec.route_noexec {
-            let planned = spec.route_settings().plan(&context);
-            for problem in &planned.problems {
+        if !spec.routes.noexec {
+            let planned = settings.plan(&context);
+            for problem in unresolved.iter().chain(&planned.problems) {
                 warn!("{problem}");
                 completion = Completion::WithErrors;
             }
@@ -241,80 +252,23 @@ async fn apply(mut changes: Changes, plan: Plan) -> Result<(Changes, Applied), T
     .map_err(|failure| TunnelError::Device(format!("internal error while changing the network: {failure}")))
 }
 
-/// Replaces names in routes by their addresses; a name that cannot be resolved loses its route, and says so.
-async fn resolve_routes(spec: &mut TunnelSpec) {
-    let mut resolved = Vec::with_capacity(spec.routes.len());
-    for mut route in std::mem::take(&mut spec.routes) {
-        let gateway = route.gateway.as_mut();
-        let hosts = std::iter::once(&mut route.network).chain(gateway);
-        let mut usable = true;
-        for host in hosts {
-            let RouteHost::Name(name) = host else { continue };
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let v4 = found.ok().and_then(|mut found| {
-                found.find_map(|address| match address {
-                    SocketAddr::V4(address) => Some(*address.ip()),
-                    SocketAddr::V6(_) => None,
-                })
-            });
-            match v4 {
-                Some(address) => *host = RouteHost::Address(address),
-                None => {
-                    warn!("RESOLVE: Cannot resolve host address: {name} (its route is left out)");
-                    usable = false;
-                }
-            }
+/// Looks up the names that routes hold: a lookup may take seconds, so it is done before anything is built.
+async fn resolve_names(routes: &profile::Routes) -> HashMap<String, Ipv4Addr> {
+    let mut found = HashMap::new();
+    let hosts = routes.routes.iter().flat_map(|route| std::iter::once(&route.network).chain(&route.gateway));
+    for host in hosts {
+        let RouteHost::Name(name) = host else { continue };
+        if found.contains_key(name) {
+            continue;
         }
-        if usable {
-            resolved.push(route);
+        let Ok(mut addresses) = tokio::net::lookup_host((name.as_str(), 0)).await else { continue };
+        let v4 = addresses.find_map(|address| match address {
+            SocketAddr::V4(address) => Some(*address.ip()),
+            SocketAddr::V6(_) => None,
+        });
+        if let Some(v4) = v4 {
+            found.insert(name.clone(), v4);
         }
     }
-    spec.routes = resolved;
-}
-
-/// `dns` options, or, where there is none, those of `dhcp-option` that mean the same.
-fn dns_settings(spec: &TunnelSpec) -> DnsSettings {
-    let mut search_domains = spec.dns.search_domains.clone();
-    let mut servers: Vec<_> = spec.dns.servers.iter().map(dns_server).collect();
-    if servers.is_empty() {
-        let addresses: Vec<_> = spec
-            .dhcp_options
-            .iter()
-            .filter_map(|option| match &option.value {
-                DhcpValue::Dns(address) => Some(DnsServerAddress { address: *address, port: None }),
-                DhcpValue::Domain(_) | DhcpValue::DomainSearch(_) | DhcpValue::Other => None,
-            })
-            .collect();
-        if !addresses.is_empty() {
-            servers.push(culvert_host::DnsServer { addresses, ..Default::default() });
-        }
-        search_domains.extend(spec.dhcp_options.iter().filter_map(|option| match &option.value {
-            DhcpValue::Domain(name) | DhcpValue::DomainSearch(name) => Some(name.clone()),
-            DhcpValue::Dns(_) | DhcpValue::Other => None,
-        }));
-    }
-    DnsSettings { servers, search_domains }
-}
-
-fn dns_server(server: &DnsServer) -> culvert_host::DnsServer {
-    use culvert_config::value;
-    culvert_host::DnsServer {
-        addresses: server
-            .addresses
-            .iter()
-            .map(|&(address, port)| DnsServerAddress { address, port })
-            .collect(),
-        resolve_domains: server.resolve_domains.clone(),
-        dnssec: server.dnssec.map(|dnssec| match dnssec {
-            value::Dnssec::Yes => Dnssec::Yes,
-            value::Dnssec::Optional => Dnssec::Optional,
-            value::Dnssec::No => Dnssec::No,
-        }),
-        transport: server.transport.map(|transport| match transport {
-            value::DnsTransport::Plain => DnsTransport::Plain,
-            value::DnsTransport::Tls => DnsTransport::DoT,
-            value::DnsTransport::Https => DnsTransport::DoH,
-        }),
-        sni: server.sni.clone(),
-    }
+    found
 }
