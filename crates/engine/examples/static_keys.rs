@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         vnet_header: !flag("no-vnet"),
         udp_segmentation: !flag("no-gso"),
         udp_gro: !flag("no-gro"),
+        workers: None,
     });
     let offload = backend.open(DeviceSpec {
         name: Some(device.clone()),

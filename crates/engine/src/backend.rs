@@ -25,11 +25,13 @@ pub struct EngineConfig {
     pub udp_segmentation: bool,
     /// Have the kernel join received datagrams (`UDP_GRO`).
     pub udp_gro: bool,
+    /// How many workers transmit, and as many receive; `None` derives it from the cores.
+    pub workers: Option<usize>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { vnet_header: true, udp_segmentation: true, udp_gro: true }
+        Self { vnet_header: true, udp_segmentation: true, udp_gro: true, workers: None }
     }
 }
 
@@ -56,9 +58,19 @@ impl EngineBackend {
         spec: &DeviceSpec,
     ) -> Result<(Arc<dyn Offload>, MemoryDevice), OffloadError> {
         let joins = Joins { tcp: self.config.vnet_header, udp: self.config.vnet_header };
-        let (device, host) =
-            memory_device(joins).map_err(|source| OffloadError::system("open a device in memory", source))?;
+        let (device, host) = memory_device(joins, self.workers(spec))
+            .map_err(|source| OffloadError::system("open a device in memory", source))?;
         Ok((Arc::new(Engine::start(spec, device, self.config)?), host))
+    }
+}
+
+impl EngineBackend {
+    /// How many workers transmit, and as many receive. Fewer than three cores carry one pair; never more busy threads
+    /// than cores, and not more than four pairs: queues beyond that were not measured.
+    fn workers(&self, spec: &DeviceSpec) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let derived = (spec.threads.unwrap_or(cores).min(cores) / 2).clamp(1, 4);
+        self.config.workers.map_or(derived, |workers| workers.max(1))
     }
 }
 
@@ -76,7 +88,7 @@ impl Backend for EngineBackend {
     }
 
     fn open(&self, spec: DeviceSpec) -> Result<Arc<dyn Offload>, OffloadError> {
-        let device = open_tun(&spec, crate::engine::workers(spec.threads), self.config.vnet_header)?;
+        let device = open_tun(&spec, self.workers(&spec), self.config.vnet_header)?;
         Ok(Arc::new(Engine::start(&spec, device, self.config)?))
     }
 }

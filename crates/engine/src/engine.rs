@@ -65,7 +65,7 @@ pub(crate) struct Shared {
 }
 
 /// Drops that belong to no peer.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct DeviceCounters {
     /// Packets from the device without a peer to send them to.
     pub(crate) unrouted: AtomicU64,
@@ -391,6 +391,7 @@ impl Drop for Engine {
             self.forget(&peer);
         }
         self.shared.events.end();
+        tracing::debug!(counters = ?self.shared.counters, "the engine stopped");
     }
 }
 
@@ -430,11 +431,4 @@ fn capabilities() -> Capabilities {
         float: true,
         mssfix: true,
     }
-}
-
-/// How many workers transmit, and as many receive. Fewer than three cores carry one pair; never more busy threads than
-/// cores, and not more than four pairs: TUN queues beyond that were not measured.
-pub(crate) fn workers(threads: Option<usize>) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (threads.unwrap_or(cores).min(cores) / 2).clamp(1, 4)
 }

@@ -41,7 +41,10 @@ pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, now: u64) {
     // Before the look, so that a reset during it is not lost.
     shared.keepalive.0.store(u64::MAX, Relaxed);
     let mut next = u64::MAX;
-    for peer in shared.table.all() {
+    let peers = shared.table.all();
+    // Ten thousand peers are looked at five times a second, not once for each of their deadlines.
+    let soonest = now + 1 + peers.len() as u64 / 50;
+    for peer in peers {
         match peer.activity.due(now) {
             Due::Nothing(at) => next = next.min(at),
             Due::Ping => {
@@ -50,7 +53,7 @@ pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, now: u64) {
                 outbox.try_push(shared, &peer, &Single { payload: &PING, is_tunnel: false });
                 match peer.activity.due(now) {
                     Due::Nothing(at) => next = next.min(at),
-                    Due::Ping | Due::Expiry => next = next.min(now + 1),
+                    Due::Ping | Due::Expiry => next = soonest,
                 }
             }
             Due::Expiry => {
@@ -65,5 +68,5 @@ pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, now: u64) {
         }
     }
     outbox.flush(shared, Backpressure::Drop);
-    shared.keepalive.0.fetch_min(next, Relaxed);
+    shared.keepalive.0.fetch_min(next.max(soonest), Relaxed);
 }

@@ -399,3 +399,7 @@ impl Receiving<'_> {
         Refused::Auth
     }
 }
+
+#[cfg(test)]
+#[path = "key_tests.rs"]
+mod tests;

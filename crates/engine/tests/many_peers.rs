@@ -16,8 +16,12 @@ fn address(number: u8) -> [u8; 4] {
 }
 
 fn server(client_to_client: bool) -> End {
+    server_with(client_to_client, EngineConfig::default())
+}
+
+fn server_with(client_to_client: bool, config: EngineConfig) -> End {
     let spec = DeviceSpec { client_to_client, ..device(DeviceMode::MultiPeer) };
-    End::open(&spec, EngineConfig::default(), loopback())
+    End::open(&spec, config, loopback())
 }
 
 /// Client `number`, 10.8.0.number, with a key and a shape of its own.
@@ -133,4 +137,32 @@ fn a_peer_cannot_float_onto_anothers_address() {
     thief.host.send(&packet(address(2), SERVER, 1));
     assert_eq!(server.packet(), packet(address(2), SERVER, 1));
     assert_eq!(server.stats(PeerId::new(2).unwrap()).remote, a.address());
+}
+
+#[test]
+fn several_workers_share_a_port_and_keep_the_order_of_each_client() {
+    let server = server_with(true, EngineConfig { workers: Some(3), ..EngineConfig::default() });
+    let clients: Vec<End> = (2..10).map(|number| client(&server, number, Shape::PLAIN)).collect();
+    // From the host to every client, and at the same time from every client to its neighbour.
+    for number in 0..400 {
+        for (own, client) in (2_u8..).zip(&clients) {
+            server.host.send(&packet(SERVER, address(own), number));
+            let neighbour = if own == 9 { 2 } else { own + 1 };
+            client.host.send(&packet(address(own), address(neighbour), number));
+        }
+    }
+    for (own, client) in (2_u8..).zip(&clients) {
+        let neighbour = if own == 2 { 9 } else { own - 1 };
+        let (mut from_server, mut from_neighbour) = (0, 0);
+        for _ in 0..800 {
+            let got = client.packet();
+            if got == packet(SERVER, address(own), from_server) {
+                from_server += 1;
+            } else {
+                assert_eq!(got, packet(address(neighbour), address(own), from_neighbour));
+                from_neighbour += 1;
+            }
+        }
+        assert_eq!((from_server, from_neighbour), (400, 400));
+    }
 }

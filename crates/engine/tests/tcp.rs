@@ -64,7 +64,7 @@ fn packets_travel_in_both_directions_and_in_order() {
     (0..1000).for_each(|number| b.host.send(&numbered(number)));
     (0..1000).for_each(|number| assert_eq!(b.packet(), numbered(number)));
     (0..1000).for_each(|number| assert_eq!(a.packet(), numbered(number)));
-    let stats = b.stats(seven());
+    let stats = b.wait_for_stats(seven(), "all are counted", |s| s.link.tx_packets == 1000);
     assert_eq!(stats.tunnel.tx_packets, 1000);
     assert_eq!(stats.link.tx_bytes, 1000 * 48, "the length prefixes are the stream's");
 }

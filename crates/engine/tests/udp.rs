@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     net::{SocketAddr, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -49,6 +50,7 @@ fn every_acceleration_can_be_missing() {
             vnet_header: bits & 1 != 0,
             udp_segmentation: bits & 2 != 0,
             udp_gro: bits & 4 != 0,
+            workers: None,
         };
         let (a, b) = pair(config, key, Shape::PLAIN);
         expect_all(&a, &b, 0..200);
@@ -293,4 +295,61 @@ fn dropping_the_engine_ends_its_workers_and_closes_its_ports() {
     drop((a.offload, a.sender, a.receiver));
     UdpSocket::bind(address).expect("the port is free again");
     let _ = loopback();
+}
+
+#[test]
+fn packet_ids_leave_in_order_and_once_however_many_threads_send() {
+    // SEC-DATA-2: the transmit worker, the keepalive timer and callers all send to the same peer.
+    let keepalive = Some(Keepalive { interval: Duration::from_millis(1), timeout: Duration::ZERO });
+    let (a, socket) = engine_and_socket(|peer| PeerSpec { keepalive, ..peer });
+    let enough = AtomicBool::new(false);
+    let until_enough = |mut send: Box<dyn FnMut() + '_>| {
+        while !enough.load(Ordering::Relaxed) {
+            send();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| until_enough(Box::new(|| a.offload.notify_exit(seven()).unwrap())));
+        }
+        scope.spawn(|| until_enough(Box::new(|| a.host.send(&numbered(1)))));
+        // A full socket may lose some; none may come twice or late.
+        let (mut last, mut data, mut other) = (0, 0, 0);
+        while data < 500 || other < 500 {
+            let packet = receive(&socket);
+            let id = u32::from_be_bytes(packet[4..8].try_into().unwrap());
+            assert!(id > last, "{id} after {last}");
+            last = id;
+            if packet.len() == 24 + 24 { data += 1 } else { other += 1 }
+        }
+        enough.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn no_datagram_stops_the_engine() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let b = side_b(socket.local_addr().unwrap());
+    let good = sealed(1).remove(0);
+    // A simple generator: the same datagrams in every run.
+    let mut state = 1_u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    for _ in 0..3000 {
+        let mut datagram = good.clone();
+        datagram.truncate(usize::try_from(random()).unwrap() % (good.len() + 1));
+        for _ in 0..random() % 4 {
+            let at = usize::try_from(random()).unwrap();
+            if let Some(len) = std::num::NonZero::new(datagram.len()) {
+                datagram[at % len] = u8::try_from(random() & 0xFF).unwrap();
+            }
+        }
+        if datagram != good {
+            socket.send_to(&datagram, b.address()).unwrap();
+        }
+    }
+    socket.send_to(&good, b.address()).unwrap();
+    assert_eq!(b.packet(), numbered(0));
 }

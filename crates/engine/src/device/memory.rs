@@ -1,6 +1,7 @@
 use std::{
     collections::VecDeque,
     io,
+    net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use culvert_offload::Device;
 use culvert_sys::Eventfd;
 
 use super::{OpenDevice, Queue};
-use crate::packet::{Joins, SuperPacket, VnetHeader};
+use crate::packet::{Joins, SuperPacket, VNET_HEADER_LEN, VnetHeader, destination};
 
 /// Packets that wait in one direction; more are dropped, as a network device would.
 const CAPACITY: usize = 4096;
@@ -25,12 +26,17 @@ pub struct MemoryDevice {
 }
 
 struct Shared {
-    /// Frames to the engine, and their readiness.
-    to_engine: Mutex<VecDeque<Vec<u8>>>,
-    readable: Eventfd,
+    /// One for each queue of the device.
+    to_engine: Vec<ToEngine>,
     to_host: Mutex<VecDeque<Vec<u8>>>,
     arrived: Condvar,
     arrived_event: Eventfd,
+}
+
+/// Frames to the engine, and their readiness.
+struct ToEngine {
+    frames: Mutex<VecDeque<Vec<u8>>>,
+    readable: Eventfd,
 }
 
 impl MemoryDevice {
@@ -41,10 +47,18 @@ impl MemoryDevice {
 
     /// Sends a frame (virtio header and super-packet) into the tunnel.
     pub(crate) fn send_frame(&self, frame: Vec<u8>) {
-        let mut queue = lock(&self.shared.to_engine);
+        // As the kernel does: a flow stays on a queue. Here a destination is a flow.
+        let flow = destination(frame.get(VNET_HEADER_LEN..).unwrap_or_default());
+        let number = match flow {
+            Some(IpAddr::V4(ip)) => ip.to_bits() as usize,
+            Some(IpAddr::V6(ip)) => usize::from(ip.octets()[15]),
+            None => 0,
+        };
+        let Some(to) = self.shared.to_engine.get(number % self.shared.to_engine.len().max(1)) else { return };
+        let mut queue = lock(&to.frames);
         if queue.len() < CAPACITY {
             queue.push_back(frame);
-            self.shared.readable.raise();
+            to.readable.raise();
         }
     }
 
@@ -77,13 +91,17 @@ impl MemoryDevice {
     }
 }
 
-struct MemoryQueue(Arc<Shared>);
+struct MemoryQueue {
+    shared: Arc<Shared>,
+    index: usize,
+}
 
 impl Queue for MemoryQueue {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut queue = lock(&self.0.to_engine);
+        let from = &self.shared.to_engine[self.index];
+        let mut queue = lock(&from.frames);
         let Some(frame) = queue.pop_front() else {
-            self.0.readable.lower();
+            from.readable.lower();
             return Err(io::ErrorKind::WouldBlock.into());
         };
         buf.get_mut(..frame.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(&frame);
@@ -93,7 +111,7 @@ impl Queue for MemoryQueue {
     /// Cuts super-packets, as a kernel would for a reader of single packets.
     fn write(&self, frame: &[u8]) -> io::Result<()> {
         let packet = SuperPacket::parse(frame).ok_or(io::ErrorKind::InvalidData)?;
-        let mut queue = lock(&self.0.to_host);
+        let mut queue = lock(&self.shared.to_host);
         for index in 0..packet.count() {
             if queue.len() < CAPACITY {
                 let mut out = vec![0; packet.len(index)];
@@ -102,28 +120,30 @@ impl Queue for MemoryQueue {
             }
         }
         drop(queue);
-        self.0.arrived.notify_all();
-        self.0.arrived_event.raise();
+        self.shared.arrived.notify_all();
+        self.shared.arrived_event.raise();
         Ok(())
     }
 
     fn readiness(&self) -> BorrowedFd<'_> {
-        self.0.readable.as_fd()
+        self.shared.to_engine[self.index].readable.as_fd()
     }
 }
 
 /// Makes a device in memory with `queues` queues, and the host's side of it.
-pub(crate) fn memory_device(joins: Joins) -> io::Result<(OpenDevice, MemoryDevice)> {
+pub(crate) fn memory_device(joins: Joins, queues: usize) -> io::Result<(OpenDevice, MemoryDevice)> {
+    let to_engine = (0..queues).map(|_| Ok(ToEngine { frames: Mutex::default(), readable: Eventfd::new()? }));
     let shared = Arc::new(Shared {
-        to_engine: Mutex::default(),
-        readable: Eventfd::new()?,
+        to_engine: to_engine.collect::<io::Result<_>>()?,
         to_host: Mutex::default(),
         arrived: Condvar::new(),
         arrived_event: Eventfd::new()?,
     });
     let device = OpenDevice {
         device: Device { name: "memory".to_owned(), ifindex: 0 },
-        queues: vec![Arc::new(MemoryQueue(Arc::clone(&shared)))],
+        queues: (0..queues)
+            .map(|index| Arc::new(MemoryQueue { shared: Arc::clone(&shared), index }) as Arc<dyn Queue>)
+            .collect(),
         joins,
     };
     Ok((device, MemoryDevice { shared }))

@@ -36,6 +36,8 @@ pub(crate) struct Tcp {
     /// The peer at the other end, once it has one.
     pub(crate) peer: ArcSwapOption<Peer>,
     writer: Mutex<Writer>,
+    /// The stream counts as readable only with more than a byte (see `receive_exactly`).
+    waits_for_more: AtomicBool,
     /// Incomplete frame of the last read. Only the receiving worker takes it.
     partial: Mutex<Vec<u8>>,
     /// The worker's readiness set, to be told when there is something to write.
@@ -67,6 +69,7 @@ impl Tcp {
             remote,
             peer: ArcSwapOption::empty(),
             writer: Mutex::default(),
+            waits_for_more: AtomicBool::new(false),
             partial: Mutex::default(),
             epoll,
             token: token(id),
@@ -110,6 +113,7 @@ impl Tcp {
     }
 
     fn receive_eagerly(&self, buf: &mut [u8], handle: impl FnMut(&mut [u8])) -> io::Result<()> {
+        self.wait_for(1)?;
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = partial.len();
         buf[..kept].copy_from_slice(&partial);
@@ -136,11 +140,20 @@ impl Tcp {
         if whole == 0 {
             // Wake up for the rest of the frame, not for the part that stays in the stream.
             let need = buf.first_chunk().map_or(2, |len| 2 + usize::from(u16::from_be_bytes(*len)));
-            return self.socket.set_low_water(if peeked < 2 { 2 } else { need });
+            return self.wait_for(if peeked < 2 { 2 } else { need });
         }
         let read = self.socket.read(&mut buf[..whole])?;
-        self.socket.set_low_water(1)?;
+        self.wait_for(1)?;
         each_frame(&mut buf[..read], MAX_STRANGER_FRAME, handle)?;
+        Ok(())
+    }
+
+    /// Sets how many bytes make the stream readable.
+    fn wait_for(&self, bytes: usize) -> io::Result<()> {
+        if bytes > 1 || self.waits_for_more.load(Relaxed) {
+            self.socket.set_low_water(bytes)?;
+            self.waits_for_more.store(bytes > 1, Relaxed);
+        }
         Ok(())
     }
 
@@ -197,7 +210,7 @@ impl Tcp {
     pub(super) fn give_back(&self) -> io::Result<TransportSpec> {
         self.peer.store(None);
         let stream = self.socket.try_clone_fd()?;
-        self.socket.set_low_water(1)?;
+        self.wait_for(1)?;
         Ok(TransportSpec::AdoptTcp { stream, remote: self.remote })
     }
 

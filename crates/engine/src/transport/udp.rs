@@ -43,7 +43,6 @@ impl Udp {
             // Port 0 is chosen by the first socket for all.
             let local = sockets.first().map_or(Ok(local), UdpSocket::local_addr)?;
             let mut socket = UdpSocket::bind(local, |fd| {
-                sockopt::set_reuse_address(fd, true)?;
                 if count > 1 {
                     sockopt::set_reuse_port(fd, true)?;
                 }
