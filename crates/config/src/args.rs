@@ -25,6 +25,8 @@ pub(crate) struct Problem {
     pub(crate) remedy: String,
     /// Whether OpenVPN prints the text without `Options error: `.
     pub(crate) bare: bool,
+    /// Whether OpenVPN takes the word now and fails later: the error belongs to the meaning, not to the syntax.
+    pub(crate) late: bool,
     /// Whether OpenVPN says that it does not recognise the option; the text is then empty.
     pub(crate) unrecognized: bool,
 }
@@ -46,6 +48,12 @@ impl Problem {
     /// Points at an argument.
     pub(crate) fn at(mut self, argument: usize) -> Self {
         self.argument = Some(argument);
+        self
+    }
+
+    /// Makes it an error of the meaning.
+    pub(crate) fn late(mut self) -> Self {
+        self.late = true;
         self
     }
 
@@ -191,7 +199,10 @@ impl<'a> Args<'a> {
         let text = self.str(index);
         match text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
             true => text.parse().map(Port::Number).map_err(|_| {
-                problem(format!("Bad port number: {text}")).at(index).remedy("write a number from 0 to 65535")
+                problem(format!("Bad port number: {text}"))
+                    .at(index)
+                    .remedy("write a number from 0 to 65535")
+                    .late()
             }),
             false
                 if !text.is_empty()
@@ -199,7 +210,7 @@ impl<'a> Args<'a> {
             {
                 Ok(Port::Service(text.to_owned()))
             }
-            false => Err(problem(format!("Bad port number: {text}")).at(index)),
+            false => Err(problem(format!("Bad port number: {text}")).at(index).late()),
         }
     }
 

@@ -90,6 +90,7 @@ pub fn parse_ccd(text: &str, name: &str) -> (ClientOverrides, Vec<Diagnostic>) {
             let origin = span.map_or(origin.clone(), |span| origin.pointing_at(span));
             found.push(Diagnostic {
                 severity,
+                verb: 1,
                 openvpn_line: line,
                 origin: Some(origin),
                 explanation: String::new(),

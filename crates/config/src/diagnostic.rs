@@ -9,6 +9,8 @@ use crate::origin::Origin;
 pub struct Diagnostic {
     /// Whether it stops the start.
     pub severity: Severity,
+    /// The `verb` from which on it is shown; errors always are.
+    pub verb: u8,
     /// The line as OpenVPN prints it, `Options error: ` included where it has that.
     pub openvpn_line: String,
     /// Where; `None` for what concerns the configuration as a whole.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     Question,
+    diagnostic::Diagnostic,
     effect::{ParseEffect, ParseEffects},
     profile::{ConnectionEntry, Profile, TlsCryptV2},
     value::{Compression, Family, FileOrInline, KeyDirection, Net6, Port},
@@ -76,6 +77,8 @@ pub(crate) struct Draft {
     pub(crate) ignore_unknown: Vec<String>,
     /// `setenv FORWARD_COMPATIBLE 1`.
     pub(crate) forward_compatible: bool,
+    /// What was taken and turned out to be wrong: errors of stage 3.
+    pub(crate) late: Vec<Diagnostic>,
     /// Lines that the option just taken has for the log.
     pub(crate) warnings: Vec<String>,
     /// `config`: a file to read next.

@@ -26,6 +26,12 @@ pub trait Files {
     /// # Errors
     /// What using it would say.
     fn probe(&self, path: &Path, access: Access) -> io::Result<()>;
+
+    /// Tells whether others than the file's owner may read it; `false` where nobody can say.
+    fn is_open_to_others(&self, path: &Path) -> bool {
+        let _ = path;
+        false
+    }
 }
 
 /// How a file is going to be used.
@@ -74,6 +80,10 @@ impl Files for Disk {
             },
             Access::Execute => executable(path),
         }
+    }
+
+    fn is_open_to_others(&self, path: &Path) -> bool {
+        open_to_others(path)
     }
 }
 
@@ -124,6 +134,17 @@ fn executable(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & 0o111 == 0 { Err(io::Error::from_raw_os_error(EACCES)) } else { Ok(()) }
+}
+
+#[cfg(unix)]
+fn open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_path: &Path) -> bool {
+    false
 }
 
 #[cfg(not(unix))]

@@ -255,7 +255,7 @@ impl<'p> PushFilter<'p> {
         let args = Args { name: row.name, words: arguments, inline: None };
         let mut target = PushTarget { pushed, allow_fqdn: self.allow_fqdn };
         set(&mut target, &args).map_err(|problem| PushReason::Malformed(problem.text))?;
-        pushed.taken.push((row, option.to_owned()));
+        pushed.taken.push((row, shown(option)));
         Ok(())
     }
 }

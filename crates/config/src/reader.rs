@@ -111,6 +111,7 @@ impl<'f> Reader<'f> {
                 let origin = command_origin(std::slice::from_ref(first)).1;
                 self.error(Diagnostic {
                     severity: Severity::Error,
+                    verb: 1,
                     openvpn_line: format!(
                         "Options error: I'm trying to parse \"{first}\" as an --option parameter but I don't see a leading \
                          '--'"
@@ -136,6 +137,7 @@ impl<'f> Reader<'f> {
         let place = by.place();
         let fail = |text: String, remedy: &str| Diagnostic {
             severity: Severity::Error,
+            verb: 1,
             openvpn_line: format!("Options error: In {place}: {text}"),
             origin: Some(by.at_word(1)),
             explanation: String::new(),
@@ -202,6 +204,12 @@ impl<'f> Reader<'f> {
                 }
                 Ok(words) => statement.words = words,
             }
+            if statement.words.len() > MAX_WORDS {
+                let line =
+                    format!("Note: words after the {MAX_WORDS}th in {} are not looked at", statement.place());
+                self.warn(&statement, line, "split the line");
+                statement.words.truncate(MAX_WORDS);
+            }
             if matches!(text, std::borrow::Cow::Owned(_)) && self.not_utf8(&statement) {
                 continue;
             }
@@ -215,6 +223,7 @@ impl<'f> Reader<'f> {
                     self.stopped = true;
                     return self.error(Diagnostic {
                         severity: Severity::Error,
+                        verb: 1,
                         openvpn_line: format!("ERROR: Endtag {end} missing"),
                         origin: Some(statement.at_word(0)),
                         explanation: "the block that begins here does not end".to_owned(),
@@ -344,6 +353,7 @@ impl<'f> Reader<'f> {
     fn warn(&mut self, statement: &Statement, line: String, remedy: &str) {
         self.warnings.push(Diagnostic {
             severity: Severity::Warning,
+            verb: 1,
             openvpn_line: line,
             origin: Some(statement.at_word(0)),
             explanation: String::new(),
@@ -356,13 +366,19 @@ impl<'f> Reader<'f> {
             return self.unrecognized(statement, table::find(statement.name()), false);
         }
         let prefix = if problem.bare { "" } else { "Options error: " };
-        self.error(Diagnostic {
+        let diagnostic = Diagnostic {
             severity: Severity::Error,
+            verb: 1,
             openvpn_line: format!("{prefix}{}", problem.text),
             origin: Some(statement.at_word(problem.argument.map_or(0, |argument| argument + 1))),
             explanation: problem.explanation.clone(),
             remedy: problem.remedy.clone(),
-        });
+        };
+        if problem.late {
+            self.draft.late.push(diagnostic);
+        } else {
+            self.error(diagnostic);
+        }
     }
 
     /// An option that OpenVPN does not recognise: by its name, or by the number of its arguments.
@@ -384,6 +400,7 @@ impl<'f> Reader<'f> {
             let severity = Severity::Warning;
             self.warnings.push(Diagnostic {
                 severity,
+                verb: 1,
                 openvpn_line: line,
                 origin,
                 explanation,
@@ -391,19 +408,28 @@ impl<'f> Reader<'f> {
             });
         } else {
             let openvpn_line = format!("Options error: {line}");
-            self.error(Diagnostic { severity: Severity::Error, openvpn_line, origin, explanation, remedy });
+            self.error(Diagnostic {
+                severity: Severity::Error,
+                verb: 1,
+                openvpn_line,
+                origin,
+                explanation,
+                remedy,
+            });
         }
     }
 
     fn line_too_long(&mut self, statement: &Statement, text: &str) {
         let start: String = text.chars().take(60).collect();
         let openvpn_line = format!(
-            "Options error: In {}: Maximum option line length ({LIMIT}) exceeded, line starts with {start}",
-            statement.place()
+            "Options error: In {}: Maximum option line length ({LIMIT}) exceeded, line starts with {}",
+            statement.place(),
+            text.chars().take(LIMIT).collect::<String>()
         );
         let origin = Origin { text: start.as_str().into(), span: 0..start.len(), ..statement.origin.clone() };
         self.error(Diagnostic {
             severity: Severity::Error,
+            verb: 1,
             openvpn_line,
             origin: Some(origin),
             explanation: format!("the line has {} bytes; {} are the most", text.len(), LIMIT - 2),
@@ -445,6 +471,7 @@ impl<'f> Reader<'f> {
         };
         self.error(Diagnostic {
             severity: Severity::Error,
+            verb: 1,
             openvpn_line: line,
             origin: Some(statement.origin.pointing_at(at.min(end)..end)),
             explanation: String::new(),
@@ -459,6 +486,7 @@ impl<'f> Reader<'f> {
         };
         self.error(Diagnostic {
             severity: Severity::Error,
+            verb: 1,
             openvpn_line: format!("Options error: In {}: not UTF-8", statement.place()),
             origin: Some(statement.at_word(index)),
             explanation: "the word holds bytes that are not UTF-8".to_owned(),

@@ -73,12 +73,15 @@ fn effects<'p>(
         })
 }
 
-/// OpenVPN's notes about options that keep the kernel out: before the version line.
+/// OpenVPN's notes about options that keep the kernel out: before the version line. Those about options that a kernel
+/// would not honour are for who has chosen one: [`Verdict::ignored`].
 pub(crate) fn notes(profile: &Profile) -> Vec<Diagnostic> {
     let mut notes: Vec<Diagnostic> = Vec::new();
     for setting in &profile.settings {
         let here = setting.row.offload.iter().filter(|effect| {
-            effect.kinds.contains(&OffloadKind::Linux) && effect.when.is_none_or(|when| when(profile))
+            effect.blocks
+                && effect.kinds.contains(&OffloadKind::Linux)
+                && effect.when.is_none_or(|when| when(profile))
         });
         for (effect, note) in here.filter_map(|effect| effect.note.map(|note| (effect, note))) {
             let openvpn_line = note(profile);
@@ -87,6 +90,7 @@ pub(crate) fn notes(profile: &Profile) -> Vec<Diagnostic> {
             }
             notes.push(Diagnostic {
                 severity: Severity::Note,
+                verb: 3,
                 openvpn_line,
                 origin: Some(setting.origin.clone()),
                 explanation: effect.because.to_owned(),
@@ -116,6 +120,7 @@ pub fn not_yet(profile: &Profile) -> Vec<Diagnostic> {
         }
         refusals.push(Diagnostic {
             severity: Severity::Error,
+            verb: 1,
             openvpn_line,
             origin: Some(setting.origin.clone()),
             explanation: "the configuration is correct; culvert cannot do this yet".to_owned(),

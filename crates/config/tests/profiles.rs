@@ -1,5 +1,7 @@
 //! Profiles as generators, products and providers write them: every one is understood.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{io, path::Path, time::Duration};
 
 use culvert_config::{

@@ -91,7 +91,7 @@ fn unknown_cipher(d: &Draft, f: &mut Findings, name: &str) {
 
 /// Tells what becomes of `cipher` where ciphers are negotiated.
 fn hint(d: &Draft, f: &mut Findings, written: Option<&str>, cipher: Option<CipherName>) {
-    let list = d.data_ciphers.clone().unwrap_or_else(|| cipher_list::print(&d.profile.data.ciphers.list));
+    let list = d.data_ciphers.as_deref().unwrap_or("DEFAULT");
     match written {
         None => {
             let line = format!(

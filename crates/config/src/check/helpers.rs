@@ -131,7 +131,11 @@ fn server_network(d: &Draft, f: &mut Findings, server: ServerNet) -> Option<Net4
     const NAME: &str = "server";
     let ServerNet { network: address, mask, .. } = server;
     let Some(net) = network(address, mask) else {
-        f.error(NAME, "--server directive netmask is invalid", "write a netmask, as in 255.255.255.0");
+        f.error(
+            NAME,
+            "--server directive network/netmask combination is invalid",
+            "write a netmask, as in 255.255.255.0",
+        );
         return None;
     };
     if u32::from(address) & !u32::from(mask) != 0 {
@@ -144,7 +148,7 @@ fn server_network(d: &Draft, f: &mut Findings, server: ServerNet) -> Option<Net4
         return None;
     }
     if net.bits < 16 {
-        let text = "--server directive netmask allows for too many host addresses (subnet must be 255.255.0.0 or higher)";
+        let text = "--server directive netmask allows for too many host addresses (subnet must be 255.255.0.0 (/16) or higher)";
         f.error(NAME, text, "use a smaller network");
         return None;
     }
@@ -152,7 +156,7 @@ fn server_network(d: &Draft, f: &mut Findings, server: ServerNet) -> Option<Net4
     if net.bits > most {
         let limit = Net4 { address, bits: most }.mask();
         let text = format!(
-            "--server directive when used with --dev {kind} must define a subnet of {limit} or lower"
+            "--server directive when used with --dev {kind} must define a subnet of {limit} (/{most}) or lower"
         );
         f.error(NAME, text, "use a larger network");
         return None;
@@ -255,7 +259,7 @@ fn keepalive(d: &mut Draft, f: &mut Findings) {
     let server = d.profile.mode == Mode::Server;
     if interval.saturating_mul(2) > timeout {
         let text = format!(
-            "The second parameter to --keepalive (restart timeout={timeout}) must be at least twice the value of the first \
+            "the second parameter to --keepalive (restart timeout={timeout}) must be at least twice the value of the first \
              parameter (ping interval={interval}).  A ratio of 1:5 or 1:6 would be even better.  Recommended setting is \
              --keepalive 10 60."
         );

@@ -37,6 +37,8 @@ pub(crate) fn check(mut draft: Draft, files: &dyn Files) -> Checked {
     connections::build(&mut draft, &mut findings);
     status_file(&mut draft);
     rules::check(&draft, &mut findings);
+    // OpenVPN would fail over these while running.
+    findings.errors.append(&mut draft.late);
     presence::check(&draft, files, &mut findings);
     let Findings { errors, mut notes, .. } = findings;
     let profile = draft.profile;
@@ -47,9 +49,13 @@ pub(crate) fn check(mut draft: Draft, files: &dyn Files) -> Checked {
 impl Findings {
     /// Reports an error; `culprit` is the option to point at.
     fn error(&mut self, culprit: &str, text: impl Into<String>, remedy: &str) {
+        let text = text.into();
+        // A few come from deeper within OpenVPN, with a prefix of their own.
+        let prefix = if text.starts_with("ERROR: ") { "" } else { "Options error: " };
         self.errors.push(Diagnostic {
             severity: Severity::Error,
-            openvpn_line: format!("Options error: {}", text.into()),
+            verb: 1,
+            openvpn_line: format!("{prefix}{text}"),
             origin: self.origin(culprit),
             explanation: String::new(),
             remedy: remedy.to_owned(),
@@ -72,6 +78,7 @@ impl Findings {
     fn note(&mut self, severity: Severity, culprit: &str, line: impl Into<String>, remedy: &str) {
         self.notes.push(Diagnostic {
             severity,
+            verb: 1,
             openvpn_line: line.into(),
             origin: self.origin(culprit),
             explanation: String::new(),
@@ -109,6 +116,7 @@ impl Findings {
             };
             self.notes.push(Diagnostic {
                 severity: Severity::Note,
+                verb: 1,
                 openvpn_line: line,
                 origin: Some(origin),
                 explanation: String::new(),

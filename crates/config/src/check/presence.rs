@@ -30,10 +30,11 @@ pub(super) fn check(d: &Draft, files: &dyn Files, f: &mut Findings) {
     }
     p.material(f, "ca", "--ca", tls.ca.as_ref());
     p.path(f, "capath", "--capath", tls.capath.as_deref(), Access::Directory);
-    p.material(f, "cert", "--cert", tls.cert.as_ref());
+    // A URI is for the TLS library to open.
+    p.material(f, "cert", "--cert", tls.cert.as_ref().filter(|cert| !is_uri(cert)));
     p.material(f, "extra-certs", "--extra-certs", tls.extra_certs.as_ref());
-    p.material(f, "key", "--key", tls.key.as_ref());
-    p.material(f, "pkcs12", "--pkcs12", tls.pkcs12.as_ref());
+    p.private(f, "key", "--key", tls.key.as_ref().filter(|key| !is_uri(key)));
+    p.private(f, "pkcs12", "--pkcs12", tls.pkcs12.as_ref());
     match &tls.crl {
         Some(CrlSource::Directory(dir)) => {
             p.path(f, "crl-verify", "--crl-verify directory", Some(dir), Access::Directory);
@@ -44,18 +45,18 @@ pub(super) fn check(d: &Draft, files: &dyn Files, f: &mut Findings) {
     let export = profile.scripts.tls_export_cert.as_deref();
     p.path(f, "tls-export-cert", "--tls-export-cert", export, Access::Directory);
     for entry in &profile.connections {
-        p.material(f, "tls-auth", "--tls-auth", entry.tls_auth.as_ref());
-        p.material(f, "tls-crypt", "--tls-crypt", entry.tls_crypt.as_ref());
-        p.material(f, "tls-crypt-v2", "--tls-crypt-v2", entry.tls_crypt_v2.as_ref().map(|v2| &v2.key));
+        p.private(f, "tls-auth", "--tls-auth", entry.tls_auth.as_ref());
+        p.private(f, "tls-crypt", "--tls-crypt", entry.tls_crypt.as_ref());
+        p.private(f, "tls-crypt-v2", "--tls-crypt-v2", entry.tls_crypt_v2.as_ref().map(|v2| &v2.key));
     }
     let askpass = tls.askpass.as_ref().and_then(Option::as_ref);
-    p.material(f, "askpass", "--askpass", askpass);
+    p.private(f, "askpass", "--askpass", askpass);
     for (option, path, access) in &d.other_files {
         let culprit = option.trim_start_matches('-').split(' ').next().unwrap_or_default();
         p.path(f, culprit, option, Some(path), *access);
     }
     if let Some(AuthUserPass::Stored(file)) = &profile.client.auth_user_pass {
-        p.material(f, "auth-user-pass", "--auth-user-pass", Some(file));
+        p.private(f, "auth-user-pass", "--auth-user-pass", Some(file));
     }
     p.path(f, "chroot", "--chroot directory", profile.process.chroot.as_deref(), Access::Directory);
     p.path(f, "writepid", "--writepid", profile.process.writepid.as_deref(), Access::Write);
@@ -78,6 +79,7 @@ fn conclude(f: &mut Findings, found: Vec<Diagnostic>, last: &str) {
     f.errors.extend(found);
     f.errors.push(Diagnostic {
         severity: Severity::Error,
+        verb: 1,
         openvpn_line: last.to_owned(),
         origin: None,
         explanation: String::new(),
@@ -88,11 +90,19 @@ fn conclude(f: &mut Findings, found: Vec<Diagnostic>, last: &str) {
 impl Presence<'_> {
     fn material(&mut self, f: &Findings, culprit: &str, option: &str, material: Option<&FileOrInline>) {
         let path = material.and_then(FileOrInline::path);
-        // A URI is for the TLS library to open.
-        if path.is_some_and(is_uri) {
-            return;
-        }
         self.path(f, culprit, option, path, Access::Read);
+    }
+
+    /// Looks at a file that nobody else should read.
+    fn private(&mut self, f: &mut Findings, culprit: &str, option: &str, material: Option<&FileOrInline>) {
+        self.material(f, culprit, option, material);
+        let Some(path) = material.and_then(FileOrInline::path) else { return };
+        if self.files.is_open_to_others(&self.draft.resolve(path)) {
+            let line = format!("WARNING: file '{}' is group or others accessible", path.display());
+            if !f.notes.iter().any(|note| note.openvpn_line == line) {
+                f.note(Severity::Warning, culprit, line, &format!("chmod go= {}", path.display()));
+            }
+        }
     }
 
     fn path(&mut self, f: &Findings, culprit: &str, option: &str, path: Option<&Path>, access: Access) {
@@ -100,6 +110,7 @@ impl Presence<'_> {
         let Err(error) = self.files.probe(&self.draft.resolve(path), access) else { return };
         let diagnostic = Diagnostic {
             severity: Severity::Error,
+            verb: 1,
             openvpn_line: format!(
                 "Options error: {option} fails with '{}': {}",
                 path.display(),
@@ -149,7 +160,8 @@ impl Presence<'_> {
     }
 }
 
-fn is_uri(path: &Path) -> bool {
+fn is_uri(material: &FileOrInline) -> bool {
+    let Some(path) = material.path() else { return false };
     let text = path.to_string_lossy();
     match (text.find(':'), text.find('/')) {
         (Some(colon), slash) => slash.is_none_or(|slash| colon < slash) && !text.starts_with("file:"),

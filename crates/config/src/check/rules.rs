@@ -96,7 +96,7 @@ fn connection_rules(d: &Draft, f: &mut Findings, c: &ConnectionDraft, entry: &Co
         let text = "--local and --remote addresses must be distinct from --ifconfig addresses";
         f.error("remote", text, "the address inside the tunnel is another one than that of the machine");
     }
-    binding(f, c);
+    binding(f, c, entry);
     for local in &entry.locals {
         let same = entry
             .remote
@@ -121,19 +121,16 @@ fn connection_rules(d: &Draft, f: &mut Findings, c: &ConnectionDraft, entry: &Co
     wrapping(d, f, entry);
 }
 
-fn binding(f: &mut Findings, c: &ConnectionDraft) {
+fn binding(f: &mut Findings, c: &ConnectionDraft, entry: &ConnectionEntry) {
     if c.bind_defined && c.nobind {
         f.error("nobind", "--bind and --nobind can't be used together", "remove one of them");
     }
     if c.local_port_defined && c.nobind {
         f.error("nobind", "--lport and --nobind don't make sense when used together", "remove one of them");
     }
-    if c.remote.is_none() && c.nobind {
-        f.error(
-            "nobind",
-            "--nobind doesn't make sense unless used with --remote",
-            "remove `nobind`, or add `remote`",
-        );
+    if c.remote.is_none() && entry.bind == Bind::NoBind {
+        let remedy = if c.nobind { "remove `nobind`, or add `remote`" } else { "add `remote HOST`" };
+        f.error("nobind", "--nobind doesn't make sense unless used with --remote", remedy);
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     .reset(|p| p.routes.clear())
     .default("/32, vpn_gateway")
     .set(|d, a| {
-        let route = read::route(a, Source::Own, d.route_table)?;
+        let route = read::route(a, Source::Own, d.route_table).map_err(Problem::late)?;
         d.profile.routes.routes.push(route);
         Ok(())
     })
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .reset(|p| p.routes6.clear())
         .default("tunnel peer")
         .set(|d, a| {
-            let route = read::route_ipv6(a, d.route_table)?;
+            let route = read::route_ipv6(a, d.route_table).map_err(Problem::late)?;
             d.profile.routes.routes6.push(route);
             Ok(())
         })
@@ -55,7 +55,8 @@ pub(super) const ROWS: &[OptionRow] = &[
         .reset(|p| p.route_gateway = None)
         .default("from ifconfig")
         .set(|d, a| {
-            d.profile.routes.gateway = read::route_gateway(a, Source::Own)?;
+            let source = Source::Pushed { allow_fqdn: d.profile.client.allow_pull_fqdn };
+            d.profile.routes.gateway = read::route_gateway(a, source)?;
             Ok(())
         })
         .pushed(|p, a| {

@@ -162,7 +162,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("max-clients", "N", "session limit").group(Group::Server).roles(SERVER).default("1024").set(
         |d, a| {
-            d.profile.server.max_clients = a.within(0, a.name, 1..=0xFF_FFFE)?;
+            d.profile.server.max_clients = a.within(0, a.name, 1..=0xFF_FFFF)?;
             Ok(())
         },
     ),
@@ -184,7 +184,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .default("256")
         .status(Status::NoEffect("broadcasts are not queued"))
-        .set(|_, a| a.within(0, a.name, 1..=i32::MAX).map(drop)),
+        .set(|_, a| a.within(0, a.name, 1..=268_435_456).map(drop)),
     row("tcp-queue-limit", "N", "queued packets per TCP client")
         .group(Group::Server)
         .roles(SERVER)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    args::problem,
+    args::{Problem, problem},
     profile::{CertProfile, Dh, TlsCryptV2, TlsVersion},
     value::FileOrInline,
 };
@@ -133,8 +133,9 @@ pub(super) const ROWS: &[OptionRow] = &[
                 ("preferred", CertProfile::Preferred),
                 ("suiteb", CertProfile::SuiteB),
             ];
-            d.profile.tls.cert_profile =
-                a.one_of(0, &choices, |word| format!("Invalid --tls-cert-profile: {word}"))?;
+            d.profile.tls.cert_profile = a
+                .one_of(0, &choices, |word| format!("Invalid --tls-cert-profile: {word}"))
+                .map_err(Problem::late)?;
             Ok(())
         }),
     row("tls-auth", "FILE [DIRECTION]", "authenticate control packets with a shared key")

@@ -80,7 +80,7 @@ row("remote-cert-ku", "[HEX...]", "require key usage")
     for (index, word) in a.words.iter().enumerate() {
         let digits = word.text.trim_start_matches("0x");
         let bits = u16::from_str_radix(digits, 16).map_err(|_| {
-            problem(format!("remote-cert-ku: '{}' is not a hexadecimal number", word.text)).at(index)
+            problem(format!("remote-cert-ku: '{}' is not a hexadecimal number", word.text)).at(index).late()
         })?;
         sets.push(bits);
     }

@@ -30,7 +30,8 @@ pub(super) const ROWS: &[OptionRow] = &[
             if wrong {
                 return Err(problem(format!("Bad --dev name: {name}"))
                     .at(0)
-                    .remedy("write tun, or a name without blanks and slashes"));
+                    .remedy("write tun, or a name without blanks and slashes")
+                    .late());
             }
             d.profile.device.dev = name.to_owned();
             Ok(())

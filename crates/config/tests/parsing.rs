@@ -1,0 +1,223 @@
+//! The command line, nested files, and options that act while they are read.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::PathBuf;
+
+use culvert_config::{
+    GenKeyKind, LogDestination, MemoryFiles, ParseEffect, Parsed, Question, parse,
+    profile::{Bind, MssFix},
+    render_all,
+    value::Port,
+};
+use proptest::prelude::*;
+
+fn run(line: &str, files: &MemoryFiles) -> Parsed {
+    let args: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+    parse(&args, files)
+}
+
+fn good(line: &str, files: &MemoryFiles) -> Parsed {
+    let parsed = run(line, files);
+    assert!(parsed.errors.is_empty(), "{line}: {}", render_all(&parsed.errors));
+    parsed
+}
+
+fn none() -> MemoryFiles {
+    MemoryFiles::default()
+}
+
+#[test]
+fn a_lone_word_is_a_configuration_file() {
+    let files = none().with("a.conf", "verb 4\n");
+    for line in ["a.conf", "--config a.conf"] {
+        assert_eq!(good(line, &files).profile().log.verb, 4);
+    }
+    assert_eq!(good("a.conf", &files).profile().config_file, Some(PathBuf::from("a.conf")));
+}
+
+#[test]
+fn the_command_line_and_files_are_read_in_order_of_appearance() {
+    let files = none().with("a.conf", "verb 4\nmute 5\n");
+    let profile = good("--verb 2 --config a.conf --mute 7", &files).profile().clone();
+    assert_eq!((profile.log.verb, profile.log.mute), (4, Some(7)));
+}
+
+#[test]
+fn errors_of_the_command_line_name_it() {
+    let parsed = run("--verb 3 --frobnicate x", &none());
+    assert_eq!(
+        render_all(&parsed.errors),
+        "Options error: Unrecognized option or missing or extra parameter(s) in [CMD-LINE]:1: frobnicate (2.7.8)\n \
+         --> [CMD-LINE]:1:1\n  |\n1 | --frobnicate x\n  | ^^^^^^^^^^^^ no option has this name\n  |\n  \
+         = remedy: remove it, or write `ignore-unknown-option frobnicate` before it\nUse --help for more information.\n"
+    );
+    let parsed = run("verb 3", &none());
+    assert_eq!(
+        parsed.errors[0].openvpn_line,
+        "Options error: I'm trying to parse \"verb\" as an --option parameter but I don't see a leading '--'"
+    );
+}
+
+#[test]
+fn questions_are_recognised() {
+    assert_eq!(good("--version", &none()).question, Some(Question::Version));
+    assert_eq!(good("--help", &none()).question, Some(Question::Help));
+    assert_eq!(parse(&[], &none()).question, Some(Question::Help));
+    let files = none().with("a.conf", "dev tun\n");
+    assert_eq!(good("--config a.conf --show-digests", &files).question, Some(Question::ShowDigests));
+    let Some(Question::GenKey(genkey)) = good("--genkey tls-crypt-v2-client c.key YWJj", &none()).question
+    else {
+        panic!("a key")
+    };
+    assert_eq!((genkey.kind, genkey.metadata.as_deref()), (GenKeyKind::TlsCryptV2Client, Some("YWJj")));
+}
+
+#[test]
+fn syntax_is_wrong_before_a_question_is_answered() {
+    assert!(!run("--frobnicate --version", &none()).errors.is_empty());
+}
+
+#[test]
+fn an_unknown_option_may_be_tolerated_in_three_ways() {
+    let texts = [
+        "ignore-unknown-option frob other\nfrob 1\n",
+        "setenv opt frob 1\n",
+        "setenv FORWARD_COMPATIBLE 1\nfrob 1\n",
+    ];
+    for text in texts {
+        let parsed = good("a.conf", &none().with("a.conf", text));
+        assert_eq!(parsed.warnings.len(), 1, "{text}");
+        assert!(parsed.warnings[0].openvpn_line.ends_with(": frob (2.7.8)"), "{text}");
+    }
+    assert!(!run("a.conf", &none().with("a.conf", "frob 1\nignore-unknown-option frob\n")).errors.is_empty());
+}
+
+#[test]
+fn setenv_opt_applies_an_option_that_is_known() {
+    assert_eq!(good("a.conf", &none().with("a.conf", "setenv opt verb 5\n")).profile().log.verb, 5);
+    assert!(!run("a.conf", &none().with("a.conf", "setenv opt verb x\n")).errors.is_empty());
+}
+
+#[test]
+fn a_double_dash_before_an_option_in_a_file_is_left_out() {
+    assert_eq!(good("a.conf", &none().with("a.conf", "--verb 6\n")).profile().log.verb, 6);
+}
+
+#[test]
+fn cd_holds_for_the_files_and_logs_after_it() {
+    let files =
+        none().with("dir/b.conf", "log-append x.log\nverb 5\n").with("a.conf", "cd dir\nconfig b.conf\n");
+    let parsed = good("a.conf", &files);
+    assert_eq!(parsed.profile().log.verb, 5);
+    let path = PathBuf::from("dir/x.log");
+    assert_eq!(parsed.effects.log(), LogDestination::File { path, append: true });
+    assert_eq!(parsed.effects.directory(), Some(&PathBuf::from("dir")));
+    assert_eq!(parsed.profile().process.cd, Some(PathBuf::from("dir")));
+}
+
+#[test]
+fn the_first_log_wins_over_everything_else() {
+    let file = |name: &str, append| LogDestination::File { path: name.into(), append };
+    let log = |line: &str| good(line, &none()).effects.log();
+    assert_eq!(log("--log a --log-append b"), file("a", false));
+    assert_eq!(log("--daemon --syslog x --log-append b --log a"), file("b", true));
+    assert_eq!(log("--syslog x --daemon y"), LogDestination::Syslog("x".to_owned()));
+    assert_eq!(log("--daemon"), LogDestination::Syslog("openvpn".to_owned()));
+    assert_eq!(log("--verb 3"), LogDestination::Stdout);
+}
+
+#[test]
+fn effects_hold_also_when_parsing_failed() {
+    let parsed = run("--suppress-timestamps --log /dev/stdout --frob", &none());
+    assert!(!parsed.errors.is_empty());
+    let path = PathBuf::from("/dev/stdout");
+    assert_eq!(
+        parsed.effects.effects,
+        [ParseEffect::SuppressTimestamps, ParseEffect::Log { path, append: false }]
+    );
+}
+
+#[test]
+fn standard_input_is_a_configuration_file() {
+    let files = MemoryFiles { stdin: b"verb 7\n".to_vec(), ..none() };
+    assert_eq!(good("--config stdin", &files).profile().log.verb, 7);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_harmless_in_comments_only() {
+    let files = none().with("a.conf", &b"verb 5 # gr\xFC\xDFe\n"[..]);
+    assert_eq!(good("a.conf", &files).profile().log.verb, 5);
+    let files = none().with("a.conf", &b"setenv a gr\xFC\n"[..]);
+    assert_eq!(run("a.conf", &files).errors[0].openvpn_line, "Options error: In a.conf:1: not UTF-8");
+}
+
+#[test]
+fn words_beyond_the_sixteenth_are_not_looked_at() {
+    let text = format!(
+        "ignore-unknown-option {}\nn15\n",
+        (1..=20).map(|n| format!("n{n}")).collect::<Vec<_>>().join(" ")
+    );
+    assert!(run("a.conf", &none().with("a.conf", &*text)).errors.is_empty());
+    let text = text.replace("\nn15\n", "\nn16\n");
+    assert!(!run("a.conf", &none().with("a.conf", &*text)).errors.is_empty());
+}
+
+#[test]
+fn ports_bind_as_openvpn_binds_them() {
+    let entry = |more: &str| {
+        let text = format!("client\ndev tun\nremote a 443\nca x\nauth-user-pass\n{more}\n");
+        let files = none().with("a.conf", &*text).with("x", "");
+        good("a.conf", &files).check(&files).profile.connections[0].clone()
+    };
+    assert_eq!((entry("").bind, entry("").local_port), (Bind::NoBind, None));
+    assert_eq!(entry("lport 0").bind, Bind::NoBind);
+    assert_eq!(entry("lport 5000").local_port, Some(Port::Number(5000)));
+    assert_eq!(entry("bind").local_port, Some(Port::Number(1194)));
+    assert_eq!(entry("local 10.0.0.9").bind, Bind::Bind { ipv6_only: false });
+    assert_eq!(entry("mssfix 0").mtu.mssfix, MssFix::Off);
+}
+
+/// Words that make parsers stumble.
+const WORDS: &str = "client|server|10.8.0.0|255.255.255.0|dev|tun|<ca>|</ca>|<connection>|</connection>|remote|a|1194|udp|tcp|\
+    config|a.conf|stdin|setenv|opt|push|\"route|x\"|'|\\\\|#|;|--|verb|-1|99999999999999999999|keepalive|\u{FEFF}|\u{0}|ü|cd|dns|\
+    address|1.1.1.1:0|[::1]:53|route|default|vpn_gateway|tls-auth|peer-fingerprint|aa:bb|proto-force|local|\\*|data-ciphers|?x:y";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// SEC-CORE-1.
+    #[test]
+    fn no_file_makes_it_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        words in proptest::collection::vec(
+            (proptest::sample::select(WORDS.split('|').collect::<Vec<_>>()), proptest::sample::select(vec![" ", "\n", "\r\n"])),
+            0..80,
+        ),
+    ) {
+        let text: String = words.iter().map(|(word, end)| format!("{word}{end}")).collect();
+        for content in [bytes, text.into_bytes()] {
+            let files = none().with("a.conf", content);
+            let parsed = parse(&["a.conf".to_owned()], &files);
+            let _ = render_all(&parsed.errors) + &render_all(&parsed.warnings);
+            let checked = parsed.check(&files);
+            let _ = render_all(&checked.errors) + &render_all(&checked.notes);
+            let _ = culvert_config::verdict(&checked.profile);
+            let _ = culvert_config::not_yet(&checked.profile);
+        }
+    }
+
+    #[test]
+    fn no_option_with_any_words_makes_it_panic(
+        index in 0usize..400,
+        words in proptest::collection::vec("[ -~]{0,12}|[0-9./:-]{0,16}|[0-9]{1,12}", 0..5),
+    ) {
+        let Some(row) = culvert_config::table().nth(index) else { return Ok(()) };
+        if row.name == "config" {
+            return Ok(());
+        }
+        let args: Vec<_> = std::iter::once(format!("--{}", row.name)).chain(words).collect();
+        let parsed = parse(&args, &none());
+        let _ = render_all(&parsed.errors);
+        let _ = render_all(&parsed.check(&none()).errors);
+    }
+}
