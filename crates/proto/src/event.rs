@@ -29,7 +29,7 @@ pub enum Event {
     Key(KeyOp),
     /// The push reply was sent (server) or the first key is active (others): the tunnel is up.
     Established,
-    /// A renegotiation began or finished.
+    /// A renegotiation finished: its key is in the offload.
     Renegotiated(KeyId),
     /// A message from the peer.
     Message(PeerMessage),
@@ -122,7 +122,7 @@ pub enum Note {
     Dropped(&'static str),
 }
 
-/// Why a session ended.
+/// Why a session ended. Its line in the log is the driver's: no [`Note::Line`] repeats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The key exchange took longer than `hand-window`.

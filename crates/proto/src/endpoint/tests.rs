@@ -39,7 +39,7 @@ fn config(wrap: Option<WrapKeys>) -> EndpointConfig {
 }
 
 fn v2_config() -> EndpointConfig {
-    EndpointConfig { tls_crypt_v2: Some(v2_server()), ..config(None) }
+    EndpointConfig { tls_crypt_v2: Some(Arc::new(v2_server())), ..config(None) }
 }
 
 fn v2_server() -> TlsCryptV2ServerKey {
@@ -351,7 +351,7 @@ fn strangers_to_the_wrapping_get_no_answer() {
 #[test]
 fn a_wrapped_key_of_another_server_is_refused() {
     let config = EndpointConfig {
-        tls_crypt_v2: Some(TlsCryptV2ServerKey::from_slice(&[8; 128]).unwrap()),
+        tls_crypt_v2: Some(Arc::new(TlsCryptV2ServerKey::from_slice(&[8; 128]).unwrap())),
         ..config(None)
     };
     let mut client = Client::v2(EARLY_NEGOTIATION_START);

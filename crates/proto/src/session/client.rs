@@ -63,7 +63,6 @@ impl Session {
             return;
         }
         if pull.give_up <= now.mono || pull.heard + silence <= now.mono {
-            self.log(1, "No reply from server to push requests");
             self.close(CloseReason::NoPushReply);
         } else if pull.next_request <= now.mono {
             pull.next_request = now.mono + REQUEST_INTERVAL;

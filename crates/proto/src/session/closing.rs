@@ -44,17 +44,8 @@ impl Session {
     /// An exchange failed: what TLS still has to say is sent, then the session ends.
     pub(super) fn fail(&mut self, now: Now, failure: Failure) {
         let reason = match failure {
-            Failure::Tls(error) => {
-                for line in error.to_string().lines() {
-                    self.log(1, line);
-                }
-                self.log(1, "TLS Error: TLS handshake failed");
-                CloseReason::Tls(error.to_string())
-            }
-            Failure::Protocol(text) => {
-                self.log(1, text.clone());
-                CloseReason::Protocol(text)
-            }
+            Failure::Tls(error) => CloseReason::Tls(error.to_string()),
+            Failure::Protocol(text) => CloseReason::Protocol(text),
         };
         match &mut self.phase {
             // Nothing will be acknowledged any more.

@@ -56,15 +56,6 @@ impl Session {
 
     fn expire_exchange(&mut self, now: Now) {
         if self.exchange_deadline().is_some_and(|at| at <= now.mono) {
-            let seconds = self.config.timing.hand_window.as_secs();
-            self.log(
-                1,
-                format!(
-                    "TLS Error: TLS key negotiation failed to occur within {seconds} seconds (check your network \
-                     connectivity)"
-                ),
-            );
-            self.log(1, "TLS Error: TLS handshake failed");
             self.close(CloseReason::HandshakeTimeout);
         } else if self.exchange.as_ref().is_some_and(|exchange| exchange.is_exhausted(now.mono)) {
             self.close(CloseReason::Protocol("the peer acknowledges nothing".to_owned()));

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use culvert_wire::Opcode;
+
 use super::{
     net::Side,
     pair::{Pair, Setup, Wrap},
@@ -8,7 +10,7 @@ use crate::Transport;
 
 #[test]
 fn a_client_and_a_server_establish_a_tunnel_under_every_wrapping() {
-    for wrap in [Wrap::None, Wrap::TlsAuth, Wrap::TlsCrypt] {
+    for wrap in Wrap::ALL {
         for transport in [Transport::Udp, Transport::Tcp] {
             let mut pair = Pair::new(Setup { wrap, ..Setup::new() }.transport(transport));
             pair.establish();
@@ -20,6 +22,28 @@ fn a_client_and_a_server_establish_a_tunnel_under_every_wrapping() {
             );
         }
     }
+}
+
+#[test]
+fn the_wrapped_client_key_is_resent_with_message_1_and_its_repetitions_only() {
+    let mut pair = Pair::new(Setup { wrap: Wrap::TlsCryptV2, ..Setup::new() });
+    pair.run_until(Duration::from_secs(1), |pair| pair.net.log.len() > 1);
+    pair.run_for(Duration::from_millis(30));
+    pair.net.weather.loss = 100;
+    pair.run_for(Duration::from_secs(8));
+    pair.net.weather.loss = 0;
+    pair.establish();
+    let with_key = |opcode| {
+        pair.net.log.iter().filter(|(_, bytes)| Opcode::from_header(bytes[0]) == Some(opcode)).count()
+    };
+    assert_eq!(with_key(Opcode::HardResetClientV3), 1);
+    assert!(with_key(Opcode::ControlWkcV1) >= 2, "the first and its repetitions");
+    let second = pair.net.log.iter().filter(|(to, _)| *to == Side::Server).nth(1).unwrap();
+    assert_eq!(
+        Opcode::from_header(second.1[0]),
+        Some(Opcode::ControlWkcV1),
+        "no bare acknowledgement before it"
+    );
 }
 
 #[test]
@@ -57,7 +81,6 @@ fn a_handshake_without_answer_ends_with_hand_window() {
     assert!(pair.run_until(Duration::from_secs(100), |pair| pair.at_client.closed.is_some()));
     assert_eq!(pair.elapsed(), Duration::from_secs(60));
     assert_eq!(pair.at_client.closed, Some(crate::CloseReason::HandshakeTimeout));
-    assert!(pair.at_client.has_line("TLS key negotiation failed to occur within 60 seconds"));
     // SEC-CTL-7: 0, 2, 6, 14, 30 seconds.
     assert_eq!(pair.net.log.len(), 5);
 }
@@ -67,9 +90,8 @@ fn a_refused_certificate_is_told_to_the_peer() {
     let server_tls = std::sync::Arc::new(super::fake_tls::FakeTls::new(true, "server").rejecting());
     let mut pair = Pair::new(Setup { server_tls, ..Setup::new() });
     pair.run_until(Duration::from_secs(10), |pair| pair.at_client.closed.is_some());
-    assert!(matches!(pair.at_server.closed, Some(crate::CloseReason::Tls(_))), "{:?}", pair.at_server.closed);
+    let Some(crate::CloseReason::Tls(why)) = &pair.at_server.closed else { panic!() };
+    assert!(why.contains("VERIFY ERROR"));
     let told = crate::CloseReason::Tls("the peer sent the TLS alert bad certificate".to_owned());
     assert_eq!(pair.at_client.closed, Some(told));
-    assert!(pair.at_server.has_line("VERIFY ERROR"));
-    assert!(pair.at_server.has_line("TLS Error: TLS handshake failed"));
 }

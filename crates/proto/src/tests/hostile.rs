@@ -64,7 +64,7 @@ fn a_reset_that_acknowledges_nothing_is_not_an_answer() {
 
 #[test]
 fn every_packet_may_be_replayed_without_effect() {
-    for wrap in [Wrap::None, Wrap::TlsAuth, Wrap::TlsCrypt] {
+    for wrap in Wrap::ALL {
         let mut pair = established(wrap);
         let log = pair.net.log.clone();
         for (to, bytes) in log {

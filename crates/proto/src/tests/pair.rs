@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_crypto::{AuthDigest, KeyDirection, KeyMaterial, TlsRole};
+use culvert_crypto::{AuthDigest, KeyDirection, KeyMaterial, TlsCryptV2ServerKey, TlsRole};
 use culvert_wire::{CipherName, Now};
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{
     options_string::{OccProto, OptionsInput},
     peer_info::Announcement,
     tls::TlsFactory,
-    wrap::{ReplayLimits, WrapKeys, Wrapping},
+    wrap::{EARLY_NEGOTIATION_START, ReplayLimits, WrapKeys, Wrapping},
 };
 
 /// The control wrappings.
@@ -29,6 +29,19 @@ pub(super) enum Wrap {
     None,
     TlsAuth,
     TlsCrypt,
+    /// A client of 2.6 or later, which can resend its wrapped key.
+    TlsCryptV2,
+    /// An older one: the server keeps state from the first packet on.
+    TlsCryptV2Old,
+}
+
+impl Wrap {
+    pub(super) const ALL: [Self; 5] =
+        [Self::None, Self::TlsAuth, Self::TlsCrypt, Self::TlsCryptV2, Self::TlsCryptV2Old];
+
+    const fn is_v2(self) -> bool {
+        matches!(self, Self::TlsCryptV2 | Self::TlsCryptV2Old)
+    }
 }
 
 /// What a test varies.
@@ -174,7 +187,15 @@ fn keys(wrap: Wrap, role: TlsRole) -> Arc<WrapKeys> {
         Wrap::None => WrapKeys::none(),
         Wrap::TlsAuth => WrapKeys::tls_auth(material, AuthDigest::Sha1, direction),
         Wrap::TlsCrypt => WrapKeys::tls_crypt(material, role).unwrap(),
+        Wrap::TlsCryptV2 | Wrap::TlsCryptV2Old => {
+            let wkc = v2_server_key().wrap(&material, &[0, b'x']).unwrap();
+            WrapKeys::tls_crypt_v2_client(material, &wkc).unwrap()
+        }
     })
+}
+
+fn v2_server_key() -> TlsCryptV2ServerKey {
+    TlsCryptV2ServerKey::from_slice(&[9; 128]).unwrap()
 }
 
 fn random(seed: u64) -> RandomSource {
@@ -188,8 +209,8 @@ impl Pair {
         let now = Now { mono: start, unix: 1_800_000_000 };
         let endpoint = EndpointConfig {
             transport: setup.server.transport,
-            wrap: Some(keys(setup.wrap, TlsRole::Server)),
-            tls_crypt_v2: None,
+            wrap: (!setup.wrap.is_v2()).then(|| keys(setup.wrap, TlsRole::Server)),
+            tls_crypt_v2: setup.wrap.is_v2().then(|| Arc::new(v2_server_key())),
             force_cookie: false,
             replay: ReplayLimits::default(),
             hand_window: setup.server.timing.hand_window,
@@ -197,10 +218,11 @@ impl Pair {
             session_rate: None,
             max_half_open: 256,
         };
+        let sent = if setup.wrap == Wrap::TlsCryptV2 { EARLY_NEGOTIATION_START } else { 0 };
         let client = Session::client(
             Arc::new(setup.client),
             setup.client_tls,
-            Wrapping::new(keys(setup.wrap, TlsRole::Client), ReplayLimits::default()),
+            Wrapping::continuing(keys(setup.wrap, TlsRole::Client), ReplayLimits::default(), sent),
             server_address(),
             setup.credentials,
             random(setup.seed + 1),
@@ -261,8 +283,13 @@ impl Pair {
         });
         assert!(
             up,
-            "not established: client {:?} {:?}, server {:?} {:?}",
-            self.at_client.closed, self.at_client.lines, self.at_server.closed, self.at_server.lines
+            "seed {}, after {:?}: not established: client {:?} {:?}, server {:?} {:?}",
+            self.seed,
+            self.elapsed(),
+            self.at_client.closed,
+            self.at_client.lines,
+            self.at_server.closed,
+            self.at_server.lines
         );
     }
 

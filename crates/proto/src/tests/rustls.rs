@@ -120,7 +120,7 @@ fn a_certificate_of_another_authority_is_refused_with_an_alert() {
     let (ours, theirs) = (Pki::new(), Pki::new());
     let mut pair = Pair::new(setup(&ours, &theirs, TlsVersion::V1_3));
     pair.run_for(Duration::from_secs(5));
-    assert!(pair.at_client.has_line("VERIFY ERROR"), "{:?}", pair.at_client.lines);
-    assert!(matches!(pair.at_client.closed, Some(crate::CloseReason::Tls(_))));
+    let Some(crate::CloseReason::Tls(why)) = &pair.at_client.closed else { panic!() };
+    assert!(why.contains("VERIFY ERROR"), "{why}");
     assert!(matches!(pair.at_server.closed, Some(crate::CloseReason::Tls(_))), "{:?}", pair.at_server.closed);
 }
