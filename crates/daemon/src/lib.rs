@@ -31,6 +31,7 @@ mod settings;
 pub mod signals;
 pub mod status_file;
 pub mod systemd;
+mod threads;
 mod tunnel;
 pub mod writepid;
 

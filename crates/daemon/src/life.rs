@@ -20,6 +20,7 @@ use crate::{
     signals::{Request, Signals},
     status_file::StatusFile,
     systemd::Notifier,
+    threads::ThreadBudget,
     writepid::PidFile,
 };
 
@@ -47,6 +48,8 @@ pub(crate) struct Life {
     pub(crate) profile: Arc<Profile>,
     pub(crate) logger: Logger,
     pub(crate) secrets: Secrets,
+    /// Who gets how many threads.
+    pub(crate) threads: ThreadBudget,
     notifier: Notifier,
     identity: Identity,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
@@ -117,6 +120,7 @@ fn prepare(profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile>), 
         profile: Arc::new(profile),
         logger,
         secrets,
+        threads: ThreadBudget::of_this_process(),
         notifier,
         identity,
         dropped: false,
@@ -147,16 +151,11 @@ fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
     Ok(secrets)
 }
 
-/// Threads of the control plane; the engine has its own.
-const RUNTIME_THREADS: usize = 2;
-
-/// Threads for handshake steps, files and programs that may block.
-const BLOCKING_THREADS: usize = 4;
-
+/// Runs the control plane: one thread for all tasks, others only for what blocks.
 fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RUNTIME_THREADS)
-        .max_blocking_threads(BLOCKING_THREADS)
+    ovlog!(3, "{}", life.threads);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(life.threads.blocking)
         .thread_name("culvert-ctl")
         .enable_all()
         .build();

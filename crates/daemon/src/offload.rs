@@ -6,21 +6,21 @@ use culvert_config::{Profile, Role};
 use culvert_engine::EngineBackend;
 use culvert_offload::{Backend, DeviceMode, DeviceSpec, Offload, OffloadError, Support};
 
-use crate::ovlog;
+use crate::{ovlog, threads::ThreadBudget};
 
 /// Opens the best data plane for a profile, and says in one line which one it is and why.
-pub(crate) fn open(profile: &Profile) -> Result<Arc<dyn Offload>, OffloadError> {
+pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn Offload>, OffloadError> {
     let engine = EngineBackend::new();
     match engine.probe() {
         Support::Present(what) => ovlog!(2, "offload: {what}"),
         Support::Absent(why) => ovlog!(warn 1, "offload: engine, although {why}"),
     }
-    let offload = engine.open(device_spec(profile))?;
+    let offload = engine.open(device_spec(profile, threads))?;
     ovlog!(1, "TUN/TAP device {} opened", offload.device().name);
     Ok(offload)
 }
 
-fn device_spec(profile: &Profile) -> DeviceSpec {
+fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
     let server = profile.role() == Role::Server;
     let device = &profile.device;
     let mtu = profile.connections.first().map_or(1500, |entry| entry.mtu.tun_mtu);
@@ -34,7 +34,7 @@ fn device_spec(profile: &Profile) -> DeviceSpec {
         max_peers: if server { profile.server.max_clients } else { 2 },
         client_to_client: profile.server.client_to_client,
         replay_window: profile.data.replay_window.unwrap_or(DEFAULT_REPLAY_WINDOW),
-        threads: None,
+        threads: Some(threads.engine),
     }
 }
 

@@ -54,7 +54,7 @@ async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
         .map_err(|failure| failure.to_string())?;
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
-    let offload = offload::open(&profile).map_err(|failure| link::describe(&failure))?;
+    let offload = offload::open(&profile, life.threads).map_err(|failure| link::describe(&failure))?;
     let (tunnel, completion) = Tunnel::up(TunnelRequest {
         hooks: Arc::clone(&hooks),
         device: offload.device().clone(),

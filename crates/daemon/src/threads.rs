@@ -1,0 +1,108 @@
+//! How many threads the process may have, and who gets them.
+//!
+//! Stock service units allow few tasks in all, scripts included (Debian 12: `TasksMax=10` or `LimitNPROC=10`; those of
+//! OpenVPN 2.7: 20). What is allowed is counted once, at start, and shared out.
+
+use std::{fs, num::NonZero, path::Path};
+
+/// Threads for each purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadBudget {
+    /// What the unit allows, if it limits at all.
+    pub(crate) limit: Option<usize>,
+    /// Threads for handshake steps, files and names that may block.
+    pub(crate) blocking: usize,
+    /// Threads of the data plane.
+    pub(crate) engine: usize,
+}
+
+/// The control plane's own: its one thread, and that of the log.
+const OWN: usize = 2;
+
+/// Left to scripts and what they start.
+const SCRIPTS: usize = 3;
+
+/// More handshake steps at a time only make each of them slower.
+const MOST_BLOCKING: usize = 4;
+
+/// Below this the data plane cannot work: one thread for each direction.
+const LEAST_ENGINE: usize = 2;
+
+impl ThreadBudget {
+    /// Looks at the machine and the limits of this process.
+    pub(crate) fn of_this_process() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self::share(cores, task_limit())
+    }
+
+    /// Shares out `limit` tasks on a machine of `cores`.
+    fn share(cores: usize, limit: Option<usize>) -> Self {
+        let wanted_engine = cores.max(LEAST_ENGINE);
+        let wanted_blocking = cores.clamp(2, MOST_BLOCKING);
+        let Some(allowed) = limit else {
+            return Self { limit, blocking: wanted_blocking, engine: wanted_engine };
+        };
+        let rest = allowed.saturating_sub(OWN + SCRIPTS + LEAST_ENGINE);
+        let blocking = rest.clamp(1, wanted_blocking);
+        let engine = (LEAST_ENGINE + rest.saturating_sub(blocking)).min(wanted_engine);
+        Self { limit, blocking, engine }
+    }
+}
+
+impl std::fmt::Display for ThreadBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "threads: {} own, {} for handshakes, {} for data", OWN, self.blocking, self.engine)?;
+        match self.limit {
+            Some(limit) => write!(f, " ({limit} allowed, {SCRIPTS} kept for scripts)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The smaller of the resource limit and the control group's limit.
+fn task_limit() -> Option<usize> {
+    let resource = fs::read_to_string("/proc/self/limits").ok().and_then(|text| soft_process_limit(&text));
+    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| {
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let file = Path::new("/sys/fs/cgroup").join(path).join("pids.max");
+        fs::read_to_string(file).ok()?.trim().parse().ok()
+    });
+    [resource, group].into_iter().flatten().min()
+}
+
+/// Reads `Max processes` out of `/proc/PID/limits`.
+fn soft_process_limit(text: &str) -> Option<usize> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Max processes"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stock_unit_of_ten_tasks_is_enough() {
+        let budget = ThreadBudget::share(8, Some(10));
+        assert_eq!((budget.blocking, budget.engine), (3, 2));
+        assert!(OWN + SCRIPTS + budget.blocking + budget.engine <= 10);
+    }
+
+    #[test]
+    fn without_a_limit_the_machine_decides() {
+        let budget = ThreadBudget::share(8, None);
+        assert_eq!((budget.blocking, budget.engine), (4, 8));
+    }
+
+    #[test]
+    fn a_limit_that_is_too_small_still_gives_every_purpose_a_thread() {
+        let budget = ThreadBudget::share(2, Some(3));
+        assert_eq!((budget.blocking, budget.engine), (1, 2));
+    }
+
+    #[test]
+    fn the_soft_limit_is_read() {
+        let text = "Limit  Soft Limit  Hard Limit  Units\nMax processes             10                   20     processes\n";
+        assert_eq!(soft_process_limit(text), Some(10));
+        assert_eq!(soft_process_limit("Max processes  unlimited unlimited processes"), None);
+    }
+}
