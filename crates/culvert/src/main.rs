@@ -1,41 +1,28 @@
-//! OpenVPN with data channel offload: the command line. Every mode is a line of [`main`].
+//! culvert: OpenVPN with data channel offload.
+//!
+//! `main` is a table of modes. A first word that is one of [`verb::VERBS`] is culvert's own command; everything else is
+//! OpenVPN's command line: [`start`] takes it through the stages of a start, of which [`answers`] are one. A configuration
+//! file that is called like a verb is `./check`, or `--config check`.
 
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+mod answers;
+mod check;
+mod start;
+mod verb;
 
-use culvert_config::{Disk, Profile, parse, render_all};
-use culvert_daemon::{
-    Startup,
-    log::{LogConfig, Logger},
-};
+use std::{io::Write as _, process::ExitCode};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let files = Disk;
-    let Some(profile) = load(&arguments, &files) else { return ExitCode::from(1) };
-    let logger = match Logger::install(LogConfig::from(&profile.log)) {
-        Ok(logger) => logger,
-        Err(failure) => {
-            eprintln!("{failure}");
-            return ExitCode::from(1);
-        }
-    };
-    let reload = || load(&arguments, &files);
-    ExitCode::from(culvert_daemon::run(Startup { profile, logger, reload: &reload }).status())
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    match verb::find(&arguments) {
+        Some((verb, rest)) => (verb.run)(rest),
+        None => start::start(&arguments),
+    }
 }
 
-/// Reads the command line and the files it names; prints what is wrong.
-fn load(arguments: &[String], files: &Disk) -> Option<Profile> {
-    let parsed = parse(arguments, files);
-    if !parsed.errors.is_empty() {
-        println!("{}", render_all(&parsed.errors));
-        return None;
-    }
-    let checked = parsed.check(files);
-    if !checked.errors.is_empty() {
-        println!("{}", render_all(&checked.errors));
-        return None;
-    }
-    Some(checked.profile)
+/// Prints to standard output. Whoever closed the other end (`| head`) has read enough.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

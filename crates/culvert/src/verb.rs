@@ -1,0 +1,50 @@
+//! culvert's own commands: the table of first words.
+
+use std::process::ExitCode;
+
+use crate::{answers, check, start};
+
+/// A command: a first word of the command line.
+pub(crate) struct Verb {
+    /// The word.
+    pub(crate) name: &'static str,
+    /// Its arguments, for the summary.
+    pub(crate) arguments: &'static str,
+    /// What it does, in one line.
+    pub(crate) help: &'static str,
+    /// Does it, with the words that follow.
+    pub(crate) run: fn(&[String]) -> ExitCode,
+}
+
+/// All of them.
+pub(crate) const VERBS: &[Verb] = &[
+    Verb {
+        name: "check",
+        arguments: "FILE [OPTIONS]",
+        help: "validates a configuration without starting it",
+        run: check::run,
+    },
+    Verb {
+        name: "help",
+        arguments: "[OPTION]",
+        help: "explains an option, or lists all",
+        run: answers::help::verb,
+    },
+    Verb {
+        name: "genkey",
+        arguments: "[KIND [FILE [METADATA]]]",
+        help: "makes a key: as --genkey",
+        run: genkey,
+    },
+];
+
+/// Returns the command that the first word names, and the words after it.
+pub(crate) fn find(arguments: &[String]) -> Option<(&'static Verb, &[String])> {
+    let (first, rest) = arguments.split_first()?;
+    VERBS.iter().find(|verb| verb.name == first).map(|verb| (verb, rest))
+}
+
+fn genkey(rest: &[String]) -> ExitCode {
+    let arguments: Vec<String> = std::iter::once("--genkey".to_owned()).chain(rest.iter().cloned()).collect();
+    start::start(&arguments)
+}
