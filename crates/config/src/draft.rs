@@ -226,9 +226,18 @@ impl Draft {
         self.cwd.join(path)
     }
 
-    /// Asks something; the first question is answered.
+    /// Asks something; the first question is answered, but `help` and `version` are before all others.
     pub(crate) fn ask(&mut self, question: Question) {
-        self.question.get_or_insert(question);
+        if question.is_answered_at_once() {
+            self.question = Some(question);
+        } else {
+            self.question.get_or_insert(question);
+        }
+    }
+
+    /// Returns whether nothing after the present option counts.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.question.as_ref().is_some_and(Question::is_answered_at_once)
     }
 
     /// Takes `comp-lzo` or `compress`.

@@ -89,6 +89,13 @@ pub enum Question {
     TestCrypto,
 }
 
+impl Question {
+    /// `help` and `version` act while options are read: what stands after them is not even looked at.
+    pub(crate) const fn is_answered_at_once(&self) -> bool {
+        matches!(self, Self::Help | Self::Version)
+    }
+}
+
 /// `genkey [KIND] [FILE] [METADATA]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenKey {
@@ -149,6 +156,16 @@ impl Parsed {
     /// Returns what is known before stage 3: enough to answer a [`Question`].
     pub fn profile(&self) -> &Profile {
         &self.draft.profile
+    }
+
+    /// Returns `cipher` as written, for `test-crypto`.
+    pub fn cipher(&self) -> Option<&str> {
+        self.draft.cipher.as_deref()
+    }
+
+    /// Returns `tls-crypt-v2` as written, for `genkey`: the server's key.
+    pub fn tls_crypt_v2(&self) -> Option<&value::FileOrInline> {
+        self.draft.wrap.tls_crypt_v2.as_ref().map(|wrap| &wrap.key)
     }
 
     /// Expands helpers, finds contradictions and missing files.

@@ -98,7 +98,7 @@ impl<'f> Reader<'f> {
         }
         let mut rest = args;
         while let Some((first, others)) = rest.split_first() {
-            if self.stopped {
+            if self.stopped || self.draft.is_answered() {
                 return;
             }
             if first.starts_with("--") {
@@ -176,7 +176,7 @@ impl<'f> Reader<'f> {
     fn lines(&mut self, bytes: &[u8], source: &Source) {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').zip(1u32..);
         while let Some((raw, number)) = lines.next() {
-            if self.stopped {
+            if self.stopped || self.draft.is_answered() {
                 return;
             }
             let text = String::from_utf8_lossy(raw.strip_suffix(b"\n").unwrap_or(raw));
