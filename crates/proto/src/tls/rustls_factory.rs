@@ -68,7 +68,7 @@ impl RustlsFactory {
             }
             None => None,
         };
-        let checks = Arc::new(checks(settings.role, &settings, trust, &mut warnings));
+        let checks = Arc::new(checks(settings.role, &settings, trust));
         Ok(Self {
             role: settings.role,
             clock: Clock(settings.clock),
@@ -257,25 +257,12 @@ fn trust(settings: &TlsSettings, warnings: &mut Vec<String>) -> Result<Trust, Tl
     Ok(trust)
 }
 
-fn checks(role: TlsRole, settings: &TlsSettings, trust: Trust, warnings: &mut Vec<String>) -> Checks {
+fn checks(role: TlsRole, settings: &TlsSettings, trust: Trust) -> Checks {
     let peer_role = match role {
         TlsRole::Client => TlsRole::Server,
         TlsRole::Server => TlsRole::Client,
     };
     let rules = settings.peer.clone();
-    let is_bound = rules.extended_key_usage.is_some()
-        || rules.key_usage != super::KeyUsageRule::Any
-        || rules.netscape_type.is_some()
-        || rules.name.is_some()
-        || !rules.fingerprints.is_empty()
-        || !rules.level_1_hashes.is_empty();
-    if role == TlsRole::Client && !is_bound {
-        warnings.push(
-            "WARNING: No server certificate verification method has been enabled.  \
-             See http://openvpn.net/howto.html#mitm for more info."
-                .to_owned(),
-        );
-    }
     let hints = trust.subjects().map(rustls::DistinguishedName::in_sequence).collect();
     Checks {
         peer_role,

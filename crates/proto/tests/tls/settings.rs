@@ -63,12 +63,6 @@ fn unknown_names_are_warned_about() {
 }
 
 #[test]
-fn a_client_that_checks_nothing_is_warned() {
-    let factory = RustlsFactory::new(both().client).unwrap();
-    assert!(factory.warnings()[0].contains("No server certificate verification method has been enabled"));
-}
-
-#[test]
 fn old_versions_are_refused_or_raised() {
     let mut settings = both().client;
     settings.version_max = TlsVersion::V1_1;
