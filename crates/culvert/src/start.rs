@@ -77,7 +77,7 @@ fn run(profile: Profile, logger: Logger, arguments: &[String], files: &StartDire
         check(parsed, files, &log).ok()
     };
     let exit = culvert_daemon::run(Startup { profile, logger, reload: &reload });
-    exit.code()
+    ExitCode::from(exit.status())
 }
 
 /// Opens the log where parsing said. Before anything is printed: errors of the first stage go there, too.

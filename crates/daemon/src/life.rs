@@ -83,7 +83,7 @@ pub fn run(startup: Startup<'_>) -> Exit {
 /// The mark that the configuration was accepted: title, libraries, kernel offload.
 fn announce(profile: &Profile) {
     ovlog!(1, "{}", title());
-    ovlog!(1, "library versions: rustls 0.23, AWS-LC");
+    ovlog!(1, "library versions: {}", culvert_proto::tls::LIBRARY_VERSIONS);
     ovlog!(1, "DCO version: N/A");
     if profile.role() == Role::Client
         && profile.tls.remote_cert_tls.is_none()
