@@ -50,5 +50,5 @@ pub use error::ProtoError;
 pub use event::{Advance, AuthFailure, AuthRequest, CloseReason, Event, Note, PeerMessage, TemporaryFailure};
 pub use keys::{KeyOp, KeyRing};
 pub use params::{NegotiatedParams, PeerInfo, ProtocolFlags, PushedProtocol};
-pub use push::split_update;
+pub use push::{UpdateItem, split_update};
 pub use session::{RandomSource, Session};

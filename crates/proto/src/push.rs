@@ -66,6 +66,61 @@ fn split_update_at(items: &str, cap: usize) -> Result<Vec<String>, String> {
     Ok(messages)
 }
 
+/// One item of a push update: `[-][?]option …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpdateItem<'a> {
+    /// `-`: takes the option away.
+    pub removes: bool,
+    /// `?`: may be ignored where the option cannot be updated.
+    pub optional: bool,
+    /// The option with its arguments.
+    pub option: &'a str,
+}
+
+impl<'a> UpdateItem<'a> {
+    /// Takes an item apart. `None` for an empty one and for `?-`, which has the marks in the wrong order.
+    #[must_use]
+    pub fn parse(item: &'a str) -> Option<Self> {
+        let item = item.trim_start();
+        let (removes, rest) = item.strip_prefix('-').map_or((false, item), |rest| (true, rest));
+        let (optional, option) = rest.strip_prefix('?').map_or((false, rest), |rest| (true, rest));
+        let well_formed = !option.is_empty() && !option.starts_with(['-', '?']);
+        well_formed.then_some(Self { removes, optional, option })
+    }
+
+    /// The option's name.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.option.split(' ').next().unwrap_or_default()
+    }
+
+    /// Returns whether this option can change without a new connection; another one, unless optional, asks for one.
+    #[must_use]
+    pub fn is_updatable(&self) -> bool {
+        UPDATABLE.contains(&self.name())
+    }
+}
+
+/// Options that a push update may change. Source: protocol document, "PUSH_UPDATE".
+const UPDATABLE: [&str; 16] = [
+    "block-ipv6",
+    "block-outside-dns",
+    "dhcp-option",
+    "dns",
+    "ifconfig",
+    "ifconfig-ipv6",
+    "keepalive",
+    "push-continuation",
+    "redirect-gateway",
+    "redirect-private",
+    "route",
+    "route-gateway",
+    "route-ipv6",
+    "route-metric",
+    "topology",
+    "tun-mtu",
+];
+
 /// Collects the options of a push over its continuations.
 #[derive(Debug, Default)]
 pub(crate) struct Accumulator {
@@ -226,6 +281,30 @@ mod tests {
             ]
         );
         assert!(split_update_at(&"a".repeat(100), 88).is_err());
+    }
+
+    #[test]
+    fn update_items_are_read_as_openvpn_reads_them() {
+        // vector: push_update_parse
+        let applies = |items: &str| {
+            items
+                .split(',')
+                .all(|item| UpdateItem::parse(item).is_some_and(|item| item.optional || item.is_updatable()))
+        };
+        assert!(applies("dhcp-option DNS 8.8.8.8, route 0.0.0.0 0.0.0.0 10.10.10.1"));
+        assert!(applies(" -?dns, route something, ?dhcp-option DNS 8.8.8.8"));
+        assert!(!applies(" -dhcp-option, ?-dns"));
+        assert!(!applies(" dev tun"));
+        assert!(applies(
+            "-dhcp-option,dhcp-option DNS 8.8.8.8,redirect-gateway local,route 192.168.1.0 255.255.255.0"
+        ));
+        assert_eq!(
+            UpdateItem::parse(" -?dns"),
+            Some(UpdateItem { removes: true, optional: true, option: "dns" })
+        );
+        let mut accumulator = Accumulator::default();
+        let continued = accumulator.add(" route 10.1.0.0 255.255.0.0,push-continuation 2");
+        assert_eq!(continued, Accumulated::Continues);
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn endpoint(wrap: WrapKeys) -> Endpoint {
     let config = EndpointConfig {
         transport: Transport::Udp,
         wrap: Some(Arc::new(wrap)),
-        tls_crypt_v2: Some(v2_server()),
+        tls_crypt_v2: Some(std::sync::Arc::new(v2_server())),
         force_cookie: false,
         replay: ReplayLimits::default(),
         hand_window: Duration::from_secs(60),

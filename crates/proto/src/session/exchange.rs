@@ -279,6 +279,10 @@ impl Exchange {
             let payload = self.outgoing.drain(..len).collect();
             self.reliable.queue(now.mono, opcode, payload);
         }
+        if self.outgoing.is_empty() {
+            // Most sessions are idle most of the time, and there are many.
+            self.outgoing = Vec::new();
+        }
         if self.resend_wkc && self.reliable.has_acks() && self.reliable.can_queue() {
             // A bare acknowledgement would reach a server that has kept nothing, the key included.
             self.resend_wkc = false;

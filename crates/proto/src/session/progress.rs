@@ -180,7 +180,7 @@ impl Session {
                 let user = self.peer.as_ref().map(|peer| peer.binding.username.clone()).unwrap_or_default();
                 if !user.is_empty() {
                     let line = "TLS: Username/Password authentication succeeded for username";
-                    self.log(1, format!("{line} '{user}' "));
+                    self.log(2, format!("{line} '{user}' "));
                 }
                 self.after_active(now);
             }
