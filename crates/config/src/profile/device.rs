@@ -15,7 +15,8 @@ pub struct Device {
     pub null: bool,
     /// `dev-node`.
     pub dev_node: Option<String>,
-    /// `topology`; `None` was not written: `subnet` on a server, `net30` else.
+    /// `topology`; after the checks `None` only for TAP: the default is `subnet` on a server, `net30` elsewhere, where a
+    /// push may change it.
     pub topology: Option<Topology>,
     /// `ifconfig`, also from `server`.
     pub ifconfig: Option<Ifconfig>,

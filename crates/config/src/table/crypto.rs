@@ -169,12 +169,14 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.data.replay_window = Some((size, secs));
             Ok(())
         }),
-    row("mute-replay-warnings", "", "do not log replay drops").group(Group::Crypto).default("off").set(
-        |d, _| {
+    row("mute-replay-warnings", "", "do not log replay drops")
+        .group(Group::Crypto)
+        .default("off")
+        .status(Status::NoEffect("replayed packets are counted, not logged"))
+        .set(|d, _| {
             d.profile.data.mute_replay_warnings = true;
             Ok(())
-        },
-    ),
+        }),
     row("replay-persist", "FILE", "keep replay state over restarts")
         .group(Group::Crypto)
         .roles(P2P)
@@ -185,6 +187,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("force-tls-key-material-export", "", "refuse clients that cannot do TLS export")
         .group(Group::Crypto)
+        .not_yet()
         .roles(SERVER)
         .default("off")
         .arity(0, 15)

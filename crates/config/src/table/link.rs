@@ -166,6 +166,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("remote-random-hostname", "", "prefix the remote name with random bytes")
         .group(Group::Link)
+        .not_yet()
         .roles(CLIENT)
         .default("off")
         .set(|d, _| {
@@ -185,6 +186,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("preresolve", "[ADDR]", "resolve all names once at start")
         .group(Group::Link)
+        .status(Status::NoEffect("names are looked up when they are needed"))
         .roles(CALLER)
         .default("off")
         .set(|d, _| {

@@ -157,6 +157,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     ),
     row("up-delay", "", "open the device only after the peer answered")
         .group(Group::Script)
+        .not_yet()
         .default("off")
         .rules(&[Rule::NotOnServer])
         .set(|d, _| {
@@ -169,14 +170,16 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         },
     ),
-    row("tls-export-cert", "DIR", "write the peer certificate for tls-verify").group(Group::Script).set(
-        |d, a| {
+    row("tls-export-cert", "DIR", "write the peer certificate for tls-verify")
+        .group(Group::Script)
+        .not_yet()
+        .set(|d, a| {
             d.profile.scripts.tls_export_cert = Some(a.path(0));
             Ok(())
-        },
-    ),
+        }),
     row("x509-track", "[+]ATTRIBUTE", "export this certificate attribute")
         .group(Group::Script)
+        .not_yet()
         .arity(1, 1)
         .set(|d, a| {
             d.profile.scripts.x509_track.push(a.string(0));

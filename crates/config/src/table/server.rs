@@ -168,6 +168,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     ),
     row("max-routes-per-client", "N", "limit of learned addresses per client")
         .group(Group::Server)
+        .status(Status::NoEffect("addresses are not learned from traffic"))
         .roles(SERVER)
         .default("256")
         .offload(&[ignores(KERNEL, "addresses are not learned from traffic", "")])

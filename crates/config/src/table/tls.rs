@@ -20,7 +20,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.profile.tls.ca = Some(a.material());
         Ok(())
     }),
-    row("capath", "DIR", "directory of hashed CA files and CRLs").group(Group::Tls).set(|d, a| {
+    row("capath", "DIR", "directory of hashed CA files and CRLs").group(Group::Tls).not_yet().set(|d, a| {
         d.profile.tls.capath = Some(a.path(0));
         Ok(())
     }),

@@ -218,6 +218,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("ping-timer-rem", "", "run the timeout only once a remote address is known")
         .group(Group::Tunnel)
+        .status(Status::NoEffect("the timeout runs only while there is a peer"))
         .passing()
         .default("off")
         .set(|d, _| {
