@@ -11,6 +11,7 @@ use culvert_wire::tcp::frame_prefix;
 
 use crate::{
     engine::Shared,
+    key::{Layout, Sending},
     legacy::{self, MAX_FRAMING},
     packet::{SuperPacket, clamp_mss},
     peer::{DropReason, Held, Peer},
@@ -165,38 +166,26 @@ impl Outbox {
         let Some(key) = &slots.primary else {
             return peer.count_drop(DropReason::NoKey);
         };
-        let layout = key.layout(peer.header);
-        let prefix = peer.transport.prefix();
-        let framing_room = if peer.framing == Framing::None { 0 } else { MAX_FRAMING };
         let mss = if payloads.is_tunnel() && payloads.count() == 1 { peer.mss() } else { None };
         let (mut packets, mut bytes) = (0, 0);
         let mut sending = key.sending();
         for i in 0..payloads.count() {
             let payload_len = payloads.len(i);
-            let room = prefix + layout.overhead() + payload_len + framing_room;
-            if payload_len == 0 || room > MAX_PACKET {
+            let slot = Slot::new(&peer, key.layout(peer.header), payload_len);
+            if payload_len == 0 || slot.room > MAX_PACKET {
                 continue;
             }
-            if self.len + room > self.buf.len() {
+            if self.len + slot.room > self.buf.len() {
                 self.send_all(shared, backpressure);
             }
-            let slot = &mut self.buf[self.len..self.len + room];
-            let body = &mut slot[prefix + layout.prefix..];
+            let buf = &mut self.buf[self.len..self.len + slot.room];
+            let body = &mut buf[slot.payload_at()..];
             payloads.write(i, &mut body[..payload_len]);
             if let Some(mss) = mss {
                 clamp_mss(&mut body[..payload_len], mss);
             }
-            let framed = legacy::frame(peer.framing, body, payload_len);
-            let packet_len = layout.overhead() + framed;
-            if !sending.seal(peer.header, &mut slot[prefix..prefix + packet_len]) {
-                break;
-            }
-            if prefix > 0
-                && let Ok(len) = frame_prefix(packet_len)
-            {
-                slot[..prefix].copy_from_slice(&len);
-            }
-            self.append(index, prefix + packet_len, peer.transport.is_udp());
+            let Some(len) = slot.finish(&peer, &mut sending, buf, payload_len) else { break };
+            self.append(index, len, peer.transport.is_udp());
             packets += 1;
             bytes += payload_len as u64;
         }
@@ -277,6 +266,40 @@ impl Outbox {
             to: remote.address,
             from: remote.local,
         })
+    }
+}
+
+/// The place of one packet in the buffer: length prefix (streams), header, payload, what follows it.
+#[derive(Clone, Copy)]
+struct Slot {
+    prefix: usize,
+    layout: Layout,
+    room: usize,
+}
+
+impl Slot {
+    fn new(peer: &Peer, layout: Layout, payload_len: usize) -> Self {
+        let prefix = peer.transport.prefix();
+        let framing = if peer.framing == Framing::None { 0 } else { MAX_FRAMING };
+        Self { prefix, layout, room: prefix + layout.overhead() + payload_len + framing }
+    }
+
+    const fn payload_at(&self) -> usize {
+        self.prefix + self.layout.prefix
+    }
+
+    /// Frames and seals the payload in its place; returns the length of the whole. `None`: the key sends no more.
+    fn finish(self, peer: &Peer, key: &mut Sending<'_>, buf: &mut [u8], payload_len: usize) -> Option<usize> {
+        let framed = legacy::frame(peer.framing, &mut buf[self.payload_at()..], payload_len);
+        let packet_len = self.layout.overhead() + framed;
+        let (prefix, packet) = buf.split_at_mut(self.prefix);
+        if !key.seal(peer.header, packet.get_mut(..packet_len)?) {
+            return None;
+        }
+        if !prefix.is_empty() {
+            prefix.copy_from_slice(&frame_prefix(packet_len).ok()?);
+        }
+        Some(self.prefix + packet_len)
     }
 }
 

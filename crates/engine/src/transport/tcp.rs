@@ -104,7 +104,7 @@ impl Tcp {
     ///
     /// # Errors
     /// When the stream ended or broke, or a frame's length is impossible.
-    pub(crate) fn receive(&self, buf: &mut [u8], handle: impl FnMut(&mut [u8])) -> io::Result<()> {
+    pub(crate) fn receive(&self, buf: &mut [u8], handle: impl FnMut(&[u8])) -> io::Result<()> {
         if self.peer.load().is_some() {
             self.receive_eagerly(buf, handle)
         } else {
@@ -112,7 +112,7 @@ impl Tcp {
         }
     }
 
-    fn receive_eagerly(&self, buf: &mut [u8], handle: impl FnMut(&mut [u8])) -> io::Result<()> {
+    fn receive_eagerly(&self, buf: &mut [u8], handle: impl FnMut(&[u8])) -> io::Result<()> {
         self.wait_for(1)?;
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = partial.len();
@@ -124,12 +124,12 @@ impl Tcp {
             Err(error) => return Err(error),
         };
         partial.clear();
-        let used = each_frame(&mut buf[..filled], MAX_FRAME, handle)?;
+        let used = each_frame(&buf[..filled], MAX_FRAME, handle)?;
         partial.extend_from_slice(&buf[used..filled]);
         Ok(())
     }
 
-    fn receive_exactly(&self, buf: &mut [u8], handle: impl FnMut(&mut [u8])) -> io::Result<()> {
+    fn receive_exactly(&self, buf: &mut [u8], handle: impl FnMut(&[u8])) -> io::Result<()> {
         let peeked = match self.socket.peek(buf) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => n,
@@ -144,7 +144,7 @@ impl Tcp {
         }
         let read = self.socket.read(&mut buf[..whole])?;
         self.wait_for(1)?;
-        each_frame(&mut buf[..read], MAX_STRANGER_FRAME, handle)?;
+        each_frame(&buf[..read], MAX_STRANGER_FRAME, handle)?;
         Ok(())
     }
 
@@ -287,12 +287,12 @@ fn whole_frames(stream: &[u8], max: usize) -> io::Result<usize> {
 }
 
 /// Gives each whole frame to `handle`; returns how many bytes they took.
-fn each_frame(stream: &mut [u8], max: usize, mut handle: impl FnMut(&mut [u8])) -> io::Result<usize> {
+fn each_frame(stream: &[u8], max: usize, mut handle: impl FnMut(&[u8])) -> io::Result<usize> {
     let mut at = 0;
     while let Some(frame) = split_frame(&stream[at..], max).map_err(out_of_step)? {
         let len = frame.packet.len();
         let start = at + culvert_wire::tcp::FRAME_PREFIX_LEN;
-        handle(&mut stream[start..start + len]);
+        handle(&stream[start..start + len]);
         at = start + len;
     }
     Ok(at)

@@ -1,0 +1,335 @@
+//! What becomes of received packets: control to its port, data through its key to the device or to another peer.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+
+use culvert_offload::{ControlPacket, DeviceMode, OffloadEvent};
+use culvert_wire::{
+    KeyId, Opcode,
+    data::{V1_HEADER_LEN, V2_HEADER_LEN, v2_peer_id},
+};
+
+use crate::{
+    device::Queue,
+    engine::Shared,
+    key::Receiving,
+    legacy,
+    message::{EMPTY_REPLY, Payload},
+    outbox::{FLUSH_AT, Outbox, Single},
+    packet::{Coalescer, clamp_mss, destination, source},
+    peer::{DropReason, Peer, Remote},
+    transport::{Backpressure, Transport, Wire},
+};
+
+/// Least time between two address changes of a peer, in milliseconds (SEC-DATA-4).
+const FLOAT_INTERVAL: u64 = 1000;
+
+/// Where opened packets go.
+pub(super) struct Data {
+    shared: Arc<Shared>,
+    queue: Arc<dyn Queue>,
+    coalescer: Coalescer,
+    pub(super) outbox: Outbox,
+    /// The last inner source address that was looked up, with the table's generation.
+    source: Option<(u64, IpAddr, Arc<Peer>)>,
+    moved: Vec<u8>,
+    /// The time of the batch, in milliseconds of the engine's clock.
+    pub(super) now: u64,
+}
+
+/// Where a received message came from, and where to.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) transport: &'a Arc<Transport>,
+    pub(super) from: SocketAddr,
+    /// The local address, where the socket tells it.
+    pub(super) to: Option<IpAddr>,
+}
+
+/// Packets of one peer under one key id, as they came.
+struct Run<'a> {
+    peer: &'a Arc<Peer>,
+    v1: bool,
+    key: KeyId,
+    /// Where they came from, if that is not where the peer is.
+    strange: Option<SocketAddr>,
+    to: Option<IpAddr>,
+}
+
+/// What a run brought, counted once at its end.
+#[derive(Default)]
+struct Tally {
+    packets: u64,
+    link_bytes: u64,
+    tunnel_packets: u64,
+    tunnel_bytes: u64,
+}
+
+/// Where a payload goes.
+enum Delivery {
+    /// To the device.
+    Tunnel(usize),
+    /// To another peer.
+    Switched(usize),
+    /// Nowhere: it was for the engine.
+    Message,
+}
+
+impl Data {
+    pub(super) fn new(shared: &Arc<Shared>, worker: usize, queue: Arc<dyn Queue>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            queue,
+            coalescer: Coalescer::new(shared.joins),
+            outbox: Outbox::new(worker),
+            source: None,
+            moved: Vec::new(),
+            now: 0,
+        }
+    }
+
+    /// Handles the packets of one received message, each `size` bytes long but the last; returns whether one was left
+    /// at the control port.
+    pub(super) fn handle_message(&mut self, origin: Origin<'_>, bytes: &[u8], size: usize) -> bool {
+        let mut control = false;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let first = rest.get(..size).unwrap_or(rest);
+            let len = match first.first().and_then(|byte| Opcode::from_header(*byte)) {
+                Some(opcode @ (Opcode::DataV1 | Opcode::DataV2)) => {
+                    let v1 = opcode == Opcode::DataV1;
+                    let run = run_len(rest, size, if v1 { V1_HEADER_LEN } else { V2_HEADER_LEN });
+                    self.handle_run(origin, v1, &rest[..run], size);
+                    run
+                }
+                Some(_) => {
+                    // Joined trains mix control and data, so each packet is looked at.
+                    let Origin { from, to, .. } = origin;
+                    let packet = ControlPacket { at: Instant::now(), from, to, bytes: first.to_vec() };
+                    origin.transport.port.push(packet);
+                    control = true;
+                    first.len()
+                }
+                None => {
+                    self.shared.counters.unclaimed.fetch_add(1, Relaxed);
+                    first.len()
+                }
+            };
+            rest = &rest[len..];
+        }
+        control
+    }
+
+    /// Finds whose packets these are.
+    fn find_peer(&self, origin: Origin<'_>, v1: bool, packet: &[u8]) -> Option<Arc<Peer>> {
+        match &origin.transport.wire {
+            Wire::Tcp(tcp) => tcp.peer.load_full(),
+            Wire::Udp(_) if v1 => self.shared.table.by_address(origin.from),
+            Wire::Udp(_) => self.shared.table.by_id(v2_peer_id(packet).ok()?),
+        }
+    }
+
+    /// Handles consecutive data packets with the same header.
+    fn handle_run(&mut self, origin: Origin<'_>, v1: bool, bytes: &[u8], size: usize) {
+        let count = bytes.len().div_ceil(size) as u64;
+        let udp = origin.transport.is_udp();
+        let from = origin.from;
+        let peer = self.find_peer(origin, v1, bytes).filter(|peer| {
+            // A peer of one kind of transport never speaks through the other.
+            peer.transport.is_udp() == udp && (!udp || peer.float || peer.remote.load().address == from)
+        });
+        let (Some(peer), Some(first)) = (peer, bytes.first()) else {
+            self.shared.counters.unclaimed.fetch_add(count, Relaxed);
+            return;
+        };
+        let strange = (udp && peer.remote.load().address != from).then_some(from);
+        let run = Run { peer: &peer, v1, key: KeyId::from_header(*first), strange, to: origin.to };
+        let slots = peer.keys.load();
+        let Some(key) = slots.find(run.key) else {
+            (0..count).for_each(|_| peer.count_drop(DropReason::NoKey));
+            return;
+        };
+        let mut receiving = key.receiving();
+        let mut tally = Tally::default();
+        for packet in bytes.chunks(size) {
+            match self.handle_packet(&run, &mut receiving, packet) {
+                Ok(delivered) => tally.add(packet.len(), delivered),
+                Err(reason) => peer.count_drop(reason),
+            }
+        }
+        drop(receiving);
+        // Turns are never kept while waiting for the receive side of a key: two workers could wait for each other.
+        self.outbox.flush(&self.shared, Backpressure::Drop);
+        if tally.packets > 0 {
+            peer.activity.last_received.store(self.now, Relaxed);
+            peer.received.count_link(tally.packets, tally.link_bytes);
+            peer.received.count_tunnel(tally.tunnel_packets, tally.tunnel_bytes);
+            key.count_received(tally.packets, tally.tunnel_bytes);
+        }
+        if key.take_exhausted() {
+            self.shared.events.push(OffloadEvent::KeyExhausted(peer.id, key.id()));
+        }
+    }
+
+    /// Opens one packet and delivers its payload; returns the payload's length if it was an inner packet.
+    fn handle_packet(
+        &mut self,
+        run: &Run<'_>,
+        receiving: &mut Receiving<'_>,
+        packet: &[u8],
+    ) -> Result<Option<usize>, DropReason> {
+        let slot = self.coalescer.slot(packet.len());
+        let opened = match receiving.open(run.v1, packet, slot, self.now / 1000) {
+            Ok(opened) => opened,
+            Err(refused) => {
+                self.coalescer.abandon();
+                return Err(refused.into());
+            }
+        };
+        if opened.newest
+            && let Some(from) = run.strange
+        {
+            move_peer(&self.shared, run.peer, from, run.to, self.now);
+        }
+        // The slot again: the borrow ended, and it is where it was.
+        let slot = self.coalescer.opened(packet.len());
+        let verdict = match legacy::unframe(run.peer.framing, slot, opened.len) {
+            None => Err(DropReason::Malformed),
+            Some(len) => self.deliver(run.peer, len),
+        };
+        match verdict {
+            Ok(Delivery::Tunnel(len)) => {
+                let queue = &self.queue;
+                self.coalescer.commit(len, |frame| write_frame(queue, &self.shared, frame));
+                Ok(Some(len))
+            }
+            Ok(Delivery::Switched(len)) => {
+                self.coalescer.abandon();
+                Ok(Some(len))
+            }
+            Ok(Delivery::Message) => {
+                self.coalescer.abandon();
+                Ok(None)
+            }
+            Err(reason) => {
+                self.coalescer.abandon();
+                Err(reason)
+            }
+        }
+    }
+
+    /// Decides about the payload in the slot.
+    fn deliver(&mut self, peer: &Arc<Peer>, len: usize) -> Result<Delivery, DropReason> {
+        let payload = &mut self.coalescer.opened(len)[..len];
+        match Payload::classify(payload) {
+            Payload::Packet => {}
+            Payload::Ping | Payload::OtherOcc => return Ok(Delivery::Message),
+            Payload::Exit => {
+                self.shared.events.push(OffloadEvent::ExitNotified(peer.id));
+                return Ok(Delivery::Message);
+            }
+            Payload::OptionsRequest => {
+                // Whoever sends to the peer just now makes this answer unimportant.
+                let reply = Single { payload: &EMPTY_REPLY, is_tunnel: false };
+                self.outbox.try_push(&self.shared, peer, &reply);
+                return Ok(Delivery::Message);
+            }
+        }
+        if let Some(mss) = peer.mss() {
+            clamp_mss(payload, mss);
+        }
+        if self.shared.table.mode() == DeviceMode::PointToPoint {
+            return Ok(Delivery::Tunnel(len));
+        }
+        let from = source(payload).ok_or(DropReason::Malformed)?;
+        if !owns(&self.shared, &mut self.source, peer, from) {
+            return Err(DropReason::Source);
+        }
+        if self.shared.client_to_client
+            && let Some(to) = destination(payload)
+            && let Some(other) = self.shared.table.by_vpn_address(to)
+        {
+            self.moved.clear();
+            self.moved.extend_from_slice(payload);
+            if !Arc::ptr_eq(&other, peer) {
+                let single = Single { payload: &self.moved, is_tunnel: true };
+                self.outbox.push(&self.shared, &other, &single, Backpressure::Drop);
+                if self.outbox.waiting() >= FLUSH_AT {
+                    self.outbox.flush(&self.shared, Backpressure::Drop);
+                }
+            }
+            return Ok(Delivery::Switched(len));
+        }
+        Ok(Delivery::Tunnel(len))
+    }
+
+    /// Everything of a batch is handled: nothing of it stays here.
+    pub(super) fn finish_batch(&mut self) {
+        let queue = &self.queue;
+        self.coalescer.flush(|frame| write_frame(queue, &self.shared, frame));
+        self.outbox.flush(&self.shared, Backpressure::Drop);
+    }
+}
+
+impl Tally {
+    /// Counts a packet of `link` bytes, and the inner packet that was in it, if there was one.
+    fn add(&mut self, link: usize, tunnel: Option<usize>) {
+        self.packets += 1;
+        self.link_bytes += link as u64;
+        if let Some(len) = tunnel {
+            self.tunnel_packets += 1;
+            self.tunnel_bytes += len as u64;
+        }
+    }
+}
+
+/// Bytes at the start of a message that belong to packets with the same first `header` bytes.
+fn run_len(bytes: &[u8], size: usize, header: usize) -> usize {
+    let first = bytes.get(..header);
+    let same = bytes.chunks(size).take_while(|packet| packet.get(..header) == first).count().max(1);
+    (same * size).min(bytes.len())
+}
+
+/// Returns whether an inner source address belongs to the peer (SEC-DATA-5).
+fn owns(
+    shared: &Shared,
+    last: &mut Option<(u64, IpAddr, Arc<Peer>)>,
+    peer: &Arc<Peer>,
+    from: IpAddr,
+) -> bool {
+    let generation = shared.table.generation();
+    if let Some((seen, address, owner)) = last
+        && (*seen, *address) == (generation, from)
+    {
+        return Arc::ptr_eq(owner, peer);
+    }
+    let Some(owner) = shared.table.by_vpn_address(from) else { return false };
+    let mine = Arc::ptr_eq(&owner, peer);
+    *last = Some((generation, from, owner));
+    mine
+}
+
+/// The peer proved that it is somewhere else now.
+fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpAddr>, now: u64) {
+    let last = peer.activity.last_float.load(Relaxed);
+    if peer.remote.load().address == from || (last != 0 && now.saturating_sub(last) < FLOAT_INTERVAL) {
+        return;
+    }
+    if !shared.table.move_address(peer, from) {
+        return; // somebody else lives there
+    }
+    peer.activity.last_float.store(now.max(1), Relaxed);
+    peer.remote.store(Arc::new(Remote { address: from, local: to }));
+    shared.table.republish();
+    shared.events.push(OffloadEvent::Floated(peer.id, from));
+}
+
+fn write_frame(queue: &Arc<dyn Queue>, shared: &Shared, frame: &[u8]) {
+    // A device that is down, or a packet that the kernel refuses, is what loss is.
+    if queue.write(frame).is_err() {
+        shared.counters.device_refused.fetch_add(1, Relaxed);
+    }
+}
