@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use culvert_offload::{DeviceMode, OffloadEvent};
+use culvert_offload::DeviceMode;
 use culvert_sys::{Epoll, Eventfd, Interest};
 
 use crate::{
@@ -49,8 +49,7 @@ impl Transmitter {
         while !self.shared.is_stopping() {
             epoll.wait(&mut ready, None)?;
             if !self.read_all(&mut buf) {
-                self.shared.events.push(OffloadEvent::DeviceGone);
-                break;
+                break; // whoever watches this thread reports that the device is gone
             }
         }
         Ok(())
