@@ -60,7 +60,7 @@ pub(crate) struct Life {
 /// Runs culvert: from an accepted configuration to the end of the process.
 pub fn run(startup: Startup<'_>) -> Exit {
     let Startup { profile, logger, reload } = startup;
-    announce(&profile);
+    announce();
     let refusals = not_yet(&profile);
     if !refusals.is_empty() {
         logger.plain(&render_all(&refusals));
@@ -81,19 +81,10 @@ pub fn run(startup: Startup<'_>) -> Exit {
 }
 
 /// The mark that the configuration was accepted: title, libraries, kernel offload.
-fn announce(profile: &Profile) {
+fn announce() {
     ovlog!(1, "{}", title());
     ovlog!(1, "library versions: {}", culvert_proto::tls::LIBRARY_VERSIONS);
     ovlog!(1, "DCO version: N/A");
-    if profile.role() == Role::Client
-        && profile.tls.remote_cert_tls.is_none()
-        && profile.tls.peer_fingerprints.is_empty()
-    {
-        ovlog!(
-            warn 1,
-            "WARNING: No server certificate verification method has been enabled.  See http://openvpn.net/howto.html#mitm for more info."
-        );
-    }
 }
 
 /// Everything that must happen before the first thread: questions, the way into the background, limits.
@@ -196,7 +187,7 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
                         ovlog!(warn 1, "the log stays where it is: {failure}");
                     }
                     life.profile = Arc::new(profile);
-                    announce(&life.profile);
+                    announce();
                 }
                 None => return Exit::FAILURE,
             },
