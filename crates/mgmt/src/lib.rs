@@ -1,3 +1,0 @@
-//! TODO
-
-#![forbid(unsafe_code)]
