@@ -14,6 +14,11 @@ pub(crate) fn at(mono: Instant) -> Now {
     Now { mono, unix: unix_seconds() }
 }
 
+/// Returns the time of day, for files and scripts.
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Seconds since the Unix epoch; 0 before it, the last representable second after 2106.
 pub(crate) fn unix_seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());

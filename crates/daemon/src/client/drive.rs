@@ -19,8 +19,8 @@ use crate::{
     exit::Ended,
     life::Life,
     ovlog,
-    scripts::{Hook, ScriptEnv},
-    server::{configure::framing_of, environment, sessions::log_note},
+    scripts::{Hook, ScriptEnv, Trust, ipchange_arguments},
+    server::{configure::framing_of, sessions::log_note},
     session_task::SessionInput,
     settings::mss,
     signals::{Request, Signals},
@@ -60,7 +60,7 @@ impl Client {
         offload: &Arc<dyn Offload>,
     ) -> Outcome {
         let mut env = self.hooks.environment();
-        environment::address(&mut env, "untrusted", link.remote);
+        env.set_peer_address(Trust::Untrusted, link.remote);
         let mut progress = Progress {
             answered: false,
             pushed: Pushed::default(),
@@ -194,7 +194,7 @@ impl Client {
                     ovlog!(1, "{line}");
                 }
                 ovlog!(2, "Control Channel: {tls}");
-                environment::certificates(&mut progress.env, &identity);
+                progress.env.set_identity(&identity);
                 let verdict = self.judge(&identity, &progress.env).await;
                 progress.link.session.command(Command::PeerVerdict(key, verdict));
             }
@@ -343,7 +343,7 @@ impl Client {
         offload: &Arc<dyn Offload>,
         spec: TunnelSpec,
     ) -> Option<Outcome> {
-        environment::address(&mut progress.env, "trusted", progress.link.remote);
+        progress.env.set_peer_address(Trust::Trusted, progress.link.remote);
         let made_of = progress.pushed.lasting().map(str::to_owned).collect::<Vec<_>>();
         if self.up.as_ref().is_some_and(|up| up.made_of == made_of) {
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
@@ -358,7 +358,7 @@ impl Client {
             old.tunnel.down("restart").await;
         }
         let ipchange = self.hooks.scripts.ipchange.clone();
-        let arguments = [progress.link.remote.ip().to_string(), progress.link.remote.port().to_string()];
+        let arguments = ipchange_arguments(progress.link.remote);
         self.hooks.run(Hook::IpChange, ipchange.as_ref(), &arguments, &progress.env).await;
         let request = TunnelRequest {
             hooks: Arc::clone(&self.hooks),
@@ -384,8 +384,7 @@ impl Client {
     async fn judge(&self, identity: &culvert_proto::tls::PeerIdentity, env: &ScriptEnv) -> Verdict {
         let Some(command) = self.hooks.scripts.tls_verify.clone() else { return Verdict::Accept };
         for certificate in identity.certificates.iter().rev() {
-            let arguments = [certificate.depth.to_string(), certificate.subject.clone()];
-            if !self.hooks.run(Hook::TlsVerify, Some(&command), &arguments, env).await.passed() {
+            if !self.hooks.runner.verify_certificate(&command, certificate, env).await {
                 return Verdict::Deny("tls-verify refused the certificate".to_owned());
             }
         }

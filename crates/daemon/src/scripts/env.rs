@@ -7,31 +7,30 @@ use zeroize::Zeroizing;
 /// Largest value that is passed on (SEC-EXEC-1).
 const MAX_VALUE: usize = 32 * 1024;
 
-/// Which characters a value keeps; all others become `_`.
+/// Which characters a text keeps; all others become `_`.
+///
+/// OpenVPN's manual lists narrower classes for names of certificates and users; since 2.3 they hold only under the
+/// removed `compat-names` (checked with 2.6.14: blanks, commas and `$` arrive at scripts as they are).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CharClass {
     /// Names of variables: letters, digits, `_`.
     VariableName,
-    /// Common names and user names: letters, digits, `_-.@`.
-    Name,
-    /// Fields of X.509 names: letters, digits, `_-.@:/=`.
-    X509,
-    /// Values: everything printable.
+    /// Names of files made from common names (`client-config-dir`): letters, digits, `_-.@`.
+    FileName,
+    /// Everything else: what is printable.
     Printable,
 }
 
 impl CharClass {
-    /// Whether a character is kept. Letters and digits are those of ASCII, and everything outside of ASCII that is no
-    /// control character: OpenVPN passes UTF-8 names.
+    /// Whether a character is kept. Letters and digits are those of ASCII; outside of ASCII everything is printable that
+    /// is no control character: names are UTF-8.
     #[must_use]
     pub fn keeps(self, c: char) -> bool {
         let word = c.is_ascii_alphanumeric() || c == '_';
-        let wide = !c.is_ascii() && !c.is_control();
         match self {
             Self::VariableName => word,
-            Self::Name => word || wide || matches!(c, '-' | '.' | '@'),
-            Self::X509 => word || wide || matches!(c, '-' | '.' | '@' | ':' | '/' | '='),
-            Self::Printable => wide || c == ' ' || c.is_ascii_graphic(),
+            Self::FileName => word || matches!(c, '-' | '.' | '@'),
+            Self::Printable => !c.is_control(),
         }
     }
 
@@ -76,16 +75,6 @@ impl ScriptEnv {
         self
     }
 
-    /// Sets a variable from a common name or user name.
-    pub fn set_name(&mut self, name: &str, value: &str) -> &mut Self {
-        self.set(name, CharClass::Name.clean(value))
-    }
-
-    /// Sets a variable from a field of a certificate.
-    pub fn set_x509(&mut self, name: &str, value: &str) -> &mut Self {
-        self.set(name, CharClass::X509.clean(value))
-    }
-
     /// Sets a variable, or removes it.
     pub fn set_opt(&mut self, name: &str, value: Option<impl std::fmt::Display>) -> &mut Self {
         match value {
@@ -123,5 +112,41 @@ impl ScriptEnv {
     /// Returns names and values, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SEC-EXEC-1
+    #[test]
+    fn a_value_that_could_be_two_lines_or_is_huge_is_left_out() {
+        let mut env = ScriptEnv::new();
+        env.set("a", "before").set("b", "kept\u{7}");
+        for value in ["x\ny", "x\ry", "x\0y", &"x".repeat(MAX_VALUE + 1)] {
+            env.set("a", "before").set("a", value);
+            assert_eq!(env.get("a"), None, "not even the value before");
+        }
+        assert_eq!(env.get("b"), Some("kept_"));
+    }
+
+    #[test]
+    fn names_of_variables_are_words() {
+        let mut env = ScriptEnv::new();
+        env.set("X509_0_1.2=3", "x").set("é", "y");
+        assert_eq!(env.iter().collect::<Vec<_>>(), [("X509_0_1_2_3", "x"), ("_", "y")]);
+    }
+
+    #[test]
+    fn what_it_prints_has_no_values() {
+        let mut env = ScriptEnv::new();
+        env.set("password", "secret");
+        assert_eq!(format!("{env:?}"), "{\"password\"}");
+    }
+
+    #[test]
+    fn names_of_files_cannot_leave_their_directory() {
+        assert_eq!(CharClass::FileName.clean("../a b/ü@x-1_2"), ".._a_b__@x-1_2");
     }
 }

@@ -1,6 +1,6 @@
 //! What the end of a program means, hook by hook.
 
-use std::{net::IpAddr, path::Path};
+use std::path::Path;
 
 use culvert_config::{
     profile::{AuthUserPassVerify, VerifyVia},
@@ -72,8 +72,12 @@ impl ScriptRunner {
         certificate: &CertificateInfo,
         env: &ScriptEnv,
     ) -> bool {
-        let subject = super::CharClass::X509.clean(&certificate.subject);
-        let arguments = [certificate.depth.to_string(), subject.clone()];
+        let mut subject = super::CharClass::Printable.clean(&certificate.subject);
+        if subject.starts_with('-') {
+            // The program must not take it for an option.
+            subject.replace_range(..1, "_");
+        }
+        let arguments = [certificate.depth.to_string(), subject];
         let accepted = match self.run(Hook::TlsVerify, command, &arguments, env).await {
             Ok(exit) => exit.is_success(),
             Err(error) => {
@@ -90,8 +94,8 @@ impl ScriptRunner {
         accepted
     }
 
-    /// Asks `auth-user-pass-verify`. The name has its character class applied, in file, variable and out (OpenVPN gives
-    /// scripts nothing else); so has the password its printable characters only where it goes into the environment.
+    /// Asks `auth-user-pass-verify`. In file and variable alike, what is not printable in the name becomes `_`; in the
+    /// password only where it goes into the environment.
     pub async fn verify_login(
         &self,
         verify: &AuthUserPassVerify,
@@ -100,7 +104,7 @@ impl ScriptRunner {
         password: &str,
         env: &ScriptEnv,
     ) -> LoginVerdict {
-        let name = super::CharClass::Name.clean(username);
+        let name = super::CharClass::Printable.clean(username);
         let mut env = env.clone();
         env.set("username", &name);
         let files = DeferredAuth::create(directory).and_then(|deferred| {
@@ -175,13 +179,13 @@ impl ScriptRunner {
         }
     }
 
-    /// Tells `learn-address`; returns whether the address may be used (an answer to `delete` does not matter).
+    /// Tells `learn-address` about an address or network; returns whether it may be used (an answer to `delete` does not
+    /// matter).
     pub async fn learn_address(
         &self,
         command: &Command,
         what: Learned,
-        address: IpAddr,
-        prefix: Option<u8>,
+        address: &str,
         common_name: &str,
         env: &ScriptEnv,
     ) -> bool {
@@ -190,25 +194,22 @@ impl ScriptRunner {
             Learned::Update => "update",
             Learned::Delete => "delete",
         };
-        let address = match prefix {
-            Some(prefix) => format!("{address}/{prefix}"),
-            None => address.to_string(),
-        };
-        let mut arguments = vec![verb.to_owned(), address];
+        let mut arguments = vec![verb.to_owned(), address.to_owned()];
         if what != Learned::Delete {
-            arguments.push(super::CharClass::Name.clean(common_name));
+            arguments.push(super::CharClass::Printable.clean(common_name));
         }
         self.run_logged(Hook::LearnAddress, command, &arguments, env).await || what == Learned::Delete
     }
 }
 
 impl Hook {
-    /// Returns the option's name: what `script_type` says, apart from the one that is recorded otherwise.
+    /// Returns the name in messages: the option's, mostly what `script_type` says.
     #[must_use]
     pub fn option(self) -> &'static str {
         match self {
             Self::AuthUserPassVerify => "auth-user-pass-verify",
             Self::DnsUp | Self::DnsDown => "dns-updown",
+            Self::Up | Self::Down => "up/--down",
             other => other.script_type(),
         }
     }
@@ -306,7 +307,7 @@ mod tests {
         let runner = ScriptRunner::new(ScriptSecurity::Scripts);
         let env = ScriptEnv::new();
         let learn = async |what, script: &str| {
-            runner.learn_address(&shell(script), what, [10, 8, 0, 2].into(), None, "alice", &env).await
+            runner.learn_address(&shell(script), what, "10.8.0.2", "alice", &env).await
         };
         assert!(learn(Learned::Add, r#"test "$*" = "add 10.8.0.2 alice""#).await);
         assert!(!learn(Learned::Update, "exit 1").await);
@@ -325,7 +326,7 @@ mod tests {
             sha1: String::new(),
             sha256: String::new(),
         };
-        let script = shell(r#"test "$1" = 1 && test "$2" = "CN=the_CA""#);
+        let script = shell(r#"test "$1" = 1 && test "$2" = "CN=the CA""#);
         assert!(runner.verify_certificate(&script, &certificate, &ScriptEnv::new()).await);
         assert!(!runner.verify_certificate(&shell("exit 1"), &certificate, &ScriptEnv::new()).await);
     }

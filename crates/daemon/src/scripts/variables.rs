@@ -10,7 +10,10 @@ use culvert_config::{
     profile::ConnectionEntry,
     value::{Family, Transport},
 };
-use culvert_proto::{PeerInfo, tls::CertificateInfo};
+use culvert_proto::{
+    PeerInfo,
+    tls::{CertificateInfo, PeerIdentity},
+};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::ScriptEnv;
@@ -79,10 +82,13 @@ impl ScriptEnv {
         } else {
             self.set_opt(&format!("local_port_{number}"), connection.local_port.as_ref());
         }
+        // Without a peer to call its port is ours, as in OpenVPN.
+        let mut remote_port = connection.local_port.as_ref();
         if let Some(remote) = &connection.remote {
             self.set(&format!("remote_{number}"), &remote.host);
-            self.set(&format!("remote_port_{number}"), &remote.port);
+            remote_port = Some(&remote.port);
         }
+        self.set_opt(&format!("remote_port_{number}"), remote_port);
     }
 
     /// Sets `trusted_ip`/`trusted_ip6` and `trusted_port`, or the same with `untrusted`.
@@ -101,7 +107,7 @@ impl ScriptEnv {
     pub fn set_certificate(&mut self, certificate: &CertificateInfo) -> &mut Self {
         let depth = certificate.depth;
         self.remove_prefix(&format!("X509_{depth}_"));
-        self.set_x509(&format!("tls_id_{depth}"), &certificate.subject)
+        self.set(&format!("tls_id_{depth}"), &certificate.subject)
             .set(&format!("tls_serial_{depth}"), &certificate.serial)
             .set(&format!("tls_serial_hex_{depth}"), &certificate.serial_hex)
             .set(&format!("tls_digest_{depth}"), &certificate.sha1)
@@ -114,9 +120,17 @@ impl ScriptEnv {
                 again += 1;
                 name = format!("{first}_{again}");
             }
-            self.set_x509(&name, value);
+            self.set(&name, value);
         }
         self
+    }
+
+    /// Sets what is known of the whole chain, and `common_name`.
+    pub fn set_identity(&mut self, identity: &PeerIdentity) -> &mut Self {
+        for certificate in &identity.certificates {
+            self.set_certificate(certificate);
+        }
+        self.set("common_name", &identity.common_name)
     }
 
     /// Sets what the peer says of itself: `IV_…` and `UV_…`, nothing else of it.
@@ -200,7 +214,7 @@ mod tests {
         let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let certificate = CertificateInfo {
             depth: 0,
-            subject: "O=A, CN=bob\n".to_owned(),
+            subject: "O=A & B, CN=bob".to_owned(),
             fields: vec![field("OU", "one"), field("OU", "two"), field("CN", "bob;rm -rf")],
             serial: "18".to_owned(),
             serial_hex: "12".to_owned(),
@@ -213,12 +227,12 @@ mod tests {
         assert_eq!(
             seen(&env),
             [
-                "X509_0_CN=bob_rm_-rf",
+                "X509_0_CN=bob;rm -rf",
                 "X509_0_OU=one",
                 "X509_0_OU_1=two",
                 "tls_digest_0=aa:bb",
                 "tls_digest_sha256_0=cc:dd",
-                "tls_id_0=O=A__CN=bob_",
+                "tls_id_0=O=A & B, CN=bob",
                 "tls_serial_0=18",
                 "tls_serial_hex_0=12",
             ]

@@ -5,19 +5,16 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use culvert_config::{
-    ClientOverrides, parse_ccd,
-    profile::{AuthUserPassVerify, VerifyVia},
-};
+use culvert_config::{ClientOverrides, parse_ccd, profile::AuthUserPassVerify};
 use culvert_proto::{AuthRequest, Authorization, Verdict, tls::PeerIdentity};
 use culvert_wire::KeyId;
 use tokio::sync::mpsc;
-use tracing::{Instrument, error, warn};
+use tracing::{Instrument, warn};
 
 use crate::{
-    hooks::{HookOutcome, Hooks},
+    hooks::Hooks,
     ovlog,
-    scripts::{AuthAnswer, CharClass, ConnectFiles, CredentialFile, DeferredAuth, Hook, ScriptEnv},
+    scripts::{AuthAnswer, CharClass, ConnectVerdict, Learned, LoginVerdict, ScriptEnv},
     session_task::SessionKey,
 };
 
@@ -58,25 +55,20 @@ impl Admission {
         let Some(command) = self.hooks.scripts.tls_verify.clone() else {
             return self.decide(Decision::Peer(session, key, Verdict::Accept));
         };
-        let certificates: Vec<_> =
-            identity.certificates.iter().rev().map(|cert| (cert.depth, cert.subject.clone())).collect();
+        let certificates = identity.certificates.clone();
         self.spawn(move |this: Self| async move {
-            let mut verdict = Verdict::Accept;
-            for (depth, subject) in certificates {
-                let arguments = [depth.to_string(), CharClass::X509.clean(&subject)];
-                if !this.hooks.run(Hook::TlsVerify, Some(&command), &arguments, &env).await.passed() {
-                    warn!("VERIFY SCRIPT ERROR: depth={depth}, {subject}");
-                    verdict = Verdict::Deny("tls-verify refused the certificate".to_owned());
-                    break;
+            for certificate in certificates.iter().rev() {
+                if !this.hooks.runner.verify_certificate(&command, certificate, &env).await {
+                    let reason = "tls-verify refused the certificate".to_owned();
+                    return Decision::Peer(session, key, Verdict::Deny(reason));
                 }
-                ovlog!(1, "VERIFY SCRIPT OK: depth={depth}, {subject}");
             }
-            Decision::Peer(session, key, verdict)
+            Decision::Peer(session, key, Verdict::Accept)
         });
     }
 
     /// Judges a login: `auth-user-pass-verify`.
-    pub(super) fn judge_login(&self, session: SessionKey, request: AuthRequest, mut env: ScriptEnv) {
+    pub(super) fn judge_login(&self, session: SessionKey, request: AuthRequest, env: ScriptEnv) {
         let key = request.key;
         let Some(verify) = self.verify.clone() else {
             return self.decide(Decision::Login(session, key, Authorization::Accept));
@@ -84,9 +76,8 @@ impl Admission {
         if request.username.is_empty() && request.password.is_empty() && self.password_optional {
             return self.decide(Decision::Login(session, key, Authorization::Accept));
         }
-        env.set_name("username", &request.username);
         self.spawn(move |this: Self| async move {
-            let authorization = this.run_verify(&verify, &request, env, session).await;
+            let authorization = this.run_verify(&verify, &request, &env, session).await;
             if authorization == Authorization::Accept {
                 ovlog!(
                     2,
@@ -104,49 +95,15 @@ impl Admission {
         &self,
         verify: &AuthUserPassVerify,
         request: &AuthRequest,
-        mut env: ScriptEnv,
+        env: &ScriptEnv,
         session: SessionKey,
     ) -> Authorization {
-        let files = match DeferredAuth::create(&self.tmp_dir) {
-            Ok(files) => files,
-            Err(failure) => {
-                error!(
-                    "cannot create files for auth-user-pass-verify in {}: {failure}",
-                    self.tmp_dir.display()
-                );
-                return Authorization::Deny(None);
-            }
-        };
-        files.export(&mut env);
-        let mut arguments = Vec::new();
-        let credentials = match verify.via {
-            VerifyVia::Env if self.hooks.passwords_allowed() => {
-                env.set("password", request.password.as_str());
-                None
-            }
-            VerifyVia::Env => {
-                error!("auth-user-pass-verify via-env needs `script-security 3`; the login is refused");
-                return Authorization::Deny(None);
-            }
-            VerifyVia::File => {
-                match CredentialFile::create(&self.tmp_dir, &request.username, &request.password) {
-                    Ok(file) => {
-                        arguments.push(file.path().display().to_string());
-                        Some(file)
-                    }
-                    Err(failure) => {
-                        error!("cannot write the login into a file in {}: {failure}", self.tmp_dir.display());
-                        return Authorization::Deny(None);
-                    }
-                }
-            }
-        };
-        let outcome = self.hooks.run(Hook::AuthUserPassVerify, Some(&verify.command), &arguments, &env).await;
-        drop(credentials);
-        match outcome {
-            HookOutcome::Passed => Authorization::Accept,
-            HookOutcome::Failed(_) => Authorization::Deny(files.reason()),
-            HookOutcome::Deferred => {
+        let runner = &self.hooks.runner;
+        let (username, password) = (&request.username, &request.password);
+        match runner.verify_login(verify, &self.tmp_dir, username, password, env).await {
+            LoginVerdict::Accept => Authorization::Accept,
+            LoginVerdict::Reject(reason) => Authorization::Deny(reason),
+            LoginVerdict::Deferred(files) => {
                 if let Some(pending) = files.pending() {
                     let timeout = u32::try_from(pending.timeout.as_secs()).unwrap_or(u32::MAX);
                     let wait = Authorization::Pending { timeout, extra: Some(pending.extra) };
@@ -167,29 +124,20 @@ impl Admission {
         });
     }
 
-    async fn client_overrides(
-        &self,
-        common_name: &str,
-        mut env: ScriptEnv,
-    ) -> Result<ClientOverrides, String> {
+    async fn client_overrides(&self, common_name: &str, env: ScriptEnv) -> Result<ClientOverrides, String> {
         let mut text = self.client_file(common_name).await?;
-        if let Some(command) = self.hooks.scripts.client_connect.clone() {
-            let files = ConnectFiles::create(&self.tmp_dir)
-                .map_err(|failure| format!("cannot create files for client-connect: {failure}"))?;
-            files.export(&mut env);
-            let arguments = [files.config_path().display().to_string()];
-            match self.hooks.run(Hook::ClientConnect, Some(&command), &arguments, &env).await {
-                HookOutcome::Passed if files.is_deferred() && !files.wait().await => {
-                    return Err("client-connect refused the client later".to_owned());
+        if let Some(command) = &self.hooks.scripts.client_connect {
+            let added = match self.hooks.runner.client_connect(command, &self.tmp_dir, &env).await {
+                ConnectVerdict::Accept(added) => added,
+                ConnectVerdict::Reject => return Err("client-connect refused the client".to_owned()),
+                ConnectVerdict::Deferred(files) => {
+                    if !files.wait().await {
+                        return Err("client-connect refused the client later".to_owned());
+                    }
+                    let unreadable = |failure| format!("cannot read what client-connect wrote: {failure}");
+                    files.config().map_err(unreadable)?
                 }
-                HookOutcome::Passed => {}
-                HookOutcome::Deferred | HookOutcome::Failed(_) => {
-                    return Err("client-connect refused the client".to_owned());
-                }
-            }
-            let added = files
-                .config()
-                .map_err(|failure| format!("cannot read what client-connect wrote: {failure}"))?;
+            };
             text.push('\n');
             text.push_str(&added);
         }
@@ -203,7 +151,7 @@ impl Admission {
     /// Reads `client-config-dir`: the file named like the client, else `DEFAULT`.
     async fn client_file(&self, common_name: &str) -> Result<String, String> {
         let Some(directory) = &self.client_config_dir else { return Ok(String::new()) };
-        let name = CharClass::Name.clean(common_name);
+        let name = CharClass::FileName.clean(common_name);
         let own = (name != "." && name != ".." && !name.is_empty()).then(|| directory.join(&name));
         if let Some(own) = own {
             match tokio::fs::read_to_string(&own).await {
@@ -231,8 +179,7 @@ impl Admission {
         };
         self.spawn(move |this: Self| async move {
             for address in addresses {
-                let arguments = ["add".to_owned(), address, name.clone()];
-                if !this.hooks.run(Hook::LearnAddress, Some(&command), &arguments, &env).await.passed() {
+                if !this.hooks.runner.learn_address(&command, Learned::Add, &address, &name, &env).await {
                     return Decision::Learned(session, false);
                 }
             }

@@ -57,6 +57,8 @@ pub(super) struct Pending {
     pub(super) common_name: String,
     pub(super) overrides: ClientOverrides,
     pub(super) addresses: ClientAddresses,
+    /// When its parameters were fixed: what scripts see as the beginning, also at the end.
+    pub(super) since: SystemTime,
 }
 
 /// What a connected client holds; given back at its end.
@@ -68,6 +70,8 @@ pub(super) struct Connected {
     /// Its place among [`super::peer_ids::PeerIds`]: the same, unless the id came out of the key exchange.
     pub(super) slot: PeerId,
     pub(super) vpn: VpnAddresses,
+    /// The same as it was told to the client.
+    pub(super) addresses: ClientAddresses,
     pub(super) iroutes: Vec<(IpAddr, u8)>,
     pub(super) cipher: CipherName,
     pub(super) since: SystemTime,

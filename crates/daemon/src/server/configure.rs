@@ -1,9 +1,6 @@
 //! From negotiated parameters to a connected client: addresses, its own options, the peer in the offload, the push.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::SystemTime,
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use culvert_config::{
     ClientOverrides, Role,
@@ -22,7 +19,7 @@ use super::{
     push::{self, ClientAddresses},
 };
 use crate::{
-    ovlog,
+    clock, ovlog,
     session_task::{SessionInput, SessionKey},
     settings::mss,
 };
@@ -48,22 +45,22 @@ impl Server {
             ovlog!(3, "MULTI_sva: pool returned IPv4={}, IPv6={}", shown(v4), shown(v6));
         }
         client.lease = lease;
+        let since = clock::wall();
         client.state = State::Configuring(Box::new(Pending {
             params,
             common_name: name.clone(),
             overrides: ClientOverrides::default(),
             addresses: ClientAddresses::default(),
+            since,
         }));
         if self.profile.role() == Role::P2p {
             return self.collected(key, ClientOverrides::default());
         }
         let mut env = self.hooks.environment();
+        let pooled = addresses(&self.profile, client, &ClientOverrides::default());
         environment::client(&mut env, client, &name);
-        environment::peer_info(&mut env, &client.peer_info);
-        if let Some(lease) = &client.lease {
-            env.set_opt("ifconfig_pool_remote_ip", lease.v4.as_ref().map(|v4| v4.remote));
-            env.set_opt("ifconfig_pool_remote_ip6", lease.v6);
-        }
+        environment::pool(&mut env, &self.profile, &pooled);
+        environment::since(&mut env, since);
         self.admission.judge_connect(key, name, env);
     }
 
@@ -131,7 +128,10 @@ impl Server {
         let (vpn, iroutes) = (pending.addresses.vpn(), iroutes(&pending.overrides));
         let name = pending.common_name.clone();
         let mut env = self.hooks.environment();
+        let (given, since) = (pending.addresses, pending.since);
         environment::client(&mut env, client, &name);
+        environment::pool(&mut env, &self.profile, &given);
+        environment::since(&mut env, since);
         self.admission.judge_addresses(key, learned_addresses(&vpn, &iroutes), name, env);
     }
 
@@ -198,9 +198,10 @@ impl Server {
             peer: spec.id,
             slot,
             vpn: spec.vpn,
+            addresses: pending.addresses,
             iroutes: spec.iroutes.clone(),
             cipher: pending.params.cipher,
-            since: SystemTime::now(),
+            since: pending.since,
             ends: pending.overrides.session_timeout.or(limits.session_timeout).map(|after| now + after),
             inactivity: inactive.map(|(period, bytes)| Inactivity {
                 period,

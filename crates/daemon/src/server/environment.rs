@@ -1,57 +1,49 @@
-//! What scripts are told about a client.
+//! What scripts are told about a client that has logged in.
 
-use std::net::IpAddr;
+use std::time::SystemTime;
 
-use culvert_proto::{PeerInfo, tls::PeerIdentity};
+use culvert_config::{Profile, value::Topology};
 
-use super::client::Client;
-use crate::scripts::ScriptEnv;
+use super::{
+    client::{Client, Connected},
+    push::ClientAddresses,
+};
+use crate::scripts::{PoolFacts, ScriptEnv, Trust};
 
-/// Adds the certificate chain: `X509_N_*`, `tls_id_N`, `tls_serial_N`, digests, `common_name`.
-pub(crate) fn certificates(env: &mut ScriptEnv, identity: &PeerIdentity) {
-    for certificate in &identity.certificates {
-        let depth = certificate.depth;
-        env.set_x509(&format!("tls_id_{depth}"), &certificate.subject);
-        env.set(&format!("tls_serial_{depth}"), &certificate.serial);
-        env.set(&format!("tls_serial_hex_{depth}"), &certificate.serial_hex);
-        env.set(&format!("tls_digest_{depth}"), &certificate.sha1);
-        env.set(&format!("tls_digest_sha256_{depth}"), &certificate.sha256);
-        for (name, value) in &certificate.fields {
-            env.set_x509(&format!("X509_{depth}_{name}"), value);
-        }
-    }
-    env.set_name("common_name", &identity.common_name);
-}
-
-/// Adds an address as `PREFIX_ip` or `PREFIX_ip6`, and `PREFIX_port`.
-pub(crate) fn address(env: &mut ScriptEnv, prefix: &str, address: std::net::SocketAddr) {
-    match address.ip() {
-        IpAddr::V4(ip) => env.set(&format!("{prefix}_ip"), ip),
-        IpAddr::V6(ip) => env.set(&format!("{prefix}_ip6"), ip),
-    };
-    env.set(&format!("{prefix}_port"), address.port());
-}
-
-/// Adds what the peer says of itself: `IV_*` and `UV_*` only, whatever else it sends.
-pub(super) fn peer_info(env: &mut ScriptEnv, info: &PeerInfo) {
-    for (name, value) in &info.lines {
-        if name.starts_with("IV_") || name.starts_with("UV_") {
-            env.set(name, value);
-        }
-    }
-}
-
-/// Adds what is known of a client that has logged in.
+/// Certificates, name, login, addresses on the network, what it says of itself.
 pub(super) fn client(env: &mut ScriptEnv, client: &Client, common_name: &str) {
-    certificates(env, &client.identity);
-    env.set_name("common_name", common_name);
+    env.set_identity(&client.identity)
+        .set("common_name", common_name)
+        .set_peer_address(Trust::Trusted, client.remote)
+        .set_peer_address(Trust::Untrusted, client.remote)
+        .set_peer_info(&client.peer_info);
     if !client.username.is_empty() {
-        env.set_name("username", &client.username);
+        env.set("username", &client.username);
     }
-    address(env, "trusted", client.remote);
-    address(env, "untrusted", client.remote);
-    if let Some(connected) = client.connected() {
-        env.set_opt("ifconfig_pool_remote_ip", connected.vpn.v4);
-        env.set_opt("ifconfig_pool_remote_ip6", connected.vpn.v6);
-    }
+}
+
+/// The addresses that it gets.
+pub(super) fn pool(env: &mut ScriptEnv, profile: &Profile, addresses: &ClientAddresses) {
+    let subnet =
+        profile.device.tap || profile.device.topology.unwrap_or(Topology::Subnet) == Topology::Subnet;
+    let second = addresses.v4.map(|(_, second)| second);
+    env.set_pool(&PoolFacts {
+        remote4: addresses.v4.map(|(address, _)| address),
+        netmask: second.filter(|_| subnet),
+        local4: second.filter(|_| !subnet),
+        remote6: addresses.v6.map(|(address, _, _)| address),
+        netbits6: addresses.v6.map(|(_, bits, _)| bits),
+        local6: addresses.v6.map(|(_, _, server)| server),
+    });
+}
+
+/// What is known at its end: the addresses that it had, and since when.
+pub(super) fn connected(env: &mut ScriptEnv, profile: &Profile, connected: &Connected) {
+    pool(env, profile, &connected.addresses);
+    since(env, connected.since);
+}
+
+/// When its session began.
+pub(super) fn since(env: &mut ScriptEnv, since: SystemTime) {
+    env.set_session_start(since, &jiff::tz::TimeZone::system());
 }

@@ -10,7 +10,7 @@
 mod admission;
 mod client;
 pub(crate) mod configure;
-pub(crate) mod environment;
+mod environment;
 pub(crate) mod listeners;
 mod peer_ids;
 mod push;
@@ -18,13 +18,7 @@ pub(crate) mod sessions;
 mod start;
 mod status;
 
-use std::{
-    collections::HashMap,
-    future::poll_fn,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::Profile;
 use culvert_offload::{DeleteReason, Offload, OffloadEvent};
@@ -245,11 +239,6 @@ impl Server {
         for key in self.clients.keys().copied().collect::<Vec<_>>() {
             self.remove(key, why);
         }
-    }
-
-    /// Seconds of life of a session, for scripts.
-    fn age(since: SystemTime) -> u64 {
-        since.elapsed().map_or(0, |age| age.as_secs())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     clock,
     log::PeerSpan,
     ovlog, random,
-    scripts::{Hook, ScriptEnv},
+    scripts::{Hook, ScriptEnv, Trust},
     session_task::{self, Ports, Report, SessionKey},
 };
 
@@ -152,7 +152,7 @@ impl Server {
                 client.username.clone_from(&request.username);
                 client.peer_info.clone_from(&request.peer_info);
                 let mut env = Self::environment(&self.admission, client, &client.identity);
-                environment::peer_info(&mut env, &client.peer_info);
+                env.set_peer_info(&client.peer_info);
                 self.admission.judge_login(key, request, env);
             }
             Event::Configure(params) => self.configure(key, params),
@@ -171,8 +171,7 @@ impl Server {
         identity: &culvert_proto::tls::PeerIdentity,
     ) -> ScriptEnv {
         let mut env = admission.hooks.environment();
-        environment::certificates(&mut env, identity);
-        environment::address(&mut env, "untrusted", client.remote);
+        env.set_identity(identity).set_peer_address(Trust::Untrusted, client.remote);
         env
     }
 
@@ -304,16 +303,18 @@ impl Server {
         }
         let mut env = self.hooks.environment();
         environment::client(&mut env, client, &connected.common_name);
-        env.set("time_duration", Self::age(connected.since));
-        env.set("bytes_received", stats.map_or(0, |s| s.link.rx_bytes));
-        env.set("bytes_sent", stats.map_or(0, |s| s.link.tx_bytes));
+        environment::connected(&mut env, &self.profile, connected);
+        let lasted = connected.since.elapsed().unwrap_or_default();
+        let link = stats.map(|stats| stats.link).unwrap_or_default();
+        env.set_session_end(lasted, link.rx_bytes, link.tx_bytes);
         let addresses = super::configure::learned_addresses(&connected.vpn, &connected.iroutes);
         let hooks = Arc::clone(&self.hooks);
         let (disconnect, learn) = (scripts.client_disconnect.clone(), scripts.learn_address.clone());
         tokio::spawn(async move {
             hooks.run(Hook::ClientDisconnect, disconnect.as_ref(), &[], &env).await;
             for address in addresses {
-                hooks.run(Hook::LearnAddress, learn.as_ref(), &["delete".to_owned(), address], &env).await;
+                let arguments = ["delete".to_owned(), address];
+                hooks.run(Hook::LearnAddress, learn.as_ref(), &arguments, &env).await;
             }
         });
     }

@@ -25,7 +25,7 @@ use tracing::{error, warn};
 pub(crate) use spec::TunnelSpec;
 
 use crate::{
-    hooks::{HookOutcome, Hooks},
+    hooks::Hooks,
     network,
     scripts::{Hook, ScriptEnv},
 };
@@ -37,8 +37,8 @@ pub(crate) enum TunnelError {
     #[error("cannot talk to the kernel about addresses and routes: {0}")]
     Host(#[from] HostError),
     /// The `up` script failed.
-    #[error("{0}")]
-    Up(String),
+    #[error("the up script failed")]
+    Up,
     /// The device could not be configured.
     #[error("cannot configure the tunnel device: {0}")]
     Device(String),
@@ -95,6 +95,8 @@ pub(crate) struct Tunnel {
     /// `None` only while a change runs on its own thread.
     changes: Option<Changes>,
     env: ScriptEnv,
+    /// The part of `env` that is about device and routes.
+    own: ScriptEnv,
     arguments: Vec<String>,
 }
 
@@ -132,19 +134,20 @@ impl Tunnel {
                 return Err(TunnelError::Device(failure.error.to_string()));
             }
         }
-        network::export_device(&mut env, &device.name, mtu, &spec.device, spec.topology);
-        network::export_foreign_options(&mut env, &spec.routes);
-        env.set("script_context", context.word());
+        let mut own = ScriptEnv::new();
+        network::export_device(&mut own, &device.name, mtu, &spec.device, spec.topology);
+        network::export_foreign_options(&mut own, &spec.routes);
+        own.set("script_context", context.word());
+        env.remove_prefix("ifconfig_").remove_prefix("foreign_option_").extend(&own);
+        hooks.remember(own.clone());
         let restart = context == ScriptContext::Restart;
         let arguments = network::hook_arguments(&device.name, mtu, &spec.device, restart);
-        let mut tunnel = Self { hooks, changes: Some(changes), env, arguments };
+        let mut tunnel = Self { hooks, changes: Some(changes), env, own, arguments };
         if context == ScriptContext::Init || tunnel.hooks.scripts.up_restart {
             let up = tunnel.hooks.scripts.up.clone();
-            if let HookOutcome::Failed(reason) =
-                tunnel.hooks.run(Hook::Up, up.as_ref(), &tunnel.arguments, &tunnel.env).await
-            {
+            if !tunnel.hooks.run(Hook::Up, up.as_ref(), &tunnel.arguments, &tunnel.env).await {
                 tunnel.undo().await;
-                return Err(TunnelError::Up(reason));
+                return Err(TunnelError::Up);
             }
         }
         let mut completion = tunnel.dns(&spec, &device.name, &dns_updown).await;
@@ -192,7 +195,9 @@ impl Tunnel {
         let close_ipv6_leak = spec.routes.redirect.is_some_and(|redirect| redirect.gateway);
         let (settings, unresolved) =
             network::route_settings(&spec.routes, close_ipv6_leak, |name| names.get(name).copied());
-        network::export_routes(&mut self.env, &settings, &context);
+        network::export_routes(&mut self.own, &settings, &context);
+        self.env.remove_prefix("route_").extend(&self.own);
+        self.hooks.remember(self.own.clone());
         let mut completion = Completion::Complete;
         if !spec.routes.noexec {
             let planned = settings.plan(&context);
