@@ -25,6 +25,8 @@ mod command;
 mod config;
 mod control_message;
 pub mod cookie;
+#[doc(hidden)]
+pub mod decoders;
 pub mod endpoint;
 mod error;
 mod event;
