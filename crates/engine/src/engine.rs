@@ -12,8 +12,8 @@ use std::{
 
 use culvert_crypto::DataKey;
 use culvert_offload::{
-    Capabilities, ControlReceiver, ControlSender, Device, DeviceSpec, Offload, OffloadError, OffloadEvent,
-    PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
+    Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceSpec, Offload, OffloadError,
+    OffloadEvent, PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
 };
 use culvert_sys::{Epoll, Eventfd};
 use culvert_wire::{CipherName, OffloadKind, PeerId, Slot};
@@ -282,6 +282,10 @@ impl Offload for Engine {
         self.shared.table.insert(&spec, Arc::clone(&peer))?;
         if let Wire::Tcp(tcp) = &transport.wire {
             tcp.peer.store(Some(peer));
+            // The stream may have ended before its worker could know whose it is.
+            if tcp.is_broken() && tcp.peer.swap(None).is_some() && self.shared.table.remove(spec.id).is_ok() {
+                self.shared.events.push(OffloadEvent::PeerGone(spec.id, DeleteReason::TransportDisconnect));
+            }
         }
         self.reset_keepalive();
         Ok(())

@@ -206,7 +206,14 @@ impl Peer {
 pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
-        IpAddr::V6(_) => address,
+        // The scope is a part of where a peer is, the flow label is not.
+        IpAddr::V6(_) => {
+            let mut address = address;
+            if let SocketAddr::V6(v6) = &mut address {
+                v6.set_flowinfo(0);
+            }
+            address
+        }
     }
 }
 

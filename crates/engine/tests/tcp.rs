@@ -11,9 +11,9 @@ use std::{
 };
 
 use culvert_engine::EngineConfig;
-use culvert_offload::{ControlBatch, DeleteReason, DeviceMode, OffloadEvent, TransportSpec};
+use culvert_offload::{ControlBatch, DeleteReason, DeviceMode, OffloadEvent, PeerSpec, TransportSpec};
 use culvert_wire::{PeerId, Transmit};
-use support::{End, PATIENCE, Side, device, ipv4, key, numbered, peer, wait};
+use support::{End, PATIENCE, Side, device, ipv4, key, numbered, peer, vpn, wait};
 
 fn seven() -> PeerId {
     PeerId::new(7).unwrap()
@@ -180,4 +180,36 @@ fn a_port_whose_stream_was_closed_by_the_peer_says_so_after_its_last_packet() {
     } {}
     assert_eq!(batch.packets.len(), 1);
     assert!(a.control().is_empty());
+}
+
+#[test]
+fn a_peer_on_a_stream_that_has_ended_already_is_gone_at_once() {
+    let (stream, writer) = stream_pair();
+    let mut a = end(stream, DeviceMode::MultiPeer);
+    let remote = writer.local_addr().unwrap();
+    drop(writer);
+    assert!(a.control().is_empty());
+    a.offload.peer_new(peer(7, a.transport, remote)).unwrap();
+    assert_eq!(a.event(), OffloadEvent::PeerGone(seven(), DeleteReason::TransportDisconnect));
+}
+
+#[test]
+fn one_peers_slow_stream_does_not_hold_up_the_others() {
+    let (slow, _unread) = stream_pair();
+    let slow_remote = slow.peer_addr().unwrap();
+    let server = end(slow, DeviceMode::MultiPeer);
+    let (fast, mut reader) = stream_pair();
+    let fast_remote = fast.peer_addr().unwrap();
+    let spec = TransportSpec::AdoptTcp { stream: OwnedFd::from(fast), remote: fast_remote };
+    let (fast_transport, ..) = server.offload.open_transport(spec).unwrap();
+    let at =
+        |id, transport, remote, last| PeerSpec { vpn: vpn([10, 8, 0, last]), ..peer(id, transport, remote) };
+    server.add_peer(at(1, server.transport, slow_remote, 2), key(Side::A));
+    server.add_peer(at(2, fast_transport, fast_remote, 3), key(Side::A));
+    // More than socket buffers and queue take together.
+    for _ in 0..3000 {
+        server.host.send(&ipv4([10, 8, 0, 1], [10, 8, 0, 2], &[7; 8000]));
+    }
+    server.host.send(&ipv4([10, 8, 0, 1], [10, 8, 0, 3], b"through"));
+    assert_eq!(read_frame(&mut reader).len(), 24 + 20 + 7);
 }

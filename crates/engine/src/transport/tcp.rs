@@ -24,10 +24,10 @@ use crate::peer::Peer;
 pub(crate) const MAX_FRAME: usize = 65_535;
 /// The longest frame before that: control packets of strangers (SEC-CTL: frame length before authentication).
 const MAX_STRANGER_FRAME: usize = 2048;
-/// Bytes that may wait for the stream. Data beyond them is dropped, control packets wait.
-const MAX_QUEUED: usize = 1 << 20;
-/// A control packet waits while this much is queued, so that no writer can fill the queue with control packets.
-const CONTROL_QUEUED: usize = 128 << 10;
+/// Bytes that may wait for the stream: about the 64 packets of OpenVPN's `tcp-queue-limit`. While more wait, data is
+/// dropped (its senders slow down) and control packets wait; so the queue never holds more than this, one batch and one
+/// control packet, far below the 1 MiB at which a peer would have to go.
+const MAX_QUEUED: usize = 128 << 10;
 
 /// A TCP stream: frames in both directions, whole ones only.
 pub(crate) struct Tcp {
@@ -185,7 +185,7 @@ impl Tcp {
         if self.broken.load(Acquire) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if writer.waiting() > CONTROL_QUEUED {
+        if writer.waiting() > MAX_QUEUED {
             writer.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -197,6 +197,11 @@ impl Tcp {
     pub(crate) fn handle_writable(&self) {
         let mut writer = self.lock();
         self.drain(&mut writer);
+    }
+
+    /// Returns whether the stream is of no use any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Acquire)
     }
 
     /// The stream is of no use any more: writers are told, and nothing waits for it.
