@@ -296,7 +296,7 @@ fn check_shows_every_error_with_its_line_and_a_remedy() {
     run.assert_says("^^^^^^^");
     run.assert_says("did you mean `fragment`?");
     run.assert_says("Cannot parse argument 'many' as non-negative integer");
-    run.assert_says("bad.conf: 2 errors");
+    run.assert_says("The configuration is refused, 2 errors");
 }
 
 #[test]
@@ -304,15 +304,15 @@ fn check_says_which_data_planes_accept() {
     let folder = folder_with_fragment();
     let blocked = run_in(folder.path(), &["check", "p2p.conf"]);
     assert_eq!(blocked.code, 1);
-    blocked.assert_says("  kernel (Linux)    no\n    `fragment`: the kernel never splits packets");
+    blocked.assert_says("  linux    no\n           fragment: the kernel never splits packets");
     blocked.assert_says("not yet supported");
 
     let text = std::fs::read_to_string(folder.path().join("p2p.conf")).unwrap();
     folder.write("p2p.conf", &text.replace("fragment 1300\n", "")).unwrap();
     let run = run_in(folder.path(), &["check", "p2p.conf"]);
     assert_eq!(run.code, 0, "{}", run.stdout);
-    run.assert_says("  engine            yes\n");
-    run.assert_says("p2p.conf: good\n");
+    run.assert_says("  engine   yes\n");
+    run.assert_says("The configuration is accepted: one of two ends.");
 }
 
 #[test]
