@@ -21,6 +21,7 @@ use crate::{
     status_file::StatusFile,
     systemd::Notifier,
     threads::ThreadBudget,
+    tunnel::recover_machine,
     writepid::PidFile,
 };
 
@@ -172,6 +173,7 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
             return Exit::FAILURE;
         }
     };
+    recover_machine();
     loop {
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
         let ended = if waits {

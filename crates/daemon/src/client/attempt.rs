@@ -143,8 +143,9 @@ impl Client {
         } else {
             TransportSpec::BindUdp {
                 local: local.unwrap_or_else(|| link::unspecified_like(remote, 0)),
-                // A connected socket hears nobody else, which `float` must.
-                remote: (!entry.float).then_some(remote),
+                // Not connected: a connected socket keeps its source address when this machine's changes, and hears
+                // no server that answers from another address (`float`). The session checks who speaks.
+                remote: None,
                 options: link::udp_options(&self.profile, entry),
             }
         };

@@ -222,6 +222,8 @@ impl Server {
             1 => "RESTART",
             _ => "RESTART,[N]",
         };
+        // Nobody new from here on: a client that heard us comes back at once, and must find our successor.
+        self.listeners.clear();
         let told = self
             .clients
             .values()

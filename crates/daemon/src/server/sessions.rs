@@ -82,7 +82,7 @@ impl Server {
     fn accept(&mut self, request: AcceptRequest) {
         let AcceptRequest { listener, protocol, transport, control, local, accepted, answer } = request;
         let (remote, endpoint) = (accepted.from, accepted.handle);
-        if self.clients.len() >= self.session_limit() {
+        if self.clients.len() >= self.session_limit() || self.is_full_for(remote) {
             warn!(
                 "MULTI: new incoming connection would exceed maximum number of clients ({})",
                 self.max_clients()
@@ -124,6 +124,15 @@ impl Server {
     fn session_limit(&self) -> usize {
         let clients = self.max_clients();
         clients + (clients / 4).max(256)
+    }
+
+    /// Whether all places are taken and this is not the address of a client that may be coming back.
+    fn is_full_for(&self, remote: SocketAddr) -> bool {
+        self.by_peer.len() >= self.max_clients()
+            && !self
+                .clients
+                .values()
+                .any(|client| client.connected().is_some() && client.remote.ip() == remote.ip())
     }
 
     pub(super) fn max_clients(&self) -> usize {

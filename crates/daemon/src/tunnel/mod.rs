@@ -247,6 +247,19 @@ impl Tunnel {
     }
 }
 
+/// Takes back what processes that were killed have left behind on this machine.
+pub(crate) fn recover_machine() {
+    let recovered = NetlinkHost::open()
+        .and_then(|mut host| culvert_host::recover(Path::new(JOURNAL_DIRECTORY), &mut host));
+    match recovered {
+        Ok(0) => {}
+        Ok(changes) => {
+            tracing::info!("took back {changes} change(s) of the network that a killed process left behind")
+        }
+        Err(failure) => warn!("cannot take back what a killed process may have left behind: {failure}"),
+    }
+}
+
 /// Applies a plan on a thread of its own: telling a resolver may start a program.
 async fn apply(mut changes: Changes, plan: Plan) -> Result<(Changes, Applied), TunnelError> {
     tokio::task::spawn_blocking(move || {
