@@ -379,18 +379,6 @@ fn scripts(d: &Draft, f: &mut Findings) {
 
 /// What starts and is probably not meant.
 fn hints(d: &Draft, f: &mut Findings) {
-    let tls = &d.profile.tls;
-    let checked = tls.remote_cert_tls.is_some()
-        || tls.remote_cert_eku.is_some()
-        || tls.ns_cert_type.is_some()
-        || tls.verify_x509_name.is_some()
-        || !tls.peer_fingerprints.is_empty()
-        || d.profile.scripts.tls_verify.is_some();
-    if d.profile.client.pull && !checked {
-        let line = "WARNING: No server certificate verification method has been enabled.  See http://openvpn.net/howto.html#mitm \
-                    for more info.";
-        f.note(Severity::Warning, "", line, "write `remote-cert-tls server`");
-    }
     if d.profile.device.dev_node.as_deref().is_some_and(|node| !node.starts_with("unix:")) {
         let line = "Note: option dev-node has no effect: devices are opened where the system has them";
         f.note(Severity::Note, "dev-node", line, "remove it");

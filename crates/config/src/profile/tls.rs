@@ -69,6 +69,19 @@ pub struct Tls {
     pub single_session: bool,
 }
 
+impl Tls {
+    /// Returns whether anything tells a server from a client that the same authority signed (`remote-cert-tls` and its
+    /// kin). Without, a client warns after the version line.
+    pub fn tells_servers_from_clients(&self, tls_verify: bool) -> bool {
+        tls_verify
+            || self.verify_x509_name.is_some()
+            || self.ns_cert_type.is_some()
+            || self.remote_cert_tls.is_some()
+            || self.remote_cert_eku.is_some()
+            || !self.peer_fingerprints.is_empty()
+    }
+}
+
 /// Who is the TLS server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsRole {
