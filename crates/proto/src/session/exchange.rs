@@ -267,6 +267,8 @@ impl Exchange {
         if self.stage == Stage::Resetting {
             return;
         }
+        // SEC-CTL-8: who has no wrapped key is not moved by being asked for it.
+        self.resend_wkc &= link.wkc_len() > 0;
         while !self.outgoing.is_empty() && self.reliable.can_queue() {
             let room = link.room(self.key);
             let (opcode, room) = if self.resend_wkc {

@@ -63,6 +63,17 @@ fn a_reset_that_acknowledges_nothing_is_not_an_answer() {
 }
 
 #[test]
+fn a_wrapped_key_that_the_client_does_not_have_is_asked_for_in_vain() {
+    // SEC-CTL-8
+    let mut pair = Pair::new(Setup::new());
+    pair.run_until(Duration::from_secs(1), |pair| pair.net.log.len() == 2);
+    let mut reset = pair.net.log[1].1.clone();
+    reset.extend_from_slice(&[0, 1, 0, 2, 0, 1]);
+    pair.deliver(Side::Client, &reset);
+    pair.establish();
+}
+
+#[test]
 fn every_packet_may_be_replayed_without_effect() {
     for wrap in Wrap::ALL {
         let mut pair = established(wrap);
