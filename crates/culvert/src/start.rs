@@ -100,9 +100,10 @@ fn log_diagnostics(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
         let lines = [Some(diagnostic.openvpn_line.clone()), reason(diagnostic)];
         for line in lines.into_iter().flatten() {
-            match diagnostic.severity {
-                Severity::Note => ovlog!(1, "{line}"),
-                Severity::Warning | Severity::Error => ovlog!(warn 1, "{line}"),
+            match (diagnostic.severity, diagnostic.verb) {
+                (Severity::Note, 0..=1) => ovlog!(1, "{line}"),
+                (Severity::Note, _) => ovlog!(3, "{line}"),
+                (Severity::Warning | Severity::Error, _) => ovlog!(warn 1, "{line}"),
             }
         }
     }
@@ -141,5 +142,9 @@ impl Files for StartDirectory {
 
     fn probe(&self, path: &Path, access: Access) -> io::Result<()> {
         Disk.probe(&self.absolute(path), access)
+    }
+
+    fn is_open_to_others(&self, path: &Path) -> bool {
+        Disk.is_open_to_others(&self.absolute(path))
     }
 }
