@@ -379,6 +379,12 @@ fn scripts(d: &Draft, f: &mut Findings) {
 
 /// What starts and is probably not meant.
 fn hints(d: &Draft, f: &mut Findings) {
+    let verify = d.profile.scripts.tls_verify.is_some();
+    if d.profile.tls.role == Some(TlsRole::Client) && !d.profile.tls.tells_servers_from_clients(verify) {
+        let line = "WARNING: No server certificate verification method has been enabled.  See \
+                    http://openvpn.net/howto.html#mitm for more info.";
+        f.note(Severity::Warning, "", line, "write `remote-cert-tls server`");
+    }
     if d.profile.device.dev_node.as_deref().is_some_and(|node| !node.starts_with("unix:")) {
         let line = "Note: option dev-node has no effect: devices are opened where the system has them";
         f.note(Severity::Note, "dev-node", line, "remove it");

@@ -71,7 +71,7 @@ pub struct Tls {
 
 impl Tls {
     /// Returns whether anything tells a server from a client that the same authority signed (`remote-cert-tls` and its
-    /// kin). Without, a client warns after the version line.
+    /// kin). Without, a client is warned.
     pub fn tells_servers_from_clients(&self, tls_verify: bool) -> bool {
         tls_verify
             || self.verify_x509_name.is_some()
