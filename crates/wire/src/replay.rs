@@ -20,8 +20,8 @@ pub enum Replay {
 
 /// A window by count: ids above the highest are accepted, and unseen ids among the last `size`.
 ///
-/// A ring of 64-bit words, one bit an id; the word of the highest id is only partly in use, so one word more than
-/// `size / 64` is kept.
+/// A ring of 64-bit words, one bit an id; the word of the highest id is only partly in use, so more words than
+/// `size / 64` are kept: the next power of two, so that a mask finds an id's word.
 #[derive(Clone, Debug)]
 pub struct ReplayWindow {
     highest: u64,
@@ -40,8 +40,9 @@ impl ReplayWindow {
     #[must_use]
     pub fn new(size: u32) -> Self {
         let size = u64::from(size.min(Self::MAX_SIZE));
-        let words = usize::try_from(size.div_ceil(64)).unwrap_or(0).saturating_add(1);
-        Self { highest: 0, size, words: vec![0; words].into_boxed_slice() }
+        let words = size.div_ceil(64).saturating_add(1).next_power_of_two();
+        let words = vec![0; usize::try_from(words).unwrap_or(1)].into_boxed_slice();
+        Self { highest: 0, size, words }
     }
 
     /// The highest id accepted so far; 0 before the first.
@@ -98,19 +99,24 @@ impl ReplayWindow {
 
     /// Empties the words that the window enters when its head moves from `from` to `to`.
     fn clear_between(&mut self, from: u64, to: u64) {
-        let ring = self.words.len() as u64;
-        let steps = (to >> 6).saturating_sub(from >> 6).min(ring);
+        let steps = (to >> 6).saturating_sub(from >> 6).min(self.words.len() as u64);
         for step in 1..=steps {
-            let word = (from >> 6).wrapping_add(step).checked_rem(ring).unwrap_or(0);
-            if let Some(bits) = usize::try_from(word).ok().and_then(|w| self.words.get_mut(w)) {
+            let word = self.ring((from >> 6).wrapping_add(step));
+            if let Some(bits) = self.words.get_mut(word) {
                 *bits = 0;
             }
         }
     }
 
+    /// Word and bit of an id.
     fn place(&self, id: u64) -> (usize, u64) {
-        let word = (id >> 6).checked_rem(self.words.len() as u64).unwrap_or(0);
-        (usize::try_from(word).unwrap_or(usize::MAX), 1 << (id & 63))
+        (self.ring(id >> 6), 1 << (id & 63))
+    }
+
+    /// The place of a word in the ring, whose length is a power of two.
+    #[expect(clippy::cast_possible_truncation, reason = "the mask is what counts")]
+    const fn ring(&self, word: u64) -> usize {
+        word as usize & self.words.len().wrapping_sub(1)
     }
 }
 
@@ -245,6 +251,31 @@ mod tests {
         assert_eq!(window.accept(u64::from(u32::MAX)), Err(Replay::Seen));
         assert_eq!(window.accept(1), Err(Replay::TooOld));
         assert_eq!(window.accept(u64::from(u32::MAX) - 2047), Ok(()));
+    }
+
+    #[test]
+    fn sec_data_1_ten_million_ids_in_wild_order_are_delivered_once_each() {
+        let mut random = culvert_testkit::sim::SimRandom::new(1);
+        let mut window = ReplayWindow::new(ReplayWindow::ENGINE_SIZE);
+        // The model: which id was delivered last at each place of a table far larger than the window.
+        let mut delivered = vec![0_u64; 1 << 14];
+        let (mut highest, mut accepted) = (0_u64, 0_u64);
+        for _ in 0..10_000_000 {
+            let id = match random.below(1000) {
+                0 => highest + random.below(9_000),
+                1..500 => highest + 1,
+                _ => (highest + 3).saturating_sub(random.below(2_100)),
+            };
+            let place = &mut delivered[usize::try_from(id % (1 << 14)).unwrap()];
+            let fresh = id > highest || (id > 0 && highest - id < 2_048 && *place != id);
+            assert_eq!(window.accept(id).is_ok(), fresh, "id {id}, highest {highest}");
+            if fresh {
+                *place = id;
+                highest = highest.max(id);
+                accepted += 1;
+            }
+        }
+        assert!(accepted > 5_000_000, "{accepted}");
     }
 
     #[test]
