@@ -10,6 +10,7 @@ mod farewells;
 mod handshakes;
 mod hostile;
 mod lossy;
+mod memory;
 mod pushing;
 mod renegotiations;
 mod rustls;
