@@ -1,6 +1,6 @@
 //! The ledger on disk: what to undo after a process that ended without doing it (SEC-OPT-4).
 //!
-//! One file per process and ledger in a run directory (`/run/culvert`), named `PID-START-LABEL.journal`; START is the
+//! One file per process and ledger in a run directory ([`run_directory`]), named `PID-START-LABEL.journal`; START is the
 //! process's start time, so that a reused id is not mistaken for its owner. One change per line; fields are separated by
 //! tabs, `-` is an absent field. The descriptor stays open: the file can be emptied after privileges were dropped, when
 //! the directory does not let us remove it. An empty file means that nothing is left to undo.
@@ -64,6 +64,15 @@ impl Drop for Journal {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Returns where the journals of this network namespace lie: `/run/culvert/net-INODE`.
+///
+/// A file system is shared by network namespaces: what happened in one must not be undone in another.
+pub fn run_directory() -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    let namespace = fs::metadata("/proc/self/ns/net").map_or(0, |metadata| metadata.ino());
+    Path::new("/run/culvert").join(format!("net-{namespace}"))
 }
 
 /// Undoes what processes that are no longer alive have left behind; returns how many changes were taken back.

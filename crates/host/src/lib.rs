@@ -28,7 +28,7 @@ mod tests;
 pub use dns::{DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec};
 pub use error::HostError;
 pub use fake::FakeHost;
-pub use journal::{Journal, recover};
+pub use journal::{Journal, recover, run_directory};
 pub use ledger::{Applied, Change, Failure, Ledger};
 pub use netlink::NetlinkHost;
 pub use plan::{Address, DeviceConfig, Plan, Step};

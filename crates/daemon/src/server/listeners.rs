@@ -50,6 +50,8 @@ pub(super) enum ListenerOrder {
     Forget(Handle),
     /// A peer sends from a new address.
     Moved(Handle, SocketAddr),
+    /// The server leaves: strangers, and clients that heard it and call again, get no answer.
+    Leave,
 }
 
 /// The server's end of a listener. Unbounded, because the server must not wait for a listener that waits for it; the
@@ -76,6 +78,7 @@ pub(super) fn spawn(
         reports,
         sessions: HashMap::new(),
         reply: Box::new([0; MAX_FIRST_PACKET]),
+        leaving: false,
     };
     tokio::spawn(listener.run(receiver, inbox));
     orders
@@ -91,6 +94,7 @@ struct Listener {
     sessions: HashMap<Handle, SessionHandle>,
     /// What a stranger is answered with.
     reply: Box<[u8; MAX_FIRST_PACKET]>,
+    leaving: bool,
 }
 
 impl Listener {
@@ -125,6 +129,7 @@ impl Listener {
 
     fn obey(&mut self, order: ListenerOrder) {
         match order {
+            ListenerOrder::Leave => self.leaving = true,
             ListenerOrder::Established(handle) => self.endpoint.established(handle),
             ListenerOrder::Forget(handle) => {
                 self.sessions.remove(&handle);
@@ -143,6 +148,7 @@ impl Listener {
     async fn handle(&mut self, packet: ControlPacket) {
         let now = clock::at(packet.at);
         match self.endpoint.handle_datagram(now, packet.from, &packet.bytes, &mut self.reply[..]) {
+            EndpointAction::Reply(_) | EndpointAction::Accept(_) if self.leaving => {}
             EndpointAction::Reply(bytes) => {
                 let reply = Transmit { to: packet.from, from: packet.to, bytes };
                 if let Err(failure) = poll_fn(|cx| self.control.poll_send(cx, &reply)).await {

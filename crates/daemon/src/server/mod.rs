@@ -237,6 +237,9 @@ impl Server {
 
     /// Ends everything, clients first are told; then the caller closes the tunnel.
     async fn shut_down(&mut self, why: &str) {
+        for orders in self.listeners.values() {
+            let _gone = orders.send(listeners::ListenerOrder::Leave);
+        }
         self.say_goodbye().await;
         for key in self.clients.keys().copied().collect::<Vec<_>>() {
             self.remove(key, why);

@@ -9,7 +9,6 @@ mod spec;
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
     sync::Arc,
 };
 
@@ -17,7 +16,7 @@ use culvert_config::{
     profile::{self, DnsUpdown},
     value::RouteHost,
 };
-use culvert_host::{Applied, HostError, Journal, Ledger, NetlinkHost, Plan, Step};
+use culvert_host::{Applied, HostError, Journal, Ledger, NetlinkHost, Plan, Step, run_directory};
 use culvert_offload::Device;
 use thiserror::Error;
 use tracing::{error, warn};
@@ -106,15 +105,12 @@ struct Changes {
     ledger: Ledger,
 }
 
-/// Where changes are written down, so that the next start can undo what a killed process left behind.
-const JOURNAL_DIRECTORY: &str = "/run/culvert";
-
 impl Tunnel {
     /// Brings a tunnel up.
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
         let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env, context } = request;
         let host = NetlinkHost::open()?;
-        let ledger = match Journal::create(Path::new(JOURNAL_DIRECTORY), &device.name) {
+        let ledger = match Journal::create(&run_directory(), &device.name) {
             Ok(journal) => Ledger::with_journal(journal),
             Err(failure) => {
                 warn!(
@@ -249,8 +245,8 @@ impl Tunnel {
 
 /// Takes back what processes that were killed have left behind on this machine.
 pub(crate) fn recover_machine() {
-    let recovered = NetlinkHost::open()
-        .and_then(|mut host| culvert_host::recover(Path::new(JOURNAL_DIRECTORY), &mut host));
+    let recovered =
+        NetlinkHost::open().and_then(|mut host| culvert_host::recover(&run_directory(), &mut host));
     match recovered {
         Ok(0) => {}
         Ok(changes) => {
