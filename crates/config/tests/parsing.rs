@@ -183,7 +183,7 @@ const WORDS: &str = "client|server|10.8.0.0|255.255.255.0|dev|tun|<ca>|</ca>|<co
     address|1.1.1.1:0|[::1]:53|route|default|vpn_gateway|tls-auth|peer-fingerprint|aa:bb|proto-force|local|\\*|data-ciphers|?x:y";
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// SEC-CORE-1.
     #[test]

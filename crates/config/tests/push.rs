@@ -192,7 +192,7 @@ fn the_lasting_options_leave_out_what_changes_by_itself() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// SEC-CORE-1, SEC-OPT-2.
     #[test]

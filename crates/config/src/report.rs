@@ -1,0 +1,124 @@
+//! `culvert check`: what is right and wrong with a configuration, without starting anything.
+
+use std::fmt::Write as _;
+
+use culvert_wire::OffloadKind;
+
+use crate::{
+    Files, Profile, Role,
+    diagnostic::{Diagnostic, Severity, render_all},
+    parse,
+    verdict::{Refusal, Verdict, not_yet, verdict},
+};
+
+/// The answer of `culvert check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Everything there is to say, with an end of line.
+    pub text: String,
+    /// Whether culvert would start with it.
+    pub accepted: bool,
+}
+
+/// Checks a command line (without the program's name and the verb) as far as that goes without starting.
+pub fn report(args: &[String], files: &dyn Files) -> Report {
+    let parsed = parse(args, files);
+    let mut text = render_all(&parsed.warnings);
+    if !parsed.errors.is_empty() {
+        return refused(text, &parsed.errors, "the syntax is wrong");
+    }
+    let checked = parsed.check(files);
+    text.push_str(&render_all(&checked.notes));
+    if !checked.errors.is_empty() {
+        return refused(text, &checked.errors, "the options contradict each other, or something is missing");
+    }
+    let missing = not_yet(&checked.profile);
+    offload(&mut text, &checked.profile);
+    if !missing.is_empty() {
+        return refused(text, &missing, "the configuration is correct, but culvert cannot do all of it yet");
+    }
+    let role = match checked.profile.role() {
+        Role::Server => "a server",
+        Role::Client => "a client",
+        Role::P2p => "one of two ends",
+    };
+    let _ = writeln!(text, "\nThe configuration is accepted: {role}.");
+    Report { text, accepted: true }
+}
+
+fn refused(mut text: String, errors: &[Diagnostic], why: &str) -> Report {
+    for error in errors {
+        text.push_str(&error.render());
+    }
+    let count =
+        errors.iter().filter(|error| error.severity == Severity::Error && error.origin.is_some()).count();
+    let plural = if count == 1 { "" } else { "s" };
+    let _ = match count {
+        0 => writeln!(text, "\nThe configuration is refused: {why}."),
+        _ => writeln!(text, "\nThe configuration is refused, {count} error{plural}: {why}."),
+    };
+    Report { text, accepted: false }
+}
+
+/// Says which data planes would carry it, and why others would not.
+fn offload(text: &mut String, profile: &Profile) {
+    text.push_str("Offload:\n");
+    for Verdict { kind, refusals, ignored } in verdict(profile) {
+        let name = match kind {
+            OffloadKind::Linux => "linux",
+            OffloadKind::Windows => "windows",
+            OffloadKind::Engine => "engine",
+        };
+        let _ = writeln!(text, "  {name:<8} {}", if refusals.is_empty() { "yes" } else { "no" });
+        for refusal in &refusals {
+            line(text, "", refusal);
+        }
+        for refusal in &ignored {
+            line(text, "without ", refusal);
+        }
+    }
+}
+
+fn line(text: &mut String, word: &str, refusal: &Refusal) {
+    let Refusal { option, because, instead, .. } = refusal;
+    let _ = write!(text, "           {word}{option}: {because}");
+    let _ = if instead.is_empty() { writeln!(text) } else { writeln!(text, "; {instead}") };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryFiles;
+
+    fn check(text: &str) -> Report {
+        let files = ["ca", "c", "k"].iter().fold(MemoryFiles::default(), |files, name| files.with(name, ""));
+        report(&["a.conf".to_owned()], &files.with("a.conf", text))
+    }
+
+    const CLIENT: &str =
+        "client\ndev tun\nremote a\nca ca\ncert c\nkey k\nremote-cert-tls server\ncipher AES-256-GCM\n";
+
+    #[test]
+    fn a_good_profile_is_accepted_with_the_verdict_of_each_data_plane() {
+        let report = check(&format!("{CLIENT}comp-lzo no\n"));
+        assert!(report.accepted);
+        let end = "Offload:\n  linux    no\n           comp-lzo: the kernel knows no compression framing; remove it on both ends, or use \
+                   compress migrate on the server\n  windows  no\n           comp-lzo: the kernel knows no compression framing; \
+                   remove it on both ends, or use compress migrate on the server\n  engine   yes\n\n\
+                   The configuration is accepted: a client.\n";
+        assert!(report.text.ends_with(end), "{}", report.text);
+    }
+
+    #[test]
+    fn a_bad_profile_is_refused_with_the_number_of_errors() {
+        let report = check("client\nfoo\nverb x\n");
+        assert!(!report.accepted);
+        assert!(report.text.ends_with("\nThe configuration is refused, 2 errors: the syntax is wrong.\n"));
+        let report = check(&format!("{CLIENT}plugin x\n"));
+        assert!(
+            !report.accepted && report.text.contains("culvert cannot do all of it yet"),
+            "{}",
+            report.text
+        );
+    }
+}
