@@ -12,6 +12,8 @@ use crate::Timing;
 #[derive(Debug, Default)]
 pub(crate) struct Renegotiation {
     since: Option<Instant>,
+    packets: u64,
+    bytes: u64,
     /// When something other than age used the key up.
     used_up: Option<Instant>,
 }
@@ -19,11 +21,12 @@ pub(crate) struct Renegotiation {
 impl Renegotiation {
     /// A key is in use from now on; counts and demands of its predecessor are void.
     pub(crate) fn key_active(&mut self, now: Instant) {
-        *self = Self { since: Some(now), used_up: None };
+        *self = Self { since: Some(now), ..Self::default() };
     }
 
     /// Takes packets and bytes of the key so far.
     pub(crate) fn usage(&mut self, now: Instant, (packets, bytes): (u64, u64), timing: &Timing) {
+        (self.packets, self.bytes) = (packets, bytes);
         let over = |limit: Option<u64>, count| limit.is_some_and(|limit| count >= limit);
         if over(timing.reneg_packets, packets) || over(timing.reneg_bytes, bytes) {
             self.demand(now);
@@ -33,6 +36,19 @@ impl Renegotiation {
     /// Asks for a renegotiation whatever the counts.
     pub(crate) fn demand(&mut self, now: Instant) {
         self.used_up.get_or_insert(now);
+    }
+
+    /// How far the key was used, in OpenVPN's words: `sec=3600/3600 bytes=45234/-1 pkts=649/0`.
+    pub(crate) fn describe(&self, now: Instant, timing: &Timing) -> String {
+        let age = self.since.map_or(0, |since| now.saturating_duration_since(since).as_secs());
+        let bytes_limit = timing.reneg_bytes.map_or_else(|| "-1".to_owned(), |limit| limit.to_string());
+        format!(
+            "sec={age}/{} bytes={}/{bytes_limit} pkts={}/{}",
+            timing.reneg_after.as_secs(),
+            self.bytes,
+            self.packets,
+            timing.reneg_packets.unwrap_or(0)
+        )
     }
 
     pub(crate) fn is_due(&self, now: Instant, timing: &Timing) -> bool {
@@ -80,6 +96,18 @@ mod tests {
         assert!(due(&|watch| watch.usage(later, (0, 1000), &timing()), later));
         assert!(due(&|watch| watch.demand(start), start));
         assert!(due(&|_| {}, start + Duration::from_secs(100)));
+    }
+
+    #[test]
+    fn the_reason_of_a_renegotiation_is_told_as_openvpn_tells_it() {
+        let start = Instant::now();
+        let mut watch = Renegotiation::default();
+        watch.key_active(start);
+        watch.usage(start, (7, 500), &timing());
+        let later = start + Duration::from_secs(100);
+        assert_eq!(watch.describe(later, &timing()), "sec=100/100 bytes=500/1000 pkts=7/10");
+        let unlimited = Timing { reneg_bytes: None, reneg_packets: None, ..timing() };
+        assert_eq!(watch.describe(later, &unlimited), "sec=100/100 bytes=500/-1 pkts=7/0");
     }
 
     #[test]

@@ -83,8 +83,8 @@ impl Session {
 
     pub(super) fn renegotiate_if_due(&mut self, now: Now) {
         if self.may_renegotiate() && self.renegotiation.is_due(now.mono, &self.config.timing) {
-            let seconds = self.config.timing.reneg_after.as_secs();
-            self.log(3, format!("TLS: soft reset sec={seconds}"));
+            let usage = self.renegotiation.describe(now.mono, &self.config.timing);
+            self.log(3, format!("TLS: soft reset {usage}"));
             self.begin_renegotiation(now);
         }
     }
