@@ -5,11 +5,14 @@ use rustls::{SignatureScheme, crypto::WebPkiSupportedAlgorithms};
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 use webpki::aws_lc_rs as strong;
 
-use super::CertProfile;
+use super::{CertProfile, TlsVersion};
 
-/// Returns the algorithms for chains and handshakes.
-pub(super) const fn of_profile(profile: CertProfile) -> &'static WebPkiSupportedAlgorithms {
+/// Returns the algorithms for chains and handshakes; `max` is the highest version that may be negotiated.
+pub(super) fn of_profile(profile: CertProfile, max: TlsVersion) -> &'static WebPkiSupportedAlgorithms {
     match profile {
+        // TLS 1.3 signs with PSS, which the library verifies from 2048 bits on only. Where 1.3 is out of question PSS is
+        // not offered, so that a peer with a shorter key signs with PKCS #1.
+        CertProfile::Insecure if max < TlsVersion::V1_3 => &INSECURE_1_2,
         CertProfile::Insecure => &INSECURE,
         CertProfile::Legacy | CertProfile::Preferred => &STRONG,
         CertProfile::SuiteB => &SUITE_B,
@@ -67,25 +70,7 @@ static STRONG: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
 
 /// webpki takes the first algorithm that matches the identifier, so the weak ones stand *instead of* the strong ones.
 static INSECURE: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[
-        strong::ECDSA_P256_SHA256,
-        strong::ECDSA_P256_SHA384,
-        strong::ECDSA_P256_SHA512,
-        strong::ECDSA_P384_SHA256,
-        strong::ECDSA_P384_SHA384,
-        strong::ECDSA_P384_SHA512,
-        strong::ECDSA_P521_SHA256,
-        strong::ECDSA_P521_SHA384,
-        strong::ECDSA_P521_SHA512,
-        strong::ED25519,
-        strong::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-        strong::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-        strong::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-        &WEAK_RSA_SHA1,
-        &WEAK_RSA_SHA256,
-        strong::RSA_PKCS1_2048_8192_SHA384,
-        &WEAK_RSA_SHA512,
-    ],
+    all: INSECURE_ALL,
     mapping: &[
         ECDSA_P384,
         ECDSA_P256,
@@ -94,11 +79,50 @@ static INSECURE: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         RSA_PSS[0],
         RSA_PSS[1],
         RSA_PSS[2],
-        (SignatureScheme::RSA_PKCS1_SHA512, &[&WEAK_RSA_SHA512]),
-        (SignatureScheme::RSA_PKCS1_SHA384, &[strong::RSA_PKCS1_2048_8192_SHA384]),
-        (SignatureScheme::RSA_PKCS1_SHA256, &[&WEAK_RSA_SHA256]),
+        WEAK_PKCS1[0],
+        WEAK_PKCS1[1],
+        WEAK_PKCS1[2],
     ],
 };
+
+static INSECURE_1_2: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: INSECURE_ALL,
+    mapping: &[
+        ECDSA_P384,
+        ECDSA_P256,
+        ECDSA_P521,
+        (SignatureScheme::ED25519, &[strong::ED25519]),
+        WEAK_PKCS1[0],
+        WEAK_PKCS1[1],
+        WEAK_PKCS1[2],
+    ],
+};
+
+const INSECURE_ALL: Algorithms = &[
+    strong::ECDSA_P256_SHA256,
+    strong::ECDSA_P256_SHA384,
+    strong::ECDSA_P256_SHA512,
+    strong::ECDSA_P384_SHA256,
+    strong::ECDSA_P384_SHA384,
+    strong::ECDSA_P384_SHA512,
+    strong::ECDSA_P521_SHA256,
+    strong::ECDSA_P521_SHA384,
+    strong::ECDSA_P521_SHA512,
+    strong::ED25519,
+    strong::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    strong::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    strong::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+    &WEAK_RSA_SHA1,
+    &WEAK_RSA_SHA256,
+    strong::RSA_PKCS1_2048_8192_SHA384,
+    &WEAK_RSA_SHA512,
+];
+
+const WEAK_PKCS1: [(SignatureScheme, Algorithms); 3] = [
+    (SignatureScheme::RSA_PKCS1_SHA512, &[&WEAK_RSA_SHA512]),
+    (SignatureScheme::RSA_PKCS1_SHA384, &[strong::RSA_PKCS1_2048_8192_SHA384]),
+    (SignatureScheme::RSA_PKCS1_SHA256, &[&WEAK_RSA_SHA256]),
+];
 
 static SUITE_B: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[

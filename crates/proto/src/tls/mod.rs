@@ -13,6 +13,8 @@ mod der;
 mod distinguished_name;
 mod encrypted_key;
 mod groups;
+#[cfg(test)]
+mod hostile_tests;
 mod peer_name;
 mod peer_verifier;
 mod pem;

@@ -377,7 +377,8 @@ fn check_key(profile: CertProfile, certificate: &Certificate<'_>, depth: usize) 
     };
     let (subject, serial) = (certificate.subject_lossy(), certificate.serial());
     Err(Refusal::verify(depth, error, &subject, &serial, CertificateError::BadSignature).hint(
-        "RSA keys need 2048 to 8192 bits: issue it anew, or accept 1024 with `tls-cert-profile insecure`",
+        "RSA keys need 2048 to 8192 bits: issue it anew; 1024 are accepted by `tls-cert-profile insecure` together \
+             with `tls-version-max 1.2`",
     ))
 }
 

@@ -269,7 +269,7 @@ fn checks(role: TlsRole, settings: &TlsSettings, trust: Trust) -> Checks {
         rules,
         trust,
         profile: settings.profile,
-        algorithms: algorithms::of_profile(settings.profile),
+        algorithms: algorithms::of_profile(settings.profile, settings.version_max),
         client_certificate: settings.client_certificate,
         hints,
     }

@@ -1,6 +1,7 @@
 use culvert_proto::tls::{ClientCertificate, RustlsFactory, TlsError, TlsFactory as _, TlsRole, TlsVersion};
 
 use crate::{
+    keys::fixture,
     pair::{Pair, connect},
     pki::{self, Authority, both, leaf, settings},
 };
@@ -220,6 +221,18 @@ fn a_renewed_ca_beside_the_expired_one_works() {
     let mut server = settings(TlsRole::Server, &authority, Some(&server));
     server.ca.as_mut().unwrap().text = [old.pem(), authority.certificate.pem()].concat().into_bytes();
     connect(settings(TlsRole::Client, &authority, Some(&client)), server);
+}
+
+#[test]
+fn a_version_1_ca_is_trusted() {
+    let mut both = both();
+    let own = both.client.own.as_mut().unwrap();
+    own.certificate.text = fixture("v1ca-leaf.crt.pem");
+    own.key.text = fixture("rsa.pkcs1.pem").into();
+    both.server.ca.as_mut().unwrap().text = fixture("v1ca.crt.pem");
+    let pair = connect(both.client, both.server);
+    let log = &pair.server.identity().unwrap().log;
+    assert_eq!(*log, ["VERIFY OK: depth=1, CN=old CA", "VERIFY OK: depth=0, CN=new leaf"]);
 }
 
 /// The CA's own certificate and key, used as a leaf.

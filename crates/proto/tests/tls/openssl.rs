@@ -7,9 +7,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use culvert_proto::tls::{RustlsFactory, TlsFactory as _, TlsSession, TlsVersion};
+use culvert_proto::tls::{CertProfile, RustlsFactory, TlsError, TlsFactory as _, TlsSession, TlsVersion};
 
-use crate::pki::{Both, both};
+use crate::{
+    keys::fixture,
+    pki::{Both, both},
+};
 
 /// Both settings, and the server's and client's files in a directory.
 fn files(directory: &Path, both: &Both) {
@@ -147,4 +150,60 @@ fn connect_when_ready(port: u16) -> TcpStream {
         }
         std::thread::yield_now();
     }
+}
+
+/// Lets the program's client present a certificate that no end of ours would, and gives our server's verdict.
+fn present(certificate: &str, key: &str, profile: CertProfile) -> Result<String, TlsError> {
+    let mut both = both();
+    both.server.profile = profile;
+    both.server.version_max = TlsVersion::V1_2;
+    both.server.ca.as_mut().unwrap().text = fixture(certificate);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let arguments = format!(
+        "s_client -connect 127.0.0.1:{port} -cert {certificate} -key {key} -cipher DEFAULT@SECLEVEL=0"
+    );
+    let mut program = start(&directory, &arguments);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut session = RustlsFactory::new(both.server).unwrap().open().unwrap();
+    let verdict = loop {
+        let mut buffer = [0; 2048];
+        let len = stream.read(&mut buffer).unwrap();
+        if let Err(error) = session.feed(&buffer[..len]) {
+            break Err(error);
+        }
+        let mut out = Vec::new();
+        session.take(&mut out);
+        stream.write_all(&out).unwrap();
+        if let Some(identity) = session.identity() {
+            break Ok(identity.common_name.clone());
+        }
+    };
+    drop((stream, program.stdin.take(), program.stdout.take()));
+    program.wait().unwrap();
+    verdict
+}
+
+#[test]
+#[ignore = "needs the openssl program"]
+fn a_short_rsa_key_of_the_peer_needs_the_insecure_profile() {
+    let refused = present("rsa1024.crt.pem", "rsa1024.pem", CertProfile::Legacy).unwrap_err().to_string();
+    assert!(
+        refused.contains("VERIFY ERROR: depth=0, error=EE certificate key too weak: CN=short"),
+        "{refused}"
+    );
+    assert!(refused.contains("tls-cert-profile insecure"), "{refused}");
+    assert_eq!(present("rsa1024.crt.pem", "rsa1024.pem", CertProfile::Insecure), Ok("short".to_owned()));
+}
+
+#[test]
+#[ignore = "needs the openssl program"]
+fn a_version_1_certificate_of_the_peer_is_refused_with_a_remedy() {
+    let refused = present("v1.crt.pem", "ec.sec1.pem", CertProfile::Legacy).unwrap_err().to_string();
+    assert!(
+        refused.contains("VERIFY ERROR: depth=0, error=invalid certificate version: CN=version one"),
+        "{refused}"
+    );
+    assert!(refused.contains("issue it as version 3"), "{refused}");
 }

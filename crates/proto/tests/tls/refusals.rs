@@ -293,3 +293,19 @@ fn every_truncation_and_bit_flip_of_the_first_flight_is_survived() {
         assert!(session.identity().is_none());
     }
 }
+
+/// SEC-AUTH-7
+#[test]
+fn many_cas_of_one_name_end_in_an_error() {
+    let trusted = Authority::new("Same");
+    let mut authority = Authority::new("Same");
+    let mut extra = authority.pem();
+    for _ in 0..14 {
+        authority = authority.intermediate("Same");
+        extra.text.extend(authority.certificate.pem().into_bytes());
+    }
+    let mut client = settings(TlsRole::Client, &trusted, Some(&authority.client()));
+    client.own.as_mut().unwrap().extra = Some(extra);
+    let text = server_refuses(client, settings(TlsRole::Server, &trusted, Some(&trusted.server())));
+    assert!(text.contains("VERIFY ERROR: depth="), "{text}");
+}
