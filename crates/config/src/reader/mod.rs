@@ -3,7 +3,11 @@
 //! All errors are collected; only what makes the rest meaningless (an endless inclusion, a missing end tag) ends it
 //! early. Nothing is looked at besides the files that `config` names.
 
+mod lines;
+
 use std::{path::Path, sync::Arc};
+
+use zeroize::Zeroizing;
 
 use crate::{
     args::{Args, Problem},
@@ -11,7 +15,7 @@ use crate::{
     draft::Draft,
     effect::ParseEffect,
     files::{Access, Files},
-    lexer::{self, LIMIT, LexError, MAX_WORDS, Word},
+    lexer::{self, LIMIT, MAX_WORDS, Word},
     origin::{COMMAND_LINE, Origin},
     profile::Setting,
     suggest,
@@ -158,6 +162,8 @@ impl<'f> Reader<'f> {
         };
         match bytes {
             Ok(bytes) => {
+                // Keys may stand in it.
+                let bytes = Zeroizing::new(bytes);
                 let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
                 let file: Arc<str> = name.into();
                 let source = Source { file: file.clone(), offset: 0, shown: file, context: CONFIG, depth };
@@ -418,82 +424,6 @@ impl<'f> Reader<'f> {
             });
         }
     }
-
-    fn line_too_long(&mut self, statement: &Statement, text: &str) {
-        let start: String = text.chars().take(60).collect();
-        let openvpn_line = format!(
-            "Options error: In {}: Maximum option line length ({LIMIT}) exceeded, line starts with {}",
-            statement.place(),
-            text.chars().take(LIMIT).collect::<String>()
-        );
-        let origin = Origin { text: start.as_str().into(), span: 0..start.len(), ..statement.origin.clone() };
-        self.error(Diagnostic {
-            severity: Severity::Error,
-            verb: 1,
-            openvpn_line,
-            origin: Some(origin),
-            explanation: format!("the line has {} bytes; {} are the most", text.len(), LIMIT - 2),
-            remedy: "split the line, or move its content to a file or an inline block".to_owned(),
-        });
-    }
-
-    fn unreadable(&mut self, statement: &Statement, error: LexError) {
-        let place = statement.place();
-        let end = statement.origin.text.len();
-        let (line, at, remedy) = match error {
-            LexError::BadBackslash(at) => (
-                format!(
-                    "Options warning: Bad backslash ('\\') usage in {place}: remember that backslashes are treated as \
-                     shell-escapes and if you need to pass backslash characters as part of a Windows filename, you should \
-                     use double backslashes such as \"c:\\\\openvpn\\\\static.key\""
-                ),
-                at,
-                "write two backslashes, or put the word in single quotes",
-            ),
-            LexError::Dangling(at) => (
-                format!("Options error: Residual parse state (2) in {place}"),
-                at,
-                "remove the backslash, or write two",
-            ),
-            LexError::Unclosed { at, quote: '"' } => {
-                (format!("Options error: No closing quotation (\") in {place}"), at, "close the quotation")
-            }
-            LexError::Unclosed { at, .. } => (
-                format!("Options error: No closing single quotation (') in {place}"),
-                at,
-                "close the quotation",
-            ),
-            LexError::LongWord(at) => (
-                format!("Options error: Parameter at {place} is too long ({LIMIT} chars max)"),
-                at,
-                "shorten the word, or move it to a file",
-            ),
-        };
-        self.error(Diagnostic {
-            severity: Severity::Error,
-            verb: 1,
-            openvpn_line: line,
-            origin: Some(statement.origin.pointing_at(at.min(end)..end)),
-            explanation: String::new(),
-            remedy: remedy.to_owned(),
-        });
-    }
-
-    /// Refuses words with bytes that are no text; in comments they do no harm.
-    fn not_utf8(&mut self, statement: &Statement) -> bool {
-        let Some(index) = statement.words.iter().position(|word| word.text.contains('\u{FFFD}')) else {
-            return false;
-        };
-        self.error(Diagnostic {
-            severity: Severity::Error,
-            verb: 1,
-            openvpn_line: format!("Options error: In {}: not UTF-8", statement.place()),
-            origin: Some(statement.at_word(index)),
-            explanation: "the word holds bytes that are not UTF-8".to_owned(),
-            remedy: "save the file as UTF-8".to_owned(),
-        });
-        true
-    }
 }
 
 impl Clone for Statement {
@@ -537,16 +467,25 @@ fn inline_tag(statement: &Statement) -> Option<String> {
 }
 
 /// Takes the lines of a block up to its end tag; `None` when that is missing.
-fn inline_content<'b>(lines: &mut impl Iterator<Item = (&'b [u8], u32)>, end: &str) -> Option<String> {
-    let mut content = String::new();
-    for (raw, _) in lines {
-        let line = String::from_utf8_lossy(raw);
-        if line.trim_start_matches(lexer::is_blank).starts_with(end) {
-            return Some(content);
-        }
-        content.push_str(&line);
-    }
-    None
+fn inline_content<'b>(
+    lines: &mut (impl Iterator<Item = (&'b [u8], u32)> + Clone),
+    end: &str,
+) -> Option<String> {
+    let is_end = |raw: &[u8]| {
+        let blank = raw.iter().take_while(|byte| lexer::is_blank(char::from(**byte))).count();
+        raw.get(blank..).is_some_and(|rest| rest.starts_with(end.as_bytes()))
+    };
+    // Sized beforehand: a string that grows leaves copies of the secret behind.
+    let block: Vec<_> = lines
+        .clone()
+        .map(|(raw, _)| raw)
+        .take_while(|raw| !is_end(raw))
+        .map(String::from_utf8_lossy)
+        .collect();
+    lines.nth(block.len())?;
+    let mut content = String::with_capacity(block.iter().map(|line| line.len()).sum());
+    content.extend(block.iter().map(|line| &**line));
+    Some(content)
 }
 
 /// Makes words and an origin of one option of the command line.
