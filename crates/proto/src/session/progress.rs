@@ -143,7 +143,8 @@ impl Session {
         }
         if self.config.check_options {
             for warning in options_string::differences(&self.config.options.remote, &message.options) {
-                self.log(1, warning);
+                // OpenVPN 2.5 warns at level 1; 2.6 and later hide what has had no consequence for years.
+                self.log(7, warning);
             }
         }
         self.peer = Some(Peer { info: info.clone(), options: message.options.clone(), binding });
