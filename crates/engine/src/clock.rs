@@ -1,18 +1,18 @@
-use std::time::Instant;
+use std::time::Duration;
 
-/// The engine's clock: milliseconds since it was opened, read once per batch.
+/// The engine's clock: milliseconds since it was opened, suspension included, read once per batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    start: Instant,
+    start: Duration,
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: culvert_sys::since_boot() }
     }
 
     /// Milliseconds since the start.
     pub(crate) fn millis(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(culvert_sys::since_boot().saturating_sub(self.start).as_millis()).unwrap_or(u64::MAX)
     }
 }

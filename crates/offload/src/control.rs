@@ -33,8 +33,7 @@ pub struct ControlBatch {
     pub packets: Vec<ControlPacket>,
 }
 
-/// One control packet (any opcode that is not data), and data packets that no peer claims, which float and
-/// reconnect logic may want to see (they are dropped by the endpoint).
+/// One control packet: any legal opcode that is not data. Data that no peer claims is counted and dropped below.
 #[derive(Clone, Debug)]
 pub struct ControlPacket {
     /// When the data plane read it.

@@ -8,6 +8,8 @@
 //! The walk of a session: [`Backend::open`] makes the device, [`Offload::open_transport`] a socket whose control
 //! packets come out of its [`ControlReceiver`]; after the handshake [`Offload::peer_new`] and [`Offload::key_new`]
 //! hand the data over; [`Offload::key_swap`] after each renegotiation; [`Offload::peer_del`] at the end.
+//!
+//! Every implementation runs the suite in [`conformance`]; what drives offloads is tested with the one in [`fake`].
 
 #![forbid(unsafe_code)]
 

@@ -7,6 +7,7 @@
 //! Nothing here knows OpenVPN. Addresses given out are plain: an IPv4 peer of a dual-stack socket is an IPv4 address
 //! (RFC 4291's mapped form never leaves this crate).
 
+mod clock;
 mod cmsg;
 mod local;
 mod poll;
@@ -19,6 +20,7 @@ mod tty;
 mod tun;
 mod udp;
 
+pub use clock::since_boot;
 pub use local::LocalDatagram;
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
 pub use tcp::TcpSocket;

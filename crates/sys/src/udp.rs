@@ -211,6 +211,9 @@ impl From<UdpSocket> for OwnedFd {
 }
 
 impl RecvBatch {
+    /// Messages of a full batch. A receive that gave fewer emptied the socket.
+    pub const CAPACITY: usize = BUFFERS;
+
     /// Makes the buffers: half a mebibyte, touched only as far as datagrams fill them.
     #[must_use]
     pub fn new() -> Self {

@@ -172,18 +172,21 @@ impl Receiver {
         let Some(socket) = udp.receiving_socket(self.worker) else { return };
         let mut control = false;
         for _ in 0..BATCHES {
-            match socket.recv_batch(&mut self.batch) {
-                Ok(_) => {}
+            let received = match socket.recv_batch(&mut self.batch) {
+                Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // What became of an earlier packet: reading it was the cure.
                 Err(_) => continue,
-            }
+            };
             for message in self.batch.messages() {
                 let size = message.segment.max(1);
                 let origin = Origin { transport, from: message.from, to: message.to };
                 control |= self.data.handle_message(origin, message.bytes, size);
             }
             self.data.finish_batch();
+            if received < RecvBatch::CAPACITY {
+                break;
+            }
         }
         if control {
             transport.port.notify();
