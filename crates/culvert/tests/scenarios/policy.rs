@@ -31,6 +31,15 @@ impl Second {
         Self::start_with(tunnel, &format!("cert {}\nkey {}", own.cert.display(), own.key.display()))
     }
 
+    /// The same, giving up after one attempt of a few seconds.
+    fn start_impatient(world: &World, tunnel: &Tunnel) -> Self {
+        let pki = &world.materials.certificates(Algorithm::Ec).pki;
+        let own = pki.another_client("second").unwrap();
+        let patience = "hand-window 5\nconnect-retry-max 1\nserver-poll-timeout 5";
+        let (cert, key) = (own.cert.display(), own.key.display());
+        Self::start_with(tunnel, &format!("{patience}\ncert {cert}\nkey {key}"))
+    }
+
     fn start_with(tunnel: &Tunnel, extra: &str) -> Self {
         let (namespace, server) = tunnel.lab.add_client(2).unwrap();
         let daemon = tunnel.start_another_client(2, (&namespace, server), extra).unwrap();
@@ -100,11 +109,10 @@ fn clients_of_the_same_name_live_side_by_side_with_duplicate_cn() {
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn no_more_than_max_clients_are_let_in() {
     let (world, tunnel) = server_with("max-clients 1");
-    let second = Second::start_with(&tunnel, "hand-window 5\nconnect-retry-max 1\nserver-poll-timeout 5");
+    let second = Second::start_impatient(&world, &tunnel);
     second.daemon.wait_for("unsuccessful, exiting", REFUSAL * 2).unwrap();
     assert!(!second.daemon.has_logged("Initialization Sequence Completed"), "{}", second.daemon.tail());
     tunnel.wait_traffic(SOON).unwrap();
-    drop(world);
 }
 
 fn ccd(files: &[(&str, &str)]) -> TempDir {
