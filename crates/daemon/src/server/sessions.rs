@@ -335,7 +335,8 @@ pub(crate) fn log_note(note: &Note) {
         Note::Line(0 | 1, text) => ovlog!(1, "{text}"),
         Note::Line(2, text) => ovlog!(2, "{text}"),
         Note::Line(3, text) => ovlog!(3, "{text}"),
-        Note::Line(_, text) => ovlog!(4, "{text}"),
+        Note::Line(4, text) => ovlog!(4, "{text}"),
+        Note::Line(_, text) => ovlog!(7, "{text}"),
         Note::Dropped(reason) => debug!("dropped a packet: {reason}"),
     }
 }
