@@ -177,6 +177,19 @@ fn ports_bind_as_openvpn_binds_them() {
     assert_eq!(entry("mssfix 0").mtu.mssfix, MssFix::Off);
 }
 
+#[test]
+fn a_client_over_udp_gives_a_silent_server_up_unless_told_otherwise() {
+    let timeout = |more: &str| {
+        let text = format!("client\ndev tun\nremote a\nca x\nauth-user-pass\n{more}\n");
+        let files = none().with("a.conf", &*text).with("x", "");
+        good("a.conf", &files).check(&files).profile.keepalive.timeout.map(|(time, _)| time.as_secs())
+    };
+    assert_eq!(timeout(""), Some(120));
+    assert_eq!(timeout("proto tcp"), None);
+    assert_eq!(timeout("ping-restart 0"), None);
+    assert_eq!(timeout("keepalive 10 60"), Some(60));
+}
+
 /// Words that make parsers stumble.
 const WORDS: &str = "client|server|10.8.0.0|255.255.255.0|dev|tun|<ca>|</ca>|<connection>|</connection>|remote|a|1194|udp|tcp|\
     config|a.conf|stdin|setenv|opt|push|\"route|x\"|'|\\\\|#|;|--|verb|-1|99999999999999999999|keepalive|\u{FEFF}|\u{0}|ü|cd|dns|\

@@ -9,6 +9,8 @@ mod presence;
 mod rules;
 mod server_rules;
 
+use std::time::Duration;
+
 use crate::{
     Checked, Setting,
     args::Problem,
@@ -17,6 +19,7 @@ use crate::{
     files::Files,
     profile::{Profile, StatusFile, TlsRole},
     table::Status,
+    value::PingAction,
 };
 
 /// What is found on the way.
@@ -35,6 +38,7 @@ pub(crate) fn check(mut draft: Draft, files: &dyn Files) -> Checked {
     helpers::expand(&mut draft, &mut findings);
     ciphers::decide(&mut draft, &mut findings);
     connections::build(&mut draft, &mut findings);
+    silence_of_the_server(&mut draft, &findings);
     status_file(&mut draft);
     rules::check(&draft, &mut findings);
     // OpenVPN would fail over these while running.
@@ -140,12 +144,24 @@ fn has_kind(draft: &Draft) -> bool {
     ["tun", "tap", "null"].iter().any(|prefix| kind.starts_with(prefix))
 }
 
+/// A client over UDP must notice a server that is gone before it could push its own limits.
+fn silence_of_the_server(draft: &mut Draft, findings: &Findings) {
+    let written = ["keepalive", "ping-exit", "ping-restart"].iter().any(|name| findings.has(name));
+    let udp = draft.profile.connections.iter().any(|entry| !entry.proto.transport.is_tcp());
+    if draft.profile.client.pull && udp && !written {
+        draft.profile.keepalive.timeout = Some((PULL_PING_RESTART, PingAction::Restart));
+    }
+}
+
+/// `ping-restart` of a client that has none.
+const PULL_PING_RESTART: Duration = Duration::from_secs(120);
+
 /// Puts the words about the status file together.
 fn status_file(draft: &mut Draft) {
     let (path, interval, version) = std::mem::take(&mut draft.status);
     draft.profile.log.status = path.map(|path| StatusFile {
         path,
-        interval: std::time::Duration::from_secs(interval.unwrap_or(60).into()),
+        interval: Duration::from_secs(interval.unwrap_or(60).into()),
         version: version.and_then(|version| u8::try_from(version).ok()).unwrap_or(1),
     });
 }

@@ -317,6 +317,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     }),
     row("persist-local-ip", "", "keep the local address over soft restarts")
         .group(Group::Link)
+        .status(Status::NoEffect("local names are looked up at every attempt"))
         .default("off")
         .set(|d, _| {
             d.profile.link.persist_local_ip = true;
@@ -324,6 +325,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("persist-remote-ip", "", "keep the remote address over soft restarts")
         .group(Group::Link)
+        .status(Status::NoEffect("remote names are looked up at every attempt"))
         .roles(CALLER)
         .default("off")
         .set(|d, _| {
@@ -332,6 +334,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("allow-recursive-routing", "", "do not drop tunnel packets aimed at the server")
         .group(Group::Link)
+        .status(Status::NoEffect("packets aimed at the server are not looked for"))
         .roles(CALLER)
         .default("off")
         .rules(&[Rule::NotOnServer])

@@ -177,11 +177,12 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         })
         .pushed(|p, a| {
-            p.pushed.ping = read::ping(a)?;
+            // 0 turns the client's own pings off.
+            p.pushed.ping = Some(read::ping(a)?.unwrap_or_default());
             Ok(())
         })
         .client(|c, a| {
-            c.ping = read::ping(a)?;
+            c.ping = Some(read::ping(a)?.unwrap_or_default());
             Ok(())
         }),
     row("ping-exit", "SECONDS", "exit when nothing arrives for this long")
@@ -197,7 +198,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         })
         .client(|c, a| {
-            c.ping_timeout = read::ping(a)?.map(|time| (time, PingAction::Exit));
+            c.ping_timeout = Some((read::ping(a)?.unwrap_or_default(), PingAction::Exit));
             Ok(())
         }),
     row("ping-restart", "SECONDS", "restart when nothing arrives for this long")
@@ -213,7 +214,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         })
         .client(|c, a| {
-            c.ping_timeout = read::ping(a)?.map(|time| (time, PingAction::Restart));
+            c.ping_timeout = Some((read::ping(a)?.unwrap_or_default(), PingAction::Restart));
             Ok(())
         }),
     row("ping-timer-rem", "", "run the timeout only once a remote address is known")
