@@ -13,6 +13,7 @@ mod machine;
 mod messages;
 mod policy;
 mod refusal;
+mod scripts;
 mod settings;
 
 use std::sync::Arc;

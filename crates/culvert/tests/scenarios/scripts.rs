@@ -1,0 +1,124 @@
+//! What scripts of a server decide, with a real client: logins in every form, addresses, answers that come later.
+
+use std::fs;
+
+use culvert_testkit::{Login, Release, Role, TempDir, Tunnel, TunnelSpec};
+
+use crate::{SOON, World, eventually};
+
+/// Starts a server whose clients log in with certificate and password, and whose scripts are these: option, text.
+fn spec(folder: &TempDir, extra: &str, scripts: &[(&str, &str)]) -> TunnelSpec {
+    let mut server_extra = format!("{extra}\ntmp-dir {}\n", folder.path().display());
+    for (option, text) in scripts {
+        let (name, after) = option.split_once(' ').unwrap_or((option, ""));
+        let script = folder.write_script(name, &format!("#!/bin/sh\n{text}\n")).unwrap();
+        server_extra.push_str(&format!("{name} {} {after}\n", script.display()));
+    }
+    TunnelSpec { login: Login::Both, server_extra, ..TunnelSpec::default() }
+}
+
+fn comes_up(extra: &str, scripts: &[(&str, &str)]) -> (TempDir, Tunnel) {
+    let folder = TempDir::new().unwrap();
+    let spec = spec(&folder, extra, scripts);
+    let tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    (folder, tunnel)
+}
+
+fn is_refused(scripts: &[(&str, &str)], because: &str) {
+    let folder = TempDir::new().unwrap();
+    let spec = spec(&folder, "script-security 3", scripts);
+    let tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
+    tunnel.client.wait_for(because, SOON * 2).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    assert!(!tunnel.client.has_logged("Initialization Sequence Completed"), "{}", tunnel.client.tail());
+}
+
+const GOOD_LOGIN: &str = r#"test "$username" = alice && test "$password" = "correct horse" && test "$script_type" = user-pass-verify"#;
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_login_is_judged_by_a_script_through_its_environment() {
+    comes_up("script-security 3", &[("auth-user-pass-verify via-env", GOOD_LOGIN)]);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_login_is_judged_by_a_script_through_a_file() {
+    let script = r#"{ read name; read word; } < "$1"; test "$name" = alice && test "$word" = "correct horse" && test -z "$password""#;
+    let (folder, _tunnel) = comes_up("script-security 2", &[("auth-user-pass-verify via-file", script)]);
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .filter(|name| name.starts_with("openvpn_up_"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new(), "the password's file is gone");
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_login_may_be_judged_later() {
+    let script = r#"( sleep 2; printf 1 > "$auth_control_file" ) & exit 2"#;
+    comes_up("script-security 2", &[("auth-user-pass-verify via-file", script)]);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_hears_why_its_login_was_refused() {
+    let script = r#"printf 'come back tomorrow' > "$auth_failed_reason_file"; exit 1"#;
+    is_refused(&[("auth-user-pass-verify via-file", script)], "AUTH_FAILED,come back tomorrow");
+    let script = r#"( sleep 1; printf 'no such room' > "$auth_failed_reason_file"; printf 0 > "$auth_control_file" ) & exit 2"#;
+    is_refused(&[("auth-user-pass-verify via-file", script)], "AUTH_FAILED,no such room");
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn client_connect_refuses_or_decides_later_what_a_client_gets() {
+    is_refused(&[("auth-user-pass-verify via-env", GOOD_LOGIN), ("client-connect", "exit 1")], "AUTH_FAILED");
+    let script = r#"printf 2 > "$client_connect_deferred_file"
+( sleep 2; echo 'push "setenv-safe answer late"' > "$client_connect_config_file"; printf 1 > "$client_connect_deferred_file" ) &"#;
+    let (_folder, tunnel) = comes_up(
+        "script-security 3",
+        &[("auth-user-pass-verify via-env", GOOD_LOGIN), ("client-connect", script)],
+    );
+    assert!(tunnel.client.has_logged("setenv-safe answer late"), "{}", tunnel.client.tail());
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn scripts_hear_of_addresses_device_and_times() {
+    let folder = TempDir::new().unwrap();
+    let calls = folder.path().join("calls");
+    let note = format!(
+        r#"echo "$script_type|$*|$dev|$ifconfig_local|$ifconfig_netmask|$ifconfig_pool_remote_ip|$ifconfig_pool_netmask|$time_unix|$bytes_received" >> {}"#,
+        calls.display()
+    );
+    let mut spec = spec(
+        &folder,
+        "script-security 3",
+        &[
+            ("auth-user-pass-verify via-env", GOOD_LOGIN),
+            ("client-connect", &note),
+            ("client-disconnect", &note),
+        ],
+    );
+    spec.client_extra = "explicit-exit-notify 1".to_owned();
+    let mut tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    tunnel.client.stop(SOON).unwrap();
+    let read = || fs::read_to_string(&calls).unwrap_or_default();
+    eventually(SOON * 2, || {
+        if read().contains("client-disconnect") {
+            Ok(())
+        } else {
+            Err(format!("{}{}", read(), tunnel.server.tail()))
+        }
+    });
+    let text = read();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('|').collect()).collect();
+    let heard: Vec<&str> = lines.iter().map(|line| line[0]).collect();
+    assert_eq!(heard, ["client-connect", "client-disconnect"], "{text}");
+    for line in &lines {
+        assert!(!line[2].is_empty(), "dev: {text}");
+        assert_eq!(line[3..7], ["10.8.0.1", "255.255.255.0", "10.8.0.2", "255.255.255.0"], "{text}");
+    }
+    assert_eq!(lines[0][7], lines[1][7], "time_unix is the same at both ends of a session: {text}");
+    assert!(lines[1][8].parse::<u64>().is_ok_and(|bytes| bytes > 1000), "bytes_received: {text}");
+}
