@@ -1,8 +1,8 @@
 //! Runs culvert: listeners, sessions, server policy, scripts, status.
 //!
 //! [`run`] leads a process from an accepted configuration to its end. What happens in between is a tree of tasks: the
-//! [`server`] task (or a [`client`]) owns what sessions share; each session is a task around a protocol value
-//! ([`session_task`]); each transport of a server has a task at its door. Every box owns its state and is told things
+//! `server` task (or a `client`) owns what sessions share; each session is a task around a protocol value
+//! (`session_task`); each transport of a server has a task at its door. Every box owns its state and is told things
 //! over bounded channels; a session may wait for its owner, never the reverse.
 //!
 //! Building blocks without tasks of their own: [`log`], [`scripts`], [`status_file`], [`pool`], [`credentials`],
