@@ -28,8 +28,9 @@ impl Session {
     /// Ends the session now.
     pub(super) fn close(&mut self, reason: CloseReason) {
         if !matches!(self.phase, Phase::Closed) {
-            self.phase = Phase::Closed;
             self.emit(Event::Closed(reason));
+            self.phase = Phase::Closed;
+            self.texts.clear();
         }
     }
 

@@ -176,6 +176,9 @@ impl Session {
 
     /// Takes an answer or order of the driver. Answers that come too late have no effect.
     pub fn handle_command(&mut self, now: Now, command: Command) {
+        if self.is_closed() {
+            return;
+        }
         match command {
             Command::PeerVerdict(key, verdict) => self.peer_verdict(now, key, verdict),
             Command::AuthVerdict(key, authorization) => self.auth_verdict(now, key, authorization),
@@ -283,8 +286,11 @@ impl Session {
         }
     }
 
+    /// Queues an event; nothing follows [`Event::Closed`].
     fn emit(&mut self, event: Event) {
-        self.events.push_back(event);
+        if !self.is_closed() {
+            self.events.push_back(event);
+        }
     }
 
     fn log(&mut self, level: u8, line: impl Into<String>) {
@@ -292,7 +298,9 @@ impl Session {
     }
 
     fn emit_keys(&mut self, ops: Vec<crate::KeyOp>) {
-        self.events.extend(ops.into_iter().map(Event::Key));
+        for op in ops {
+            self.emit(Event::Key(op));
+        }
     }
 
     /// Half of `reneg-sec`, but `hand-window` at least: how long logins may be pending.

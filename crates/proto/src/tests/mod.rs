@@ -6,6 +6,7 @@ mod net;
 mod pair;
 
 mod data_channel;
+mod disorder;
 mod farewells;
 mod handshakes;
 mod hostile;
