@@ -51,7 +51,9 @@ impl Ended {
             Self::Signal(request) => ("hard", *request, ""),
             Self::Soft(request, reason) => ("soft", *request, *reason),
             Self::Fatal(text) => {
-                ovlog!(error 0, "{text}");
+                for line in text.lines() {
+                    ovlog!(error 0, "{line}");
+                }
                 ovlog!(error 0, "Exiting due to fatal error");
                 return;
             }

@@ -458,7 +458,11 @@ impl Client {
                 );
                 "tls-error"
             }
-            CloseReason::Tls(text) | CloseReason::Protocol(text) | CloseReason::Denied(text) => {
+            CloseReason::Tls(text) => {
+                crate::log::log_error_lines(text);
+                "tls-error"
+            }
+            CloseReason::Protocol(text) | CloseReason::Denied(text) => {
                 ovlog!(error 1, "{text}");
                 "tls-error"
             }

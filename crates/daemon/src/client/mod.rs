@@ -16,7 +16,7 @@ use culvert_config::{
 use culvert_offload::Offload;
 use culvert_proto::{
     Credentials,
-    tls::{RustlsFactory, TlsFactory, TlsRole},
+    tls::{TlsFactory, TlsRole},
 };
 use tracing::warn;
 
@@ -27,7 +27,7 @@ use crate::{
     life::Life,
     log::Logger,
     ovlog, random,
-    settings::tls::tls_settings,
+    settings::tls::tls_factory,
     signals::{Request, Signals},
     tunnel::{ScriptContext, Tunnel},
 };
@@ -90,8 +90,7 @@ impl Restart {
 impl Client {
     fn new(life: &Life) -> Result<Self, String> {
         let profile = Arc::clone(&life.profile);
-        let tls = tls_settings(&profile, TlsRole::Client, life.secrets.passphrase.clone())
-            .and_then(|settings| Ok(RustlsFactory::new(settings)?))
+        let tls = tls_factory(&profile, TlsRole::Client, life.secrets.passphrase.clone())
             .map_err(|failure| failure.to_string())?;
         let mut order: Vec<usize> = (0..profile.connections.len()).collect();
         if profile.link.remote_random {

@@ -344,6 +344,14 @@ impl PeerSpan {
     }
 }
 
+/// Logs a message of several lines as errors of verb 1: the reason, then what to do about it. The text is ours: whatever
+/// came from a peer has lost its line ends before.
+pub(crate) fn log_error_lines(text: &str) {
+    for line in text.lines() {
+        crate::ovlog!(error 1, "{line}");
+    }
+}
+
 /// Logs a line that appears from this `verb` on: `ovlog!(1, "Initialization Sequence Completed")`.
 ///
 /// `ovlog!(error 1, …)` and `ovlog!(warn 1, …)` also mark the line as error or warning (syslog priority, flags of

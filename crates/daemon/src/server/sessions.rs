@@ -239,7 +239,7 @@ impl Server {
                 "tls-error"
             }
             CloseReason::Tls(text) => {
-                ovlog!(error 1, "{text}");
+                crate::log::log_error_lines(text);
                 ovlog!(error 1, "TLS Error: TLS handshake failed");
                 "tls-error"
             }

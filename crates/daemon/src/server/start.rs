@@ -11,7 +11,7 @@ use culvert_offload::{Offload, Protocol, TransportSpec};
 use culvert_proto::{
     SessionConfig,
     endpoint::{Endpoint, EndpointConfig, Rate},
-    tls::{RustlsFactory, TlsFactory, TlsRole},
+    tls::{TlsFactory, TlsRole},
     wrap::ReplayLimits,
 };
 use tokio::sync::mpsc;
@@ -25,7 +25,7 @@ use crate::{
     link, offload, ovlog,
     pool::{Pool, PoolConfig},
     random,
-    settings::{session::session_config, tls::tls_settings, wrapping},
+    settings::{session::session_config, tls::tls_factory, wrapping},
     signals::Signals,
     tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
 };
@@ -49,8 +49,7 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
 async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
     let profile = Arc::clone(&life.profile);
     let hooks = Arc::new(Hooks::new(&profile));
-    let tls = tls_settings(&profile, TlsRole::Server, life.secrets.passphrase.clone())
-        .and_then(|settings| Ok(RustlsFactory::new(settings)?))
+    let tls = tls_factory(&profile, TlsRole::Server, life.secrets.passphrase.clone())
         .map_err(|failure| failure.to_string())?;
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;

@@ -9,15 +9,28 @@ use culvert_config::{
 };
 use culvert_proto::tls::{
     CertProfile, ClientCertificate, KeyUsageRule, NameKind, NameRule, OwnCertificate, PeerRules, Pem,
-    Revocation, SecretPem, TlsRole, TlsSettings, TlsVersion,
+    Revocation, RustlsFactory, SecretPem, TlsRole, TlsSettings, TlsVersion,
 };
 use zeroize::Zeroizing;
 
 use super::{SettingsError, crl_file::CrlFile};
-use crate::clock;
+use crate::{clock, ovlog};
+
+/// Makes the factory of TLS connections, and logs what is weak about its settings.
+pub(crate) fn tls_factory(
+    profile: &Profile,
+    role: TlsRole,
+    passphrase: Option<Zeroizing<String>>,
+) -> Result<RustlsFactory, SettingsError> {
+    let factory = RustlsFactory::new(tls_settings(profile, role, passphrase)?)?;
+    for line in factory.warnings().iter().flat_map(|warning| warning.lines()) {
+        ovlog!(warn 1, "{line}");
+    }
+    Ok(factory)
+}
 
 /// Reads everything that TLS needs. `passphrase` opens the private key.
-pub(crate) fn tls_settings(
+fn tls_settings(
     profile: &Profile,
     role: TlsRole,
     passphrase: Option<Zeroizing<String>>,
@@ -110,7 +123,9 @@ fn revocation(source: &profile::CrlSource) -> Result<Revocation, SettingsError> 
         profile::CrlSource::Directory(directory) => {
             let directory = directory.clone();
             Revocation::Serials(Arc::new(move |serial: &str| {
-                directory.join(serial).try_exists().map_err(|failure| {
+                // A directory that went away must not read as "nobody is revoked" (SEC-AUTH-6).
+                let looked = fs::read_dir(&directory).and_then(|_| directory.join(serial).try_exists());
+                looked.map_err(|failure| {
                     format!("cannot look into --crl-verify {}: {failure}", directory.display())
                 })
             }))

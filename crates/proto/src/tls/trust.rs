@@ -163,6 +163,8 @@ fn explain(error: &webpki::Error, leaf: &[u8], sent: &[CertificateDer<'_>], now:
                 .hint(HINT_NOT_YET_VALID)
         }
         E::UnknownIssuer => unknown_issuer(&chain, &at),
+        // webpki looks at the purpose first; that nobody vouches for the certificate says more.
+        E::CaUsedAsEndEntity if chain.first().is_some_and(Certificate::is_self_issued) => unknown_issuer(&chain, &at),
         E::InvalidSignatureForPublicKey => {
             at(0, "certificate signature failure", CertificateError::BadSignature)
                 .hint("the issuer's name is known, but another key signed: compare `ca` of both sides")

@@ -73,6 +73,15 @@ fn a_stranger_is_refused() {
 }
 
 #[test]
+fn a_self_signed_stranger_is_called_that() {
+    let mut both = both();
+    both.client.own.as_mut().unwrap().certificate.text = fixture("ec.crt.pem");
+    both.client.own.as_mut().unwrap().key.text = fixture("ec.sec1.pem").into();
+    let text = server_refuses(both.client, both.server);
+    assert!(text.contains("VERIFY ERROR: depth=0, error=self-signed certificate: CN=fixture, serial="), "{text}");
+}
+
+#[test]
 fn a_stranger_that_brings_its_ca_along_is_refused() {
     let mut both = both();
     let other = Authority::new("Other CA");
