@@ -459,7 +459,7 @@ impl Client {
                 "tls-error"
             }
             CloseReason::Tls(text) => {
-                crate::log::log_error_lines(text);
+                crate::log::log_error_lines(&text);
                 "tls-error"
             }
             CloseReason::Protocol(text) | CloseReason::Denied(text) => {

@@ -146,11 +146,13 @@ impl TlsSession for RustlsSession {
 /// `certificate expired`, with what it means where that is not plain.
 fn alert_text(alert: AlertDescription) -> String {
     let mut name = String::new();
+    let mut after_lowercase = false;
     for letter in format!("{alert:?}").chars() {
-        if letter.is_uppercase() && name.chars().last().is_some_and(char::is_lowercase) {
+        if letter.is_uppercase() && after_lowercase {
             name.push(' ');
         }
         name.push(letter.to_ascii_lowercase());
+        after_lowercase = letter.is_lowercase();
     }
     let meaning = match alert {
         AlertDescription::UnknownCA => "its `ca` does not know who issued our certificate",

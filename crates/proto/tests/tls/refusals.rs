@@ -73,6 +73,16 @@ fn a_stranger_is_refused() {
 }
 
 #[test]
+fn who_is_not_known_is_told_so() {
+    let mut both = both();
+    both.client.own = Some(Authority::new("Other CA").client().own());
+    let mut pair = Pair::open(both.client, both.server);
+    pair.run();
+    let Some(TlsError::Alert(alert)) = pair.client_error else { panic!("{:?}", pair.client_error) };
+    assert_eq!(alert, "unknown ca (its `ca` does not know who issued our certificate)");
+}
+
+#[test]
 fn a_self_signed_stranger_is_called_that() {
     let mut both = both();
     both.client.own.as_mut().unwrap().certificate.text = fixture("ec.crt.pem");
