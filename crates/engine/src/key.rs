@@ -2,7 +2,7 @@
 //!
 //! Formats (protocol document, "Data channel"): classic packets are `header, packet id, tag, ciphertext`, epoch packets
 //! `header, epoch, counter, ciphertext, tag`. [`Layout`] says how many bytes stand before and behind the ciphertext;
-//! the sender writes its payload between them and calls [`Key::seal`].
+//! the sender writes its payload between them and calls [`Sending::seal`].
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,

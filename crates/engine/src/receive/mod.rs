@@ -2,7 +2,7 @@
 //!
 //! Reads batches from its UDP sockets and TCP streams. Control packets go to the transport's control port. Data packets
 //! are taken in runs of one peer and key: the key is looked up once, each packet is opened straight into the
-//! [`Coalescer`]'s buffer, checked (replay, then inner source address), and joined into frames for the device.
+//! buffer of `packet::coalesce`, checked (replay, then inner source address), and joined into frames for the device.
 //! Worker 0 also runs the keepalive timer.
 
 mod data;

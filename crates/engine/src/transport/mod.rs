@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use culvert_offload::{Protocol, TransportId, TransportSpec};
+use culvert_offload::{TransportId, TransportSpec};
 use culvert_sys::{Eventfd, wait_writable};
 use culvert_wire::Transmit;
 
@@ -73,11 +73,7 @@ impl Transport {
     }
 
     pub(crate) const fn is_udp(&self) -> bool {
-        self.protocol_is(Protocol::Udp)
-    }
-
-    const fn protocol_is(&self, protocol: Protocol) -> bool {
-        matches!((&self.wire, protocol), (Wire::Udp(_), Protocol::Udp) | (Wire::Tcp(_), Protocol::Tcp))
+        matches!(self.wire, Wire::Udp(_))
     }
 
     /// Bytes in front of each packet.
