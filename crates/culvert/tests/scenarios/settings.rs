@@ -164,3 +164,14 @@ fn a_single_file_profile_in_windows_line_ends_works() {
     tunnel.client.wait_up(SOON).unwrap();
     tunnel.wait_traffic(SOON).unwrap();
 }
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_epoch_format_is_agreed_on_with_2_7() {
+    for role in [Role::Server, Role::Client] {
+        let tunnel = works(role, Release::V2_7, "", "");
+        for end in [&tunnel.server, &tunnel.client] {
+            end.wait_for("aead-epoch", SOON).unwrap();
+        }
+    }
+}
