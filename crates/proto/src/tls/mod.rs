@@ -115,7 +115,8 @@ pub enum TlsError {
 /// Who a verified peer is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// The common name (or the configured `x509-username-field`), sanitised; empty without certificate.
+    /// The common name (or the configured `x509-username-field`): printable UTF-8 of 1 to 64 bytes. It may hold `/`, `..` and
+    /// blanks: who makes a file's name of it must map those.
     pub common_name: String,
     /// The chain that was verified, leaf first, DER.
     pub chain: Vec<Vec<u8>>,
