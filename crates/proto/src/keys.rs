@@ -119,17 +119,35 @@ impl KeySchedule {
         self.promote()
     }
 
-    /// Adds the key of a negotiation that began at `began`.
-    pub(crate) fn install(&mut self, key: DataKey, began: Instant, timing: &Timing) -> Vec<KeyOp> {
+    /// Adds the key of a negotiation that began at `began` and ends now.
+    pub(crate) fn install(
+        &mut self,
+        key: DataKey,
+        (began, now): (Instant, Instant),
+        timing: &Timing,
+    ) -> Vec<KeyOp> {
         let (ring, ops) = self.ring.install(key);
         self.ring = ring;
         if matches!(ring, KeyRing::Rekeying { .. }) {
             let retire_at = began + timing.tran_window;
+            let delay = switch_delay(timing);
+            // After a negotiation that took long the other end may still wait for the last acknowledgement.
+            let due = (began + delay).max(now + delay.min(GRACE));
             // A transition window shorter than the delay ends the older key's sending too.
-            self.promote_at = Some((began + switch_delay(timing)).min(retire_at));
+            self.promote_at = Some(due.min(retire_at));
             self.retire_at = Some(retire_at);
         }
         ops
+    }
+
+    /// The sending key is used up and the next one is there: the switch is due soon. Returns `false` when there is no
+    /// next key.
+    pub(crate) fn hasten(&mut self, now: Instant) -> bool {
+        let pending = matches!(self.ring, KeyRing::Rekeying { .. });
+        if pending {
+            self.promote_at = self.promote_at.map(|at| at.min(now + GRACE));
+        }
+        pending
     }
 
     /// Makes the transitions that are due.
@@ -158,6 +176,9 @@ impl KeySchedule {
         ops
     }
 }
+
+/// Time for the last acknowledgement of a negotiation to arrive, before its key is sent with.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long after a negotiation began its key starts to send: the other end surely has it then.
 fn switch_delay(timing: &Timing) -> Duration {

@@ -189,14 +189,8 @@ impl Session {
             }
             Command::Credentials(credentials) => self.credentials = Some(credentials),
             Command::SendMessage(text) => self.texts.push_back(text),
-            Command::Usage { packets, bytes } => {
-                self.renegotiation.usage(now.mono, (packets, bytes), &self.config.timing);
-                self.renegotiate_if_due(now);
-            }
-            Command::Renegotiate => {
-                self.renegotiation.demand(now.mono);
-                self.renegotiate_if_due(now);
-            }
+            Command::Usage { packets, bytes } => self.take_usage(now, (packets, bytes)),
+            Command::Renegotiate => self.demand_renegotiation(now),
             Command::Floated(address) => self.link.remote = address,
             Command::Exit => self.exit(now),
         }

@@ -304,7 +304,7 @@ impl Session {
         exchange.set_keyed();
         self.verdict_due = None;
         self.renegotiation.key_active(now.mono);
-        let ops = self.schedule.install(key, exchange.began(), &self.config.timing);
+        let ops = self.schedule.install(key, (exchange.began(), now.mono), &self.config.timing);
         self.emit_keys(ops);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use culvert_wire::Now;
 
 use super::{Phase, Session};
-use crate::CloseReason;
+use crate::{CloseReason, KeyRing};
 
 impl Session {
     /// Acts on every deadline that has passed.
@@ -75,9 +75,32 @@ impl Session {
         }
     }
 
-    /// A renegotiation may begin: the key is in use and nothing of ours would be lost with its exchange.
+    /// What the offload counted under the sending key. While the next key already waits for its turn, counts of the
+    /// old one ask for nothing.
+    pub(super) fn take_usage(&mut self, now: Now, counts: (u64, u64)) {
+        if !self.is_switch_pending() {
+            self.renegotiation.usage(now.mono, counts, &self.config.timing);
+            self.renegotiate_if_due(now);
+        }
+    }
+
+    /// The sending key shall be replaced: by the next one where it is there already.
+    pub(super) fn demand_renegotiation(&mut self, now: Now) {
+        if !self.schedule.hasten(now.mono) {
+            self.renegotiation.demand(now.mono);
+            self.renegotiate_if_due(now);
+        }
+    }
+
+    const fn is_switch_pending(&self) -> bool {
+        matches!(self.schedule.ring(), KeyRing::Rekeying { .. })
+    }
+
+    /// A renegotiation may begin: the newest key sends, so that the peer surely has it, and nothing of ours would be
+    /// lost with its exchange.
     fn may_renegotiate(&self) -> bool {
         matches!(self.phase, Phase::Established)
+            && !self.is_switch_pending()
             && self.exchange.as_ref().is_some_and(|e| e.is_keyed() && e.is_idle() && self.texts.is_empty())
     }
 

@@ -68,7 +68,10 @@ fn renegotiations_survive_a_storm_and_both_ends_agree_about_keys() {
 fn the_same_seed_gives_the_same_bytes() {
     // SEC-CORE-4
     let run = |seed| {
-        let change = |timing: &mut Timing| timing.reneg_after = Duration::from_secs(10);
+        let change = |timing: &mut Timing| {
+            timing.reneg_after = Duration::from_secs(10);
+            timing.reneg_sec = Duration::from_secs(10);
+        };
         let setup = Setup { wrap: Wrap::TlsCrypt, weather: STORM, seed, ..Setup::new() }.timing(change);
         let mut pair = Pair::new(setup);
         pair.run_for(Duration::from_secs(60));

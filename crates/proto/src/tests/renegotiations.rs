@@ -5,7 +5,7 @@ use culvert_wire::{ControlHeader, KeyId};
 use super::{
     fake_tls::FakeTls,
     net::Side,
-    pair::{Pair, Setup, Wrap, login, timing},
+    pair::{Pair, Setup, Wrap, login},
 };
 use crate::{CloseReason, Command, KeyRing, Timing};
 
@@ -23,7 +23,7 @@ fn every(seconds: u64) -> impl Fn(&mut Timing) {
 #[test]
 fn either_side_may_begin_and_key_ids_go_round_without_zero() {
     for side in Side::both() {
-        let mut pair = Pair::new(Setup::new());
+        let mut pair = Pair::new(Setup::new().timing(|timing| timing.reneg_sec = Duration::from_secs(1)));
         pair.establish();
         for id in [1, 2, 3, 4, 5, 6, 7, 1, 2] {
             pair.command(side, Command::Renegotiate);
@@ -89,7 +89,7 @@ fn usage_starts_a_renegotiation_when_a_limit_is_reached() {
 fn a_peer_with_a_far_shorter_interval_is_followed_before_the_switch() {
     // Design, walk (iii): there are two slots only.
     let mut setup = Setup::new();
-    setup.client.timing = Timing { reneg_after: Duration::from_secs(3), ..timing() };
+    every(3)(&mut setup.client.timing);
     let mut pair = Pair::new(setup);
     pair.establish();
     for _ in 0..60 {
@@ -97,6 +97,30 @@ fn a_peer_with_a_far_shorter_interval_is_followed_before_the_switch() {
         pair.assert_data_flows();
     }
     assert!(pair.at_server.offload.swaps >= 8);
+}
+
+#[test]
+fn counts_of_the_old_key_ask_for_nothing_while_the_next_one_waits() {
+    let mut pair = Pair::new(Setup::new().timing(|timing| timing.reneg_bytes = Some(1000)));
+    pair.establish();
+    for bytes in (1000..30_000).step_by(1000) {
+        pair.command(Side::Server, Command::Usage { packets: 1, bytes });
+        pair.run_for(Duration::from_secs(1));
+    }
+    assert_eq!(pair.at_server.renegotiated, [key(1)]);
+}
+
+#[test]
+fn an_exhausted_key_is_replaced_by_the_one_that_waits() {
+    let mut pair = Pair::new(Setup::new());
+    pair.establish();
+    pair.command(Side::Client, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(1));
+    assert_eq!(pair.client.keys().sending(), Some(key(0)));
+    pair.command(Side::Client, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(2));
+    assert_eq!(pair.client.keys().sending(), Some(key(1)));
+    assert_eq!(pair.at_client.renegotiated, [key(1)]);
 }
 
 #[test]

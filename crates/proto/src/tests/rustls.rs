@@ -78,7 +78,8 @@ fn tunnels_come_up_and_renegotiate_under_both_tls_versions() {
     let pki = Pki::new();
     for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
         for wrap in [Wrap::None, Wrap::TlsAuth, Wrap::TlsCrypt] {
-            let mut pair = Pair::new(Setup { wrap, ..setup(&pki, &pki, version) });
+            let setup = Setup { wrap, ..setup(&pki, &pki, version) };
+            let mut pair = Pair::new(setup.timing(|timing| timing.reneg_sec = Duration::from_secs(1)));
             pair.establish();
             pair.assert_data_flows();
             assert_eq!(pair.client.peer_common_name(), Some("server"));
