@@ -83,14 +83,10 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.client.auth_retry = a.one_of(0, &choices, wrong)?;
             Ok(())
         }),
-    row("auth-nocache", "", "forget secrets after use")
-        .group(Group::Client)
-        .status(Status::NoEffect("the login is kept, wiped when the process ends"))
-        .default("off")
-        .set(|d, _| {
-            d.profile.client.auth_nocache = true;
-            Ok(())
-        }),
+    row("auth-nocache", "", "forget secrets after use").group(Group::Client).default("off").set(|d, _| {
+        d.profile.client.auth_nocache = true;
+        Ok(())
+    }),
     row("static-challenge", "TEXT ECHO [scrv1|concat]", "ask an extra question with the login")
         .group(Group::Client)
         .roles(CLIENT)

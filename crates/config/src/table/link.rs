@@ -325,7 +325,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("persist-remote-ip", "", "keep the remote address over soft restarts")
         .group(Group::Link)
-        .status(Status::NoEffect("remote names are looked up at every attempt"))
         .roles(CALLER)
         .default("off")
         .set(|d, _| {

@@ -46,6 +46,9 @@ impl Client {
             },
         };
         ovlog!(1, "TCP/UDP: Preserving recently used remote address: {}", AfAddress(remote));
+        if let Err(ended) = self.ask_login().await {
+            return Outcome::Ended(ended);
+        }
         let offload = match self.open_device(life) {
             Ok(offload) => offload,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
@@ -62,11 +65,15 @@ impl Client {
             }
         };
         life.ready();
-        let link = match self.start_session(&offload, &entry, remote, transport, receiver, control) {
-            Ok(link) => link,
+        let started = match self.start_session(&offload, &entry, remote, transport, receiver, control) {
+            Ok(started) => started,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
-        let outcome = self.drive(life, signals, &entry, link, &offload).await;
+        if self.profile.client.auth_nocache && !self.token_in_use {
+            self.credentials = None;
+            life.secrets.login = None;
+        }
+        let outcome = self.drive(life, signals, &entry, started, &offload).await;
         if let Err(failure) = offload.close_transport(transport) {
             debug!("closing the transport: {failure}");
         }
@@ -86,10 +93,18 @@ impl Client {
             ResolvRetry::For(limit) => Some(Instant::now() + limit),
         };
         let several = self.profile.connections.len() > 1;
+        let connection = self.remotes.current();
+        if let Some(kept) = self.kept_addresses.get(&connection) {
+            self.remotes.resolved(kept.clone());
+            return self.remotes.address().ok_or_else(|| fatal("a kept address is gone"));
+        }
         loop {
             match link::resolve(&remote.host, port, entry.proto.family).await {
                 Ok(addresses) => {
                     let first = addresses.first().copied();
+                    if self.profile.link.persist_remote_ip {
+                        self.kept_addresses.insert(connection, addresses.clone());
+                    }
                     self.remotes.resolved(addresses);
                     return first.ok_or_else(|| Outcome::Restart(Restart::because("init_instance")));
                 }

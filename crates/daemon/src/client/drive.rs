@@ -231,6 +231,12 @@ impl Client {
         {
             warn!("the server pushes compression; packets that are really compressed will be dropped");
         }
+        if let Some(cipher) = &pushed.unknown_cipher {
+            error!(
+                "OPTIONS ERROR: failed to import crypto options: the server pushes the unknown cipher '{cipher}'"
+            );
+            return Some(Outcome::Restart(Restart::because("process-push-msg-failed")));
+        }
         self.take_token(&pushed);
         let flags = pushed.protocol;
         let command = Command::ApplyPush(PushedProtocol {
@@ -393,7 +399,7 @@ impl Client {
 
     async fn handle_message(&mut self, progress: &mut Progress, message: PeerMessage) -> Option<Outcome> {
         match message {
-            PeerMessage::AuthFailed(failure) => return Some(self.login_refused(failure).await),
+            PeerMessage::AuthFailed(failure) => return Some(self.login_refused(failure)),
             PeerMessage::AuthPending(seconds) => {
                 ovlog!(1, "AUTH_PENDING received, extending handshake timeout to {seconds} seconds")
             }
@@ -429,10 +435,10 @@ impl Client {
         None
     }
 
-    async fn login_refused(&mut self, failure: AuthFailure) -> Outcome {
+    fn login_refused(&mut self, failure: AuthFailure) -> Outcome {
         let reason = failure.reason.as_deref().map(|text| format!(",{text}")).unwrap_or_default();
         ovlog!(1, "AUTH: Received control message: AUTH_FAILED{reason}");
-        let Some(temporary) = failure.temporary else { return self.refused_login().await };
+        let Some(temporary) = failure.temporary else { return self.refused_login() };
         let advance = match temporary.advance {
             Some(culvert_proto::Advance::No) => Advance::Stay,
             Some(culvert_proto::Advance::Remote) => Advance::Remote,
@@ -449,7 +455,7 @@ impl Client {
 
     async fn closed(&mut self, reason: CloseReason) -> Outcome {
         let reason = match reason {
-            CloseReason::AuthFailed(failure) => return self.login_refused(failure).await,
+            CloseReason::AuthFailed(failure) => return self.login_refused(failure),
             CloseReason::HandshakeTimeout => {
                 let window = self.profile.session.hand_window.as_secs();
                 ovlog!(

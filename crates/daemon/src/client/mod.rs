@@ -7,7 +7,7 @@ mod attempt;
 mod drive;
 mod remotes;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::{
     Profile,
@@ -50,9 +50,12 @@ struct Client {
     hooks: Arc<Hooks>,
     tls: Arc<dyn TlsFactory>,
     remotes: Remotes,
-    /// What to log in with next: as configured, or with a token in place of the password.
+    /// What to log in with next: as configured, or with a token in place of the password. With `auth-nocache` it is
+    /// asked for anew at each attempt.
     credentials: Option<Credentials>,
     token_in_use: bool,
+    /// What names resolved to, kept with `persist-remote-ip`; by connection.
+    kept_addresses: HashMap<usize, Vec<SocketAddr>>,
     offload: Option<Arc<dyn Offload>>,
     up: Option<Up>,
     context: ScriptContext,
@@ -102,6 +105,7 @@ impl Client {
             remotes: Remotes::new(order),
             credentials: life.secrets.login.clone(),
             token_in_use: false,
+            kept_addresses: HashMap::new(),
             offload: None,
             up: None,
             context: ScriptContext::Init,
@@ -187,7 +191,7 @@ impl Client {
     }
 
     /// A refused login: whether and with what to try again (`auth-retry`).
-    async fn refused_login(&mut self) -> Outcome {
+    fn refused_login(&mut self) -> Outcome {
         if self.token_in_use {
             // The token ran out; the password that was typed may still be good.
             self.token_in_use = false;
@@ -201,24 +205,27 @@ impl Client {
                 ..Restart::because("auth-failure")
             }),
             AuthRetry::Interact => {
-                let Some(source) = self.profile.client.auth_user_pass.clone() else {
-                    return Outcome::Ended(Ended::Soft(Request::Terminate, "auth-failure"));
-                };
-                let asked =
-                    tokio::task::spawn_blocking(move || credentials::login(&source, &Prompter::detect()))
-                        .await;
-                match asked {
-                    Ok(Ok(login)) => {
-                        self.credentials = Some(login);
-                        Outcome::Restart(Restart {
-                            advance: Advance::Stay,
-                            ..Restart::because("auth-failure")
-                        })
-                    }
-                    Ok(Err(failure)) => Outcome::Ended(Ended::Fatal(failure.to_string())),
-                    Err(failure) => Outcome::Ended(Ended::Fatal(failure.to_string())),
-                }
+                self.credentials = None;
+                Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("auth-failure") })
             }
+        }
+    }
+
+    /// Asks for the login, where one is wanted and none is at hand.
+    async fn ask_login(&mut self) -> Result<(), Ended> {
+        let Some(source) = self.profile.client.auth_user_pass.clone() else { return Ok(()) };
+        if self.credentials.is_some() {
+            return Ok(());
+        }
+        let asked =
+            tokio::task::spawn_blocking(move || credentials::login(&source, &Prompter::detect())).await;
+        match asked {
+            Ok(Ok(login)) => {
+                self.credentials = Some(login);
+                Ok(())
+            }
+            Ok(Err(failure)) => Err(Ended::Fatal(failure.to_string())),
+            Err(failure) => Err(Ended::Fatal(failure.to_string())),
         }
     }
 

@@ -106,6 +106,12 @@ impl Server {
 
     /// The client's own options are known: fixes its addresses.
     pub(super) fn collected(&mut self, key: SessionKey, overrides: ClientOverrides) {
+        if let (Some((local, ..)), Some(allowed)) =
+            (overrides.ifconfig_push, self.profile.server.push_constraint)
+            && local.to_bits() & allowed.mask().to_bits() != allowed.address.to_bits()
+        {
+            return self.refuse(key, "ifconfig-push: the address is outside --ifconfig-push-constraint");
+        }
         let Some(client) = self.clients.get_mut(&key) else { return };
         let addresses = addresses(&self.profile, client, &overrides);
         if let Some(pool) = &mut self.pool {

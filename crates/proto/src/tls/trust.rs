@@ -164,7 +164,9 @@ fn explain(error: &webpki::Error, leaf: &[u8], sent: &[CertificateDer<'_>], now:
         }
         E::UnknownIssuer => unknown_issuer(&chain, &at),
         // webpki looks at the purpose first; that nobody vouches for the certificate says more.
-        E::CaUsedAsEndEntity if chain.first().is_some_and(Certificate::is_self_issued) => unknown_issuer(&chain, &at),
+        E::CaUsedAsEndEntity if chain.first().is_some_and(Certificate::is_self_issued) => {
+            unknown_issuer(&chain, &at)
+        }
         E::InvalidSignatureForPublicKey => {
             at(0, "certificate signature failure", CertificateError::BadSignature)
                 .hint("the issuer's name is known, but another key signed: compare `ca` of both sides")

@@ -88,7 +88,10 @@ fn a_self_signed_stranger_is_called_that() {
     both.client.own.as_mut().unwrap().certificate.text = fixture("ec.crt.pem");
     both.client.own.as_mut().unwrap().key.text = fixture("ec.sec1.pem").into();
     let text = server_refuses(both.client, both.server);
-    assert!(text.contains("VERIFY ERROR: depth=0, error=self-signed certificate: CN=fixture, serial="), "{text}");
+    assert!(
+        text.contains("VERIFY ERROR: depth=0, error=self-signed certificate: CN=fixture, serial="),
+        "{text}"
+    );
 }
 
 #[test]
