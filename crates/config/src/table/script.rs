@@ -71,7 +71,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Script)
         .roles(SERVER)
         .arity(1, 15)
-        .not_yet()
         .rules(&[Rule::ServerOnly])
         .offload(&[ignores(
             KERNEL,
