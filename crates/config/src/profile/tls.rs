@@ -35,6 +35,8 @@ pub struct Tls {
     pub username_fields: Vec<String>,
     /// `remote-cert-tls`.
     pub remote_cert_tls: Option<RemoteRole>,
+    /// `remote-cert-tls none`: a certificate whose extended usage names the other side only is accepted.
+    pub any_usage: bool,
     /// `ns-cert-type`.
     pub ns_cert_type: Option<RemoteRole>,
     /// `remote-cert-ku`.

@@ -60,9 +60,15 @@ row("x509-username-field", "FIELD...", "which certificate field is the common na
     d.profile.tls.username_fields = a.rest(0);
     Ok(())
 }),
-row("remote-cert-tls", "client|server", "require the usual usages of a client or server certificate")
+row("remote-cert-tls", "client|server|none", "require the usual usages of a client or server certificate")
 .group(Group::Tls)
 .set(|d, a| {
+    // culvert's own: takes back that a certificate for the other side only is refused.
+    d.profile.tls.any_usage = a.str(0) == "none";
+    if d.profile.tls.any_usage {
+        d.profile.tls.remote_cert_tls = None;
+        return Ok(());
+    }
     let role = role(a, "--remote-cert-tls must be 'client' or 'server'")?;
     d.profile.tls.remote_cert_tls = Some(role);
     Ok(())
