@@ -104,7 +104,6 @@ fn peer_rules(tls: &profile::Tls) -> Result<PeerRules, SettingsError> {
         }),
         username_fields: tls.username_fields.clone(),
         contrary_usage_allowed: tls.any_usage,
-        ..PeerRules::default()
     };
     if let Some(peer) = tls.remote_cert_tls {
         rules.require_usual_usages_of(remote_role(peer));
