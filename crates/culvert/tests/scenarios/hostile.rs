@@ -57,6 +57,11 @@ fn random(garbage: &mut Garbage) -> Vec<Vec<u8>> {
     datagrams
 }
 
+/// Whether the first byte says that this is a control packet (opcodes 1 to 5, 7, 8, 10, 11).
+fn is_control(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| !matches!(first >> 3, 0 | 6 | 9 | 12..))
+}
+
 /// Throws everything at a working server, from the session's own address and from another.
 fn storm(wrapping: Wrapping, release: Release) {
     let world = World::new();
@@ -80,7 +85,11 @@ fn storm(wrapping: Wrapping, release: Release) {
     bad.extend(random(&mut garbage));
     for datagram in &bad {
         let before = stream.sent();
-        relay.inject(datagram);
+        // Without wrapping a repeated hard reset from the client's own address is the client calling again: the
+        // server answers, and the client follows. Nothing tells it from the real thing, so it is left out.
+        if wrapping != Wrapping::None || !is_control(datagram) {
+            relay.inject(datagram);
+        }
         let _ = stranger.send(datagram); // too large for the wire is fine
         // Paced by the stream, so that the server's socket buffer is never what loses a packet.
         while stream.sent() == before {
@@ -88,7 +97,9 @@ fn storm(wrapping: Wrapping, release: Release) {
         }
     }
     let report = stream.stop().unwrap();
-    assert_eq!(report.lost(), 0, "{report:?}\n{}", tunnel.server.tail());
+    let told: Vec<String> =
+        tunnel.server.lines().into_iter().filter(|line| !line.contains("dropped a packet")).collect();
+    assert_eq!(report.lost(), 0, "{report:?}\n{}", told.join("\n"));
     assert_eq!(report.duplicates, 0, "a replayed packet came through: {report:?}");
     assert_no_panic(&tunnel);
     tunnel.wait_traffic(SOON).unwrap();
