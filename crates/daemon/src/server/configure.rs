@@ -188,6 +188,10 @@ impl Server {
         self.by_peer.insert(id, key);
         let Some(client) = self.clients.get_mut(&key) else { return };
         client.state = State::Connected(Box::new(connected));
+        // Now, not when the push reply is out: until then a newer half-open session of this address would evict it.
+        if let Some(orders) = self.listeners.get(&client.listener) {
+            let _gone = orders.send(ListenerOrder::Established(client.endpoint));
+        }
         let told = client.handle.send(SessionInput::Bound(id))
             && client.handle.command(Command::Configured { peer_id: Some(id), push });
         if !told {
@@ -222,9 +226,6 @@ impl Server {
     pub(super) fn established(&mut self, key: SessionKey) {
         let Some(client) = self.clients.get(&key) else { return };
         let Some(connected) = client.connected() else { return };
-        if let Some(orders) = self.listeners.get(&client.listener) {
-            let _gone = orders.send(ListenerOrder::Established(client.endpoint));
-        }
         if let Some(v4) = connected.vpn.v4 {
             ovlog!(1, "MULTI: primary virtual IP for {}: {v4}", connected.common_name);
         }
