@@ -5,7 +5,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use culvert_config::{Profile, Role, not_yet, profile::TlsRole, render_all, title};
-use culvert_proto::Credentials;
+use culvert_proto::{Credentials, tls::TlsFactory};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     ovlog,
     privileges::{self, Identity},
     server,
-    settings::tls::private_key,
+    settings::{tls::private_key, wrapping},
     signals::{Request, Signals},
     status_file::StatusFile,
     systemd::Notifier,
@@ -49,6 +49,8 @@ pub(crate) struct Life {
     pub(crate) profile: Arc<Profile>,
     pub(crate) logger: Logger,
     pub(crate) secrets: Secrets,
+    /// A server's, from the files as they were at the start or at SIGHUP: SIGUSR1 does not read them again.
+    pub(crate) tls: Option<Arc<dyn TlsFactory>>,
     /// Who gets how many threads.
     pub(crate) threads: ThreadBudget,
     notifier: Notifier,
@@ -56,6 +58,7 @@ pub(crate) struct Life {
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
     dropped: bool,
     status: Option<(PathBuf, Arc<StatusFile>)>,
+    pool_file: Option<(PathBuf, Arc<StatusFile>)>,
 }
 
 /// Runs culvert: from an accepted configuration to the end of the process.
@@ -64,7 +67,7 @@ pub fn run(startup: Startup<'_>) -> Exit {
     announce();
     let refusals = not_yet(&profile);
     if !refusals.is_empty() {
-        logger.plain(&render_all(&refusals));
+        logger.plain(render_all(&refusals).trim_end());
         return Exit::FAILURE;
     }
     match prepare(profile, logger.clone()) {
@@ -89,9 +92,10 @@ fn announce() {
 }
 
 /// Everything that must happen before the first thread: questions, the way into the background, limits.
-fn prepare(profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile>), String> {
+fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile>), String> {
     let notifier = Notifier::from_env();
     let secrets = ask_secrets(&profile)?;
+    wrapping::preload(&mut profile).map_err(|failure| failure.to_string())?;
     let identity = Identity::resolve(&profile.process).map_err(|failure| failure.to_string())?;
     if profile.process.daemon.is_some() {
         let keep_output = profile.log.destination == culvert_config::LogDestination::Stdout;
@@ -112,11 +116,13 @@ fn prepare(profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile>), 
         profile: Arc::new(profile),
         logger,
         secrets,
+        tls: None,
         threads: ThreadBudget::of_this_process(),
         notifier,
         identity,
         dropped: false,
         status: None,
+        pool_file: None,
     };
     Ok((life, pid_file))
 }
@@ -184,11 +190,16 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
         ended.log();
         match ended {
             Ended::Signal(Request::Restart) | Ended::Soft(Request::Restart, _) => match reload() {
-                Some(profile) => {
+                Some(mut profile) => {
+                    if let Err(failure) = wrapping::preload(&mut profile) {
+                        Ended::Fatal(failure.to_string()).log();
+                        return Exit::FAILURE;
+                    }
                     if let Err(failure) = life.logger.reconfigure(LogConfig::from(&profile.log)) {
                         ovlog!(warn 1, "the log stays where it is: {failure}");
                     }
                     life.profile = Arc::new(profile);
+                    life.tls = None;
                     announce();
                 }
                 None => return Exit::FAILURE,
@@ -210,6 +221,7 @@ impl Life {
             return Ok(());
         }
         self.open_status_file();
+        self.open_pool_file();
         self.identity.assume().map_err(|failure| failure.to_string())?;
         self.dropped = true;
         Ok(())
@@ -229,6 +241,27 @@ impl Life {
         match StatusFile::open(&wanted.path) {
             Ok(file) => self.status = Some((wanted.path.clone(), Arc::new(file))),
             Err(failure) => ovlog!(warn 1, "cannot write --status {}: {failure}", wanted.path.display()),
+        }
+    }
+
+    /// The file of `ifconfig-pool-persist`, opened while the rights to do so are there. `None` also where it is only read.
+    pub(crate) fn pool_file(&mut self) -> Option<Arc<StatusFile>> {
+        self.open_pool_file();
+        self.pool_file.as_ref().map(|(_, file)| Arc::clone(file))
+    }
+
+    fn open_pool_file(&mut self) {
+        let Some(wanted) = &self.profile.server.pool_persist else { return };
+        // With 0 seconds it is the administrator's own list, never written.
+        if wanted.interval.is_zero() || self.pool_file.as_ref().is_some_and(|(path, _)| *path == wanted.path)
+        {
+            return;
+        }
+        match StatusFile::open(&wanted.path) {
+            Ok(file) => self.pool_file = Some((wanted.path.clone(), Arc::new(file))),
+            Err(failure) => {
+                ovlog!(warn 1, "cannot write --ifconfig-pool-persist {}: {failure}", wanted.path.display());
+            }
         }
     }
 

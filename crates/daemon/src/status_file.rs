@@ -300,7 +300,7 @@ fn seconds(at: SystemTime) -> String {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string()
 }
 
-/// A status file. It is opened once, before privileges are dropped, and rewritten in place.
+/// A status file, or another small file that is kept true. It is opened once, before privileges are dropped, and rewritten in place.
 #[derive(Clone, Debug)]
 pub struct StatusFile {
     inner: Arc<Inner>,

@@ -71,6 +71,8 @@ struct Server {
     next_session: u64,
     next_listener: u64,
     status: Option<Arc<StatusFile>>,
+    /// `ifconfig-pool-persist`.
+    pool_file: Option<Arc<StatusFile>>,
     logger: Logger,
     inbox: Inbox,
     outbox: Outbox,
@@ -104,6 +106,8 @@ impl Server {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let status_interval = self.profile.log.status.as_ref().map(|status| status.interval);
         let mut status_due = Instant::now();
+        let pool_interval = self.profile.server.pool_persist.as_ref().map(|persist| persist.interval);
+        let mut pool_due = Instant::now();
         loop {
             let offload = Arc::clone(&self.offload);
             tokio::select! {
@@ -124,6 +128,10 @@ impl Server {
                     if let Some(every) = status_interval && !every.is_zero() && now >= status_due {
                         status_due = now + every;
                         self.write_status();
+                    }
+                    if let Some(every) = pool_interval && now >= pool_due {
+                        pool_due = now + every;
+                        self.write_pool();
                     }
                 }
             }

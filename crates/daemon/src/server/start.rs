@@ -49,8 +49,7 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
 async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
     let profile = Arc::clone(&life.profile);
     let hooks = Arc::new(Hooks::new(&profile));
-    let tls = tls_factory(&profile, TlsRole::Server, life.secrets.passphrase.clone())
-        .map_err(|failure| failure.to_string())?;
+    let tls = server_tls(life)?;
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
     let offload = offload::open(&profile, life.threads).map_err(|failure| link::describe(&failure))?;
@@ -65,7 +64,7 @@ async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
     })
     .await
     .map_err(|failure| failure.to_string())?;
-    let mut server = Server::new(life, &profile, hooks, Arc::clone(&offload), Arc::new(tls), endpoints)?;
+    let mut server = Server::new(life, &profile, hooks, Arc::clone(&offload), tls, endpoints)?;
     if let Err(failure) = server.bind(entry).await {
         tunnel.down("UNKNOWN").await;
         return Err(failure);
@@ -76,6 +75,19 @@ async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
         life.completed(completion == Completion::Complete);
     }
     Ok((server, tunnel))
+}
+
+/// Keys and certificates stay over SIGUSR1: by then, the rights to read them may be gone.
+fn server_tls(life: &mut Life) -> Result<Arc<dyn TlsFactory>, String> {
+    if let Some(tls) = &life.tls {
+        return Ok(Arc::clone(tls));
+    }
+    let tls: Arc<dyn TlsFactory> = Arc::new(
+        tls_factory(&life.profile, TlsRole::Server, life.secrets.passphrase.clone())
+            .map_err(|failure| failure.to_string())?,
+    );
+    life.tls = Some(Arc::clone(&tls));
+    Ok(tls)
 }
 
 impl Server {
@@ -115,6 +127,7 @@ impl Server {
             next_session: 0,
             next_listener: 0,
             status: life.status_file(),
+            pool_file: life.pool_file(),
             logger: life.logger.clone(),
             inbox: Inbox {
                 reports: reports_inbox,
@@ -164,14 +177,17 @@ impl Server {
         Ok(())
     }
 
-    /// Writes `ifconfig-pool-persist` for the last time.
-    fn save_pool(&self) {
-        let (Some(pool), Some(persist)) = (&self.pool, &self.profile.server.pool_persist) else { return };
-        if persist.interval.is_zero() {
-            return; // the administrator's own list: never written
+    /// Writes `ifconfig-pool-persist`.
+    pub(super) fn write_pool(&self) {
+        if let (Some(pool), Some(file)) = (&self.pool, &self.pool_file) {
+            file.write(pool.save());
         }
-        if let Err(failure) = std::fs::write(&persist.path, pool.save()) {
-            tracing::warn!("cannot write --ifconfig-pool-persist {}: {failure}", persist.path.display());
+    }
+
+    /// Writes it for the last time.
+    fn save_pool(&self) {
+        if let (Some(pool), Some(file)) = (&self.pool, &self.pool_file) {
+            file.write_now(&pool.save());
         }
     }
 }

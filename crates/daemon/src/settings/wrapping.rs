@@ -5,7 +5,7 @@ use std::sync::Arc;
 use culvert_config::{
     Profile,
     profile::{ConnectionEntry, DigestName},
-    value::{FileOrInline, KeyDirection},
+    value::{FileOrInline, KeyDirection, SecretText},
 };
 use culvert_crypto::{AuthDigest, KeyDirection as Direction, TlsCryptV2ServerKey, TlsRole};
 use culvert_proto::{
@@ -61,6 +61,26 @@ pub(crate) fn client(profile: &Profile, entry: &ConnectionEntry) -> Result<Wrapp
         None => shared(profile, entry, TlsRole::Client)?.unwrap_or_else(WrapKeys::none),
     };
     Ok(Wrapping::new(Arc::new(keys), replay_limits(profile)))
+}
+
+/// Puts the text of every key file in the place of its name: later attempts may lack the rights to read it (`user`), or
+/// stand in another root directory (`chroot`).
+pub(crate) fn preload(profile: &mut Profile) -> Result<(), SettingsError> {
+    for entry in &mut profile.connections {
+        let v2 = entry.tls_crypt_v2.as_mut().map(|v2| ("tls-crypt-v2", &mut v2.key));
+        let shared = [
+            entry.tls_auth.as_mut().map(|key| ("tls-auth", key)),
+            entry.tls_crypt.as_mut().map(|key| ("tls-crypt", key)),
+            v2,
+        ];
+        for (option, key) in shared.into_iter().flatten() {
+            if key.path().is_some() {
+                let text = text(option, key)?.to_string();
+                *key = FileOrInline::Inline(SecretText::new(text));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads `tls-auth` or `tls-crypt`.
