@@ -8,6 +8,11 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
 use culvert_engine::EngineConfig;
@@ -212,4 +217,30 @@ fn one_peers_slow_stream_does_not_hold_up_the_others() {
     }
     server.host.send(&ipv4([10, 8, 0, 1], [10, 8, 0, 3], b"through"));
     assert_eq!(read_frame(&mut reader).len(), 24 + 20 + 7);
+}
+
+/// A waker that remembers.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_waits_to_send_control_hears_that_the_transport_was_closed() {
+    let (slow, _unread) = stream_pair();
+    let remote = slow.peer_addr().unwrap();
+    let a = end(slow, DeviceMode::MultiPeer);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let packet = Transmit { to: remote, from: None, bytes: &[4 << 3; 2000] };
+    // Until socket buffers and queue are full.
+    while a.sender.poll_send(&mut cx, &packet).is_ready() {}
+    a.offload.close_transport(a.transport).unwrap();
+    assert!(woken.0.load(Ordering::SeqCst));
+    assert!(matches!(a.sender.poll_send(&mut cx, &packet), Poll::Ready(Err(_))));
 }

@@ -214,6 +214,10 @@ impl Tcp {
 
     pub(super) fn give_back(&self) -> io::Result<TransportSpec> {
         self.peer.store(None);
+        // Whoever waits to write holds this stream: it must hear that nothing will move any more.
+        if let Some(waker) = self.lock().waker.take() {
+            waker.wake();
+        }
         let stream = self.socket.try_clone_fd()?;
         self.wait_for(1)?;
         Ok(TransportSpec::AdoptTcp { stream, remote: self.remote })
