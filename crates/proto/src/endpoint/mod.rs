@@ -153,7 +153,8 @@ impl From<WrapError> for DropReason {
 pub struct Endpoint {
     config: EndpointConfig,
     cookies: Cookies,
-    budget: ReplyBudget,
+    /// Only where strangers are answered; it is large, and every TCP stream has a door of its own.
+    budget: Option<ReplyBudget>,
     initial: Option<Window>,
     sessions: Option<Window>,
     routes: Routes,
@@ -169,7 +170,8 @@ impl Endpoint {
         budget_key.copy_from_slice(&secret[16..]);
         Self {
             cookies: Cookies::new(CookieKey::new(cookie_key), config.hand_window),
-            budget: ReplyBudget::new(CookieKey::new(budget_key)),
+            budget: (config.transport == Transport::Udp)
+                .then(|| ReplyBudget::new(CookieKey::new(budget_key))),
             initial: config.initial_rate.map(Window::new),
             sessions: config.session_rate.map(Window::new),
             routes: Routes::default(),
@@ -270,13 +272,19 @@ impl Endpoint {
         let can_resend = id.is_some_and(ReplayId::signals_early_negotiation);
         let wrapped = header.opcode == Opcode::HardResetClientV3;
         if self.config.transport == Transport::Tcp {
+            if !self.routes.is_empty() {
+                // A peer that starts anew opens a new stream.
+                return Err(DropReason::Unexpected(header.opcode));
+            }
             return self.accept(now, from, header, Start::FromReset, client);
         }
         if wrapped && !can_resend && self.config.force_cookie {
             return Err(DropReason::NoCookieSupport);
         }
         // The prefix first: a flood from one prefix must not use up what is for everybody.
-        if !self.budget.take(now, from.ip()) || !self.initial.as_mut().is_none_or(|window| window.take(now)) {
+        if !self.budget.as_mut().is_none_or(|budget| budget.take(now, from.ip()))
+            || !self.initial.as_mut().is_none_or(|window| window.take(now))
+        {
             return Err(DropReason::RateLimit);
         }
         if wrapped && !can_resend {
@@ -318,7 +326,9 @@ impl Endpoint {
         if !self.cookies.verify(now, from, RemoteSid(header.session_id), echoed) {
             return Err(DropReason::Cookie);
         }
-        self.budget.give_back(now, from.ip());
+        if let Some(budget) = &mut self.budget {
+            budget.give_back(now, from.ip());
+        }
         if let Some(window) = &mut self.initial {
             window.give_back();
         }

@@ -88,6 +88,10 @@ impl Routes {
         Ok(())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
     pub(super) fn address(&self, handle: Handle) -> Option<SocketAddr> {
         self.sessions.get(&handle).copied()
     }

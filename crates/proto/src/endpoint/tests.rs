@@ -392,6 +392,22 @@ fn on_tcp_the_first_reset_is_accepted() {
 }
 
 #[test]
+fn on_tcp_a_stream_carries_one_session() {
+    let mut endpoint =
+        endpoint(EndpointConfig { transport: Transport::Tcp, ..config(Some(WrapKeys::none())) });
+    let mut client = Client::plain();
+    let reset = client.reset();
+    let first = accepted(&mut endpoint, client.from, &reset).handle;
+    let mut second = Client::plain().named(7);
+    let reset = second.reset();
+    assert_eq!(
+        dropped(&mut endpoint, client.from, &reset),
+        DropReason::Unexpected(Opcode::HardResetClientV2)
+    );
+    assert_eq!(endpoint.address(first), Some(client.from));
+}
+
+#[test]
 fn sec_ctl_4_replies_end_when_the_prefix_has_no_budget_left() {
     let (_, mut endpoint, mut client) = pairs().remove(0);
     let reset = client.reset();
