@@ -3,7 +3,13 @@
 //! The owner is the server task or the client task. A session waits for its owner (the channel of reports is bounded
 //! and sending waits); an owner never waits for a session (a full inbox closes it), so no cycle of waits exists.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use culvert_offload::{ControlPacket, ControlSender, Offload};
 use culvert_proto::{CloseReason, Command, Event, KeyOp, Session};
@@ -48,9 +54,16 @@ pub(crate) struct SessionHandle {
     /// Names the session.
     pub(crate) key: SessionKey,
     inbox: mpsc::Sender<SessionInput>,
+    revoked: Arc<AtomicBool>,
 }
 
 impl SessionHandle {
+    /// Takes the peer in the offload away from the session; to be called before the peer is removed. Its id may be
+    /// another's a moment later, while this session still works on what it was given: no key of it may go there.
+    pub(crate) fn revoke(&self) {
+        self.revoked.store(true, Relaxed);
+    }
+
     /// Hands over an input without waiting. Returns `false` when the session is gone or cannot keep up: the caller
     /// treats both as its end. (Packets are the exception: the protocol repeats them.)
     pub(crate) fn send(&self, input: SessionInput) -> bool {
@@ -92,7 +105,9 @@ pub(crate) fn spawn(
     span: tracing::Span,
 ) -> SessionHandle {
     let (inbox, inputs) = mpsc::channel(INBOX);
-    let task = SessionTask { key, session: Some(session), ports, peer: None, owner: owner.clone(), inputs };
+    let binding = Binding::default();
+    let revoked = Arc::clone(&binding.revoked);
+    let task = SessionTask { key, session: Some(session), ports, binding, owner: owner.clone(), inputs };
     let running = tokio::spawn(task.run().instrument(span));
     // SEC-CORE-2: a panic ends this session alone, and its owner hears of it.
     tokio::spawn(async move {
@@ -104,7 +119,7 @@ pub(crate) fn spawn(
             let _gone = owner.send(Report { session: key, event: Event::Closed(reason) }).await;
         }
     });
-    SessionHandle { key, inbox }
+    SessionHandle { key, inbox, revoked }
 }
 
 struct SessionTask {
@@ -112,9 +127,18 @@ struct SessionTask {
     /// `None` only while a handshake step runs on its own thread.
     session: Option<Session>,
     ports: Ports,
-    peer: Option<PeerId>,
+    binding: Binding,
     owner: mpsc::Sender<Report>,
     inputs: mpsc::Receiver<SessionInput>,
+}
+
+/// The peer in the offload that a session's keys are for.
+#[derive(Default)]
+struct Binding {
+    peer: Option<PeerId>,
+    /// The owner has taken the peer back. Owner and session run on one thread, so that nothing comes between looking
+    /// here and the call to the offload.
+    revoked: Arc<AtomicBool>,
 }
 
 impl SessionTask {
@@ -142,7 +166,7 @@ impl SessionTask {
     async fn handle(&mut self, input: SessionInput) {
         match input {
             SessionInput::Packet(packet) => self.handle_packet(packet).await,
-            SessionInput::Bound(peer) => self.peer = Some(peer),
+            SessionInput::Bound(peer) => self.binding.peer = Some(peer),
             SessionInput::TransportEnded => {
                 let event = Event::Closed(CloseReason::TransportEnded);
                 let _gone = self.owner.send(Report { session: self.key, event }).await;
@@ -194,7 +218,7 @@ impl SessionTask {
             while let Some(event) = session.poll_event() {
                 match event {
                     Event::Key(op) => {
-                        if let Err(reason) = install(&*self.ports.offload, self.peer, op) {
+                        if let Err(reason) = self.binding.install(&*self.ports.offload, op) {
                             closed = Some(Event::Closed(CloseReason::Protocol(reason)));
                             break;
                         }
@@ -235,13 +259,78 @@ fn feed(session: &mut Session, now: Now, packet: &ControlPacket) {
     }
 }
 
-/// Executes a key operation. A failure ends the session loudly instead of leaving half a key ring.
-fn install(offload: &dyn Offload, peer: Option<PeerId>, op: KeyOp) -> Result<(), String> {
-    let Some(peer) = peer else { return Err("internal error: a key before its peer".to_owned()) };
-    let done = match op {
-        KeyOp::New(slot, key) => offload.key_new(peer, slot, key),
-        KeyOp::Swap => offload.key_swap(peer),
-        KeyOp::Delete(slot) => offload.key_del(peer, slot),
+impl Binding {
+    /// Executes a key operation. A failure ends the session loudly instead of leaving half a key ring.
+    fn install(&self, offload: &dyn Offload, op: KeyOp) -> Result<(), String> {
+        if self.revoked.load(Relaxed) {
+            return Err("the session is over".to_owned());
+        }
+        let Some(peer) = self.peer else { return Err("internal error: a key before its peer".to_owned()) };
+        let done = match op {
+            KeyOp::New(slot, key) => offload.key_new(peer, slot, key),
+            KeyOp::Swap => offload.key_swap(peer),
+            KeyOp::Delete(slot) => offload.key_del(peer, slot),
+        };
+        done.map_err(|failure| format!("the offload refused a key operation: {failure}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use culvert_offload::{
+        Backend as _, DeviceMode, DeviceSpec, PeerSpec, Shape, TransportSpec, UdpOptions, VpnAddresses,
+        fake::{Call, FakeBackend},
     };
-    done.map_err(|failure| format!("the offload refused a key operation: {failure}"))
+
+    use super::*;
+
+    /// A fake offload with peer 0, whoever that is.
+    fn offload_with_a_peer() -> Arc<culvert_offload::fake::FakeOffload> {
+        let backend = FakeBackend::new();
+        let device = DeviceSpec {
+            name: None,
+            node: None,
+            mtu: 1500,
+            tx_queue_len: None,
+            mode: DeviceMode::MultiPeer,
+            max_peers: 16,
+            client_to_client: false,
+            replay_window: (64, 15),
+            threads: None,
+        };
+        let offload = backend.open(device).unwrap();
+        let address = SocketAddr::from(([192, 0, 2, 1], 1194));
+        let spec = TransportSpec::BindUdp { local: address, remote: None, options: UdpOptions::default() };
+        let (transport, ..) = offload.open_transport(spec).unwrap();
+        let peer = PeerSpec {
+            id: PeerId::FIRST,
+            tx_id: None,
+            transport,
+            remote: address,
+            local: None,
+            vpn: VpnAddresses::default(),
+            iroutes: Vec::new(),
+            keepalive: None,
+            float: true,
+            shape: Shape::PLAIN,
+            mss: None,
+        };
+        offload.peer_new(peer).unwrap();
+        let offload = backend.opened().remove(0);
+        drop(offload.take_calls());
+        offload
+    }
+
+    #[test]
+    fn a_session_whose_peer_was_taken_away_reaches_no_successor_with_the_same_id() {
+        let offload = offload_with_a_peer();
+        let binding = Binding { peer: Some(PeerId::FIRST), ..Binding::default() };
+        binding.install(&*offload, KeyOp::Delete(culvert_wire::Slot::Primary)).unwrap();
+        assert_eq!(offload.take_calls(), [Call::KeyDel(PeerId::FIRST, culvert_wire::Slot::Primary)]);
+        binding.revoked.store(true, Relaxed);
+        assert!(binding.install(&*offload, KeyOp::Delete(culvert_wire::Slot::Primary)).is_err());
+        assert_eq!(offload.take_calls(), []);
+    }
 }
