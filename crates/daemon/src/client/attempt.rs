@@ -53,13 +53,11 @@ impl Client {
             Ok(offload) => offload,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
-        let opened = tokio::select! {
-            opened = self.open_transport(&*offload, &entry, remote) => opened,
-            request = signals.next() => return Outcome::Ended(Ended::by_signal(request)),
-        };
-        let (transport, receiver, control) = match opened {
-            Ok(opened) => opened,
-            Err(failure) => {
+        let opening = self.open_transport(&*offload, &entry, remote);
+        let (transport, receiver, control) = match self.unless_signalled(opening, signals).await {
+            Err(request) => return Outcome::by_signal(request),
+            Ok(Ok(opened)) => opened,
+            Ok(Err(failure)) => {
                 ovlog!(error 1, "{failure}");
                 return Outcome::Restart(Restart::because("connection-failed"));
             }
@@ -99,7 +97,8 @@ impl Client {
             return self.remotes.address().ok_or_else(|| fatal("a kept address is gone"));
         }
         loop {
-            match link::resolve(&remote.host, port, entry.proto.family).await {
+            let resolving = link::resolve(&remote.host, port, entry.proto.family);
+            match self.unless_signalled(resolving, signals).await.map_err(Outcome::by_signal)? {
                 Ok(addresses) => {
                     let first = addresses.first().copied();
                     if self.profile.link.persist_remote_ip {

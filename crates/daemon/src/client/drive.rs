@@ -74,6 +74,7 @@ impl Client {
             link,
         };
         let outcome = self.events(life, signals, entry, &mut progress, offload).await;
+        progress.link.session.revoke();
         if let Some(peer) = progress.peer
             && let Err(failure) = offload.peer_del(peer)
         {
@@ -263,6 +264,9 @@ impl Client {
     fn take_token(&mut self, pushed: &Pushed) {
         let Some(token) = &pushed.auth_token else { return };
         let configured = self.credentials.as_ref().map(|login| login.username.clone()).unwrap_or_default();
+        if !self.token_in_use {
+            self.typed = self.credentials.take();
+        }
         self.credentials = Some(Credentials {
             username: pushed.auth_token_user.clone().unwrap_or(configured),
             password: Zeroizing::new(token.expose().to_owned()),

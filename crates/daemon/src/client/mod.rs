@@ -7,7 +7,7 @@ mod attempt;
 mod drive;
 mod remotes;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use culvert_config::{
     Profile,
@@ -54,6 +54,8 @@ struct Client {
     /// asked for anew at each attempt.
     credentials: Option<Credentials>,
     token_in_use: bool,
+    /// What a token took the place of.
+    typed: Option<Credentials>,
     /// What names resolved to, kept with `persist-remote-ip`; by connection.
     kept_addresses: HashMap<usize, Vec<SocketAddr>>,
     offload: Option<Arc<dyn Offload>>,
@@ -74,6 +76,16 @@ enum Outcome {
     Restart(Restart),
     /// This life is over.
     Ended(Ended),
+}
+
+impl Outcome {
+    /// A signal came before there was a session: a restart by hand tries the same remote again.
+    const fn by_signal(request: Request) -> Self {
+        match request {
+            Request::SoftRestart => Self::Restart(Restart { advance: Advance::Stay, ..Restart::because("") }),
+            request => Self::Ended(Ended::by_signal(request)),
+        }
+    }
 }
 
 /// Another attempt is due.
@@ -105,6 +117,7 @@ impl Client {
             remotes: Remotes::new(order),
             credentials: life.secrets.login.clone(),
             token_in_use: false,
+            typed: None,
             kept_addresses: HashMap::new(),
             offload: None,
             up: None,
@@ -169,16 +182,27 @@ impl Client {
             return None;
         }
         ovlog!(2, "Restart pause, {} second(s)", pause.as_secs());
-        tokio::select! {
-            () = tokio::time::sleep(pause) => None,
-            request = signals.next() => match request {
-                Request::SoftRestart => None,
-                Request::Statistics => {
-                    self.log_statistics();
-                    None
-                }
-                request => Some(Ended::by_signal(request)),
-            },
+        match self.unless_signalled(tokio::time::sleep(pause), signals).await {
+            Ok(()) | Err(Request::SoftRestart) => None,
+            Err(request) => Some(Ended::by_signal(request)),
+        }
+    }
+
+    /// Does something that takes time, unless a signal ends it. Asking for statistics ends nothing.
+    async fn unless_signalled<T>(
+        &self,
+        work: impl Future<Output = T>,
+        signals: &mut Signals,
+    ) -> Result<T, Request> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                request = signals.next() => match request {
+                    Request::Statistics => self.log_statistics(),
+                    request => return Err(request),
+                },
+            }
         }
     }
 
@@ -195,6 +219,7 @@ impl Client {
         if self.token_in_use {
             // The token ran out; the password that was typed may still be good.
             self.token_in_use = false;
+            self.credentials = self.typed.take();
             return Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("auth-failure") });
         }
         match self.profile.client.auth_retry {
