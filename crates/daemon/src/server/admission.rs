@@ -3,12 +3,12 @@
 //! Each judgement runs in a task of its own and comes back as a [`Decision`]; a slow script delays its own peer alone.
 //! Anything but an explicit yes denies (SEC-AUTH-1).
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use culvert_config::{ClientOverrides, parse_ccd, profile::AuthUserPassVerify};
 use culvert_proto::{AuthRequest, Authorization, Verdict, tls::PeerIdentity};
 use culvert_wire::KeyId;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tracing::{Instrument, warn};
 
 use crate::{
@@ -40,6 +40,8 @@ pub(super) struct Admission {
     pub(super) client_config_dir: Option<PathBuf>,
     pub(super) ccd_exclusive: bool,
     pub(super) tmp_dir: PathBuf,
+    /// How long an answer may be deferred: no session waits longer.
+    pub(super) patience: Duration,
     pub(super) decisions: mpsc::Sender<Decision>,
 }
 
@@ -109,9 +111,10 @@ impl Admission {
                     let wait = Authorization::Pending { timeout, extra: Some(pending.extra) };
                     self.decide(Decision::Login(session, request.key, wait));
                 }
-                match files.wait().await {
-                    AuthAnswer::Accept => Authorization::Accept,
-                    AuthAnswer::Reject(reason) => Authorization::Deny(reason),
+                match timeout(self.patience, files.wait()).await {
+                    Ok(AuthAnswer::Accept) => Authorization::Accept,
+                    Ok(AuthAnswer::Reject(reason)) => Authorization::Deny(reason),
+                    Err(_elapsed) => Authorization::Deny(None),
                 }
             }
         }
@@ -131,7 +134,7 @@ impl Admission {
                 ConnectVerdict::Accept(added) => added,
                 ConnectVerdict::Reject => return Err("client-connect refused the client".to_owned()),
                 ConnectVerdict::Deferred(files) => {
-                    if !files.wait().await {
+                    if !timeout(self.patience, files.wait()).await.unwrap_or(false) {
                         return Err("client-connect refused the client later".to_owned());
                     }
                     let unreadable = |failure| format!("cannot read what client-connect wrote: {failure}");
@@ -163,7 +166,13 @@ impl Admission {
         if self.ccd_exclusive {
             return Err(format!("ccd-exclusive: no file for '{name}' in {}", directory.display()));
         }
-        Ok(tokio::fs::read_to_string(directory.join("DEFAULT")).await.unwrap_or_default())
+        let default = directory.join("DEFAULT");
+        match tokio::fs::read_to_string(&default).await {
+            Ok(text) => Ok(text),
+            Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            // It may hold a `disable` (SEC-AUTH-1).
+            Err(failure) => Err(format!("cannot read {}: {failure}", default.display())),
+        }
     }
 
     /// Tells `learn-address` about a client's addresses; one refusal refuses the client.

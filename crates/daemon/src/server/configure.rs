@@ -188,6 +188,7 @@ impl Server {
         self.by_peer.insert(id, key);
         let Some(client) = self.clients.get_mut(&key) else { return };
         client.state = State::Connected(Box::new(connected));
+        self.strangers.forget(client.listener);
         // Now, not when the push reply is out: until then a newer half-open session of this address would evict it.
         if let Some(orders) = self.listeners.get(&client.listener) {
             let _gone = orders.send(ListenerOrder::Established(client.endpoint));

@@ -3,12 +3,15 @@
 //! A UDP socket is one transport with many peers; every accepted TCP stream is a transport with one. Strangers cost
 //! nothing: [`Endpoint`] keeps no state before a peer has proven its address.
 
-use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender, Protocol, TransportId};
 use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET};
 use culvert_wire::Transmit;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 use tracing::{debug, warn};
 
 use crate::{
@@ -79,6 +82,7 @@ pub(super) fn spawn(
         sessions: HashMap::new(),
         reply: Box::new([0; MAX_FIRST_PACKET]),
         leaving: false,
+        over: false,
     };
     tokio::spawn(listener.run(receiver, inbox));
     orders
@@ -95,7 +99,12 @@ struct Listener {
     /// What a stranger is answered with.
     reply: Box<[u8; MAX_FIRST_PACKET]>,
     leaving: bool,
+    /// A stream whose bytes lead nowhere.
+    over: bool,
 }
+
+/// How long a new stream may take for its first control packet (SEC-CTL-11).
+const FIRST_PACKET: Duration = Duration::from_secs(10);
 
 impl Listener {
     async fn run(
@@ -104,8 +113,13 @@ impl Listener {
         mut orders: mpsc::UnboundedReceiver<ListenerOrder>,
     ) {
         let mut batch = ControlBatch::default();
-        loop {
+        let mut patience = pin!(sleep(FIRST_PACKET));
+        while !self.over {
             tokio::select! {
+                () = &mut patience, if self.is_strangers_stream() => {
+                    debug!("a stream brought nothing in time");
+                    break;
+                }
                 read = poll_fn(|cx| receiver.poll_recv(cx, &mut batch)) => {
                     if let Err(failure) = read {
                         debug!("control port failed: {failure}");
@@ -145,6 +159,11 @@ impl Listener {
         }
     }
 
+    /// Whether this is a TCP stream without a session.
+    fn is_strangers_stream(&self) -> bool {
+        self.protocol == Protocol::Tcp && self.sessions.is_empty()
+    }
+
     async fn handle(&mut self, packet: ControlPacket) {
         let now = clock::at(packet.at);
         match self.endpoint.handle_datagram(now, packet.from, &packet.bytes, &mut self.reply[..]) {
@@ -163,7 +182,11 @@ impl Listener {
                 }
             }
             EndpointAction::Accept(accepted) => self.accept(packet, accepted).await,
-            EndpointAction::Drop(reason) => debug!("dropped a packet from {}: {reason:?}", packet.from),
+            EndpointAction::Drop(reason) => {
+                debug!("dropped a packet from {}: {reason:?}", packet.from);
+                // Nothing that follows such a beginning can be trusted.
+                self.over |= self.is_strangers_stream();
+            }
         }
     }
 
@@ -194,6 +217,7 @@ impl Listener {
             self.sessions.insert(handle, session);
         } else {
             self.endpoint.remove(handle);
+            self.over |= self.is_strangers_stream();
         }
     }
 }

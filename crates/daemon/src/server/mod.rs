@@ -17,17 +17,19 @@ mod push;
 pub(crate) mod sessions;
 mod start;
 mod status;
+mod strangers;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::Profile;
 use culvert_offload::{DeleteReason, Offload, OffloadEvent};
-use culvert_proto::{Command, SessionConfig, tls::TlsFactory};
+use culvert_proto::{Command, Event, SessionConfig, tls::TlsFactory};
 use culvert_wire::PeerId;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tracing::warn;
 
@@ -45,6 +47,7 @@ use admission::{Admission, Decision};
 use client::Client;
 use listeners::{ListenerId, ListenerReport, Orders};
 use peer_ids::PeerIds;
+use strangers::Strangers;
 
 pub(crate) use start::run;
 
@@ -67,6 +70,8 @@ struct Server {
     peer_ids: PeerIds,
     pool: Option<Pool>,
     listeners: HashMap<ListenerId, Orders>,
+    strangers: Strangers,
+    acceptors: Vec<JoinHandle<()>>,
     endpoints: start::EndpointFactory,
     next_session: u64,
     next_listener: u64,
@@ -238,13 +243,26 @@ impl Server {
             .filter(|client| client.connected().is_some())
             .filter(|client| client.handle.command(Command::SendMessage(message.to_owned())))
             .count();
-        if told > 0 {
-            sleep(GOODBYE).await;
+        if told == 0 {
+            return;
+        }
+        let end = Instant::now() + GOODBYE;
+        // Sessions wait for whoever takes their reports; they must not wait now.
+        while let Ok(Some(report)) = timeout_at(end, self.inbox.reports.recv()).await {
+            if let (Event::Note(note), Some(client)) = (report.event, self.clients.get(&report.session)) {
+                let _in = client.span.enter();
+                sessions::log_note(&note);
+            }
         }
     }
 
     /// Ends everything, clients first are told; then the caller closes the tunnel.
     async fn shut_down(&mut self, why: &str) {
+        // Waited for, so that the next life finds the listening addresses free.
+        for acceptor in self.acceptors.drain(..) {
+            acceptor.abort();
+            let _cancelled = acceptor.await;
+        }
         for orders in self.listeners.values() {
             let _gone = orders.send(listeners::ListenerOrder::Leave);
         }
@@ -259,7 +277,7 @@ impl Server {
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Accepts TCP connections and hands them to the server.
-fn accept_streams(listener: TcpListener, streams: mpsc::Sender<(TcpStream, SocketAddr)>) {
+fn accept_streams(listener: TcpListener, streams: mpsc::Sender<(TcpStream, SocketAddr)>) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
@@ -275,5 +293,5 @@ fn accept_streams(listener: TcpListener, streams: mpsc::Sender<(TcpStream, Socke
                 }
             }
         }
-    });
+    })
 }

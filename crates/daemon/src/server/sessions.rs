@@ -26,13 +26,19 @@ use crate::{
 impl Server {
     /// A TCP stream was accepted: it becomes a transport of its own.
     pub(super) fn adopt_stream(&mut self, stream: TcpStream, remote: SocketAddr) {
+        if !self.strangers.has_room(remote.ip()) {
+            return debug!("too many connections of strangers; the one from {remote} is closed");
+        }
         ovlog!(1, "TCP connection established with {}", AfAddress(remote));
         let stream: OwnedFd = match stream.into_std() {
             Ok(stream) => stream.into(),
             Err(failure) => return warn!("cannot take over the stream from {remote}: {failure}"),
         };
         match self.offload.open_transport(TransportSpec::AdoptTcp { stream, remote }) {
-            Ok((transport, receiver, control)) => self.listen(Protocol::Tcp, transport, receiver, control),
+            Ok((transport, receiver, control)) => {
+                let listener = self.listen(Protocol::Tcp, transport, receiver, control);
+                self.strangers.add(listener, remote.ip());
+            }
             Err(failure) => warn!("cannot take over the stream from {remote}: {failure}"),
         }
     }
@@ -43,13 +49,14 @@ impl Server {
         transport: culvert_offload::TransportId,
         receiver: Box<dyn culvert_offload::ControlReceiver>,
         control: Arc<dyn culvert_offload::ControlSender>,
-    ) {
+    ) -> ListenerId {
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let endpoint = self.endpoints.make(protocol);
         let reports = self.outbox.listeners.clone();
         let orders = listeners::spawn(id, protocol, transport, receiver, control, endpoint, reports);
         self.listeners.insert(id, orders);
+        id
     }
 
     pub(super) fn handle_listener(&mut self, report: ListenerReport) {
@@ -62,6 +69,7 @@ impl Server {
             }
             ListenerReport::Ended(id, transport) => {
                 self.listeners.remove(&id);
+                self.strangers.forget(id);
                 if let Err(failure) = self.offload.close_transport(transport) {
                     debug!("closing a transport: {failure}");
                 }
@@ -269,6 +277,7 @@ impl Server {
         if let Some(orders) = self.listeners.get(&client.listener) {
             let _gone = orders.send(ListenerOrder::Forget(client.endpoint));
         }
+        client.handle.revoke();
         if let State::Connected(connected) = &client.state {
             self.disconnect(&client, connected);
         }
@@ -282,6 +291,7 @@ impl Server {
         }
         if client.protocol == Protocol::Tcp {
             self.listeners.remove(&client.listener);
+            self.strangers.forget(client.listener);
             if let Err(failure) = self.offload.close_transport(client.transport) {
                 debug!("closing a transport: {failure}");
             }

@@ -16,7 +16,7 @@ use culvert_proto::{
 };
 use tokio::sync::mpsc;
 
-use super::{Admission, Configs, Inbox, Outbox, PeerIds, REPORTS, Server, accept_streams};
+use super::{Admission, Configs, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers, accept_streams};
 use crate::{
     address::AfAddress,
     exit::Ended,
@@ -64,12 +64,19 @@ async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
     })
     .await
     .map_err(|failure| failure.to_string())?;
-    let mut server = Server::new(life, &profile, hooks, Arc::clone(&offload), tls, endpoints)?;
-    if let Err(failure) = server.bind(entry).await {
-        tunnel.down("UNKNOWN").await;
-        return Err(failure);
-    }
-    life.drop_privileges()?;
+    let opened = async {
+        let mut server = Server::new(life, &profile, hooks, offload, tls, endpoints)?;
+        server.bind(entry).await?;
+        life.drop_privileges()?;
+        Ok(server)
+    };
+    let server = match opened.await {
+        Ok(server) => server,
+        Err(failure) => {
+            tunnel.down("UNKNOWN").await;
+            return Err(failure);
+        }
+    };
     life.ready();
     if profile.role() == Role::Server {
         life.completed(completion == Completion::Complete);
@@ -110,6 +117,7 @@ impl Server {
             password_optional: server.auth_user_pass_optional,
             client_config_dir: server.client_config_dir.clone(),
             ccd_exclusive: server.ccd_exclusive,
+            patience: profile.session.hand_window.max(profile.session.reneg.unwrap_or_default() / 2),
             tmp_dir: profile.process.tmp_dir.clone().unwrap_or_else(std::env::temp_dir),
             decisions,
         };
@@ -123,6 +131,8 @@ impl Server {
             peer_ids: PeerIds::new(server.max_clients.saturating_add(1)),
             pool,
             listeners: HashMap::new(),
+            strangers: Strangers::default(),
+            acceptors: Vec::new(),
             endpoints,
             next_session: 0,
             next_listener: 0,
@@ -158,7 +168,7 @@ impl Server {
                 Transport::TcpServer | Transport::TcpClient => {
                     let listener = link::listen_tcp(address)?;
                     ovlog!(1, "Listening for incoming TCP connection on {}", AfAddress(address));
-                    accept_streams(listener, self.outbox.streams.clone());
+                    self.acceptors.push(accept_streams(listener, self.outbox.streams.clone()));
                 }
             }
         }

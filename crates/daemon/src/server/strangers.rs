@@ -1,0 +1,83 @@
+//! TCP connections that have not authenticated themselves: how many there may be (SEC-CTL-11).
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use super::listeners::ListenerId;
+
+/// Streams of strangers at a time.
+const MAX_IN_ALL: usize = 1024;
+/// Streams of strangers from one IPv4 address or IPv6 /64.
+const MAX_PER_PREFIX: usize = 16;
+
+/// The streams of strangers, with the prefixes that they come from.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(HashMap<ListenerId, IpAddr>);
+
+impl Strangers {
+    /// Whether one more may come from this address.
+    pub(super) fn has_room(&self, from: IpAddr) -> bool {
+        let prefix = prefix(from);
+        self.0.len() < MAX_IN_ALL
+            && self.0.values().filter(|&&other| other == prefix).count() < MAX_PER_PREFIX
+    }
+
+    /// A stream was accepted.
+    pub(super) fn add(&mut self, stream: ListenerId, from: IpAddr) {
+        self.0.insert(stream, prefix(from));
+    }
+
+    /// A stream is over, or no longer a stranger's.
+    pub(super) fn forget(&mut self, stream: ListenerId) {
+        self.0.remove(&stream);
+    }
+}
+
+fn prefix(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(streams: u64, from: impl Fn(u64) -> IpAddr) -> Strangers {
+        let mut strangers = Strangers::default();
+        for n in 0..streams {
+            assert!(strangers.has_room(from(n)), "stream {n}");
+            strangers.add(ListenerId(n), from(n));
+        }
+        strangers
+    }
+
+    #[test]
+    fn sec_ctl_11_a_prefix_has_sixteen_streams_and_others_are_not_affected() {
+        let host: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut strangers = filled(16, |_| host);
+        assert!(!strangers.has_room(host));
+        assert!(!strangers.has_room("::ffff:192.0.2.1".parse().unwrap()));
+        assert!(strangers.has_room("192.0.2.2".parse().unwrap()));
+        strangers.forget(ListenerId(3));
+        assert!(strangers.has_room(host));
+    }
+
+    #[test]
+    fn sec_ctl_11_addresses_of_one_ipv6_64_share() {
+        let address = |n: u64| IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(n)));
+        let strangers = filled(16, address);
+        assert!(!strangers.has_room(address(99)));
+        assert!(strangers.has_room("2001:db8:0:1::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn sec_ctl_11_there_are_1024_strangers_in_all() {
+        let address = |n: u64| IpAddr::from(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()));
+        let strangers = filled(1024, address);
+        assert!(!strangers.has_room(address(5000)));
+    }
+}
