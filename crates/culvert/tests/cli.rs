@@ -242,7 +242,7 @@ fn a_client_key_needs_its_servers_key() {
 /// Complete, but for one thing that is not there yet.
 fn folder_with_fragment() -> TempDir {
     let folder = folder("key", "");
-    let text = "dev tun\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 10.8.0.2\nca key\ncert key\nkey key\nfragment 1300\n";
+    let text = "dev tun\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 10.8.0.2\nca key\ncert key\nkey key\nverb 3\nfragment 1300\n";
     folder.write("p2p.conf", text).unwrap();
     folder
 }
@@ -283,7 +283,7 @@ fn cd_is_the_directory_of_all_files_that_follow() {
 fn suppressed_time_stamps_are_suppressed_from_the_first_line_on() {
     let folder = folder_with_fragment();
     let run = run_in(folder.path(), &["--config", "p2p.conf", "--suppress-timestamps"]);
-    assert!(run.stdout.starts_with("Note: "), "{}", run.stdout);
+    assert!(run.stdout.starts_with("WARNING: "), "{}", run.stdout);
     assert!(run.stdout.contains("\nOpenVPN 2."), "{}", run.stdout);
 }
 

@@ -184,10 +184,13 @@ impl Namespace {
         self.ip(&["address", verb, &with_prefix, "dev", WIRE]).map(drop)
     }
 
-    /// Waits until the kernel has noticed that both ends of the wire are up: it tells so a moment later.
+    /// Waits until the kernel has noticed that both ends of the wire are up, and takes the IPv6 addresses on it for
+    /// usable: both a moment later.
     fn wait_for_carrier(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(5);
-        while !self.ip(&["-br", "link", "show", WIRE])?.contains(" UP ") {
+        while !self.ip(&["-br", "link", "show", WIRE])?.contains(" UP ")
+            || self.ip(&["-o", "address", "show", "dev", WIRE])?.contains("tentative")
+        {
             if Instant::now() > deadline {
                 return Err(Failure::new(format!("no carrier on the wire of {}", self.name)));
             }
