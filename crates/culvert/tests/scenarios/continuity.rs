@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use culvert_testkit::traffic::CounterStream;
-use culvert_testkit::{NetnsLab, Relay, Release, Role, Signal, Topology, Tunnel, TunnelSpec};
+use culvert_testkit::{NetnsLab, Relay, Release, Role, Signal, Topology, Transport, Tunnel, TunnelSpec};
 
 use crate::{SOON, World, assert_no_panic, eventually};
 
@@ -191,6 +191,23 @@ fn restart_by_signal(role: Role, release: Release) {
 in_each_role_against_each_release!(restart_by_signal:
     a_client_restarts_by_signal_and_comes_up_again(Client, V2_6),
     a_2_6_client_that_restarts_comes_back_to_its_server(Server, V2_6),
+);
+
+/// SIGUSR1 and SIGHUP restart a server on TCP: its port is free for its next life, and its client comes back.
+fn restart_a_server_on_tcp(role: Role, release: Release) {
+    let spec = TunnelSpec { transport: Transport::Tcp, ..TunnelSpec::default() };
+    let tunnel = World::new().tunnel(role, release, &spec);
+    for signal in [Signal::Restart, Signal::Reload] {
+        let mark = tunnel.client.mark();
+        tunnel.server.signal(signal).unwrap();
+        tunnel.client.wait_up_after(mark, RECOVERY).unwrap();
+        tunnel.wait_traffic(SOON).unwrap();
+    }
+    assert_no_panic(&tunnel);
+}
+
+in_each_role_against_each_release!(restart_a_server_on_tcp:
+    a_server_on_tcp_restarts_by_signal_and_has_its_2_6_client_back(Server, V2_6),
 );
 
 /// A third of all datagrams is lost from the very first on: the reliability layer makes up for it.

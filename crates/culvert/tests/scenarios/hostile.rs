@@ -1,11 +1,14 @@
 //! Bytes and options from people who mean harm.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use culvert_testkit::traffic::{CounterStream, udp_socket};
-use culvert_testkit::{Implementation, NetnsLab, Relay, Release, Role, Tunnel, TunnelSpec, Wrapping};
+use culvert_testkit::{
+    Implementation, NetnsLab, Relay, Release, Role, Transport, Tunnel, TunnelSpec, Wrapping,
+};
 
 use crate::{SOON, World, assert_no_panic, eventually};
 
@@ -132,6 +135,46 @@ fn bad_datagrams_do_not_disturb_a_server_with_tls_auth() {
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn bad_datagrams_do_not_disturb_a_server_with_tls_crypt_v2() {
     storm(Wrapping::TlsCryptV2, Release::V2_7);
+}
+
+/// SEC-CTL-11: streams that say nothing are closed, as are those above the limit, and one that talks nonsense.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_on_tcp_closes_the_streams_of_silent_strangers() {
+    let world = World::new();
+    if !matches!(world.subject, Implementation::Culvert(_)) {
+        println!("OpenVPN itself waits as long as the kernel does");
+        return;
+    }
+    let spec = TunnelSpec { transport: Transport::Tcp, ..TunnelSpec::default() };
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
+    let server = SocketAddr::new(NetnsLab::SERVER_V4.into(), NetnsLab::PORT);
+    let is_closed = |stream: &mut TcpStream, patience: Duration| {
+        stream.set_read_timeout(Some(patience)).unwrap();
+        match stream.read(&mut [0; 64]) {
+            Ok(length) => length == 0,
+            Err(failure) => failure.kind() == ErrorKind::ConnectionReset,
+        }
+    };
+    tunnel
+        .lab
+        .client
+        .enter(|| {
+            let mut silent: Vec<_> = (0..16).map(|_| TcpStream::connect(server).unwrap()).collect();
+            let mut surplus = TcpStream::connect(server).unwrap();
+            assert!(is_closed(&mut surplus, SOON / 2), "{}", tunnel.server.tail());
+            for stream in &mut silent {
+                assert!(is_closed(stream, SOON * 2), "{}", tunnel.server.tail());
+            }
+            let mut nonsense = TcpStream::connect(server).unwrap();
+            nonsense
+                .write_all(&[0, 20, 4 << 3, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+                .unwrap();
+            assert!(is_closed(&mut nonsense, SOON / 2), "{}", tunnel.server.tail());
+        })
+        .unwrap();
+    assert_no_panic(&tunnel);
+    tunnel.wait_traffic(SOON).unwrap();
 }
 
 /// Options that a server has no business to push, or malformed ones; each carries the word `evil` or the
