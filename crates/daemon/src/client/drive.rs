@@ -440,8 +440,6 @@ impl Client {
     }
 
     fn login_refused(&mut self, failure: AuthFailure) -> Outcome {
-        let reason = failure.reason.as_deref().map(|text| format!(",{text}")).unwrap_or_default();
-        ovlog!(1, "AUTH: Received control message: AUTH_FAILED{reason}");
         let Some(temporary) = failure.temporary else { return self.refused_login() };
         let advance = match temporary.advance {
             Some(culvert_proto::Advance::No) => Advance::Stay,

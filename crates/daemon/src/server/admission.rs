@@ -13,7 +13,6 @@ use tracing::{Instrument, warn};
 
 use crate::{
     hooks::Hooks,
-    ovlog,
     scripts::{AuthAnswer, CharClass, ConnectVerdict, Learned, LoginVerdict, ScriptEnv},
     session_task::SessionKey,
 };
@@ -80,15 +79,6 @@ impl Admission {
         }
         self.spawn(move |this: Self| async move {
             let authorization = this.run_verify(&verify, &request, &env, session).await;
-            if authorization == Authorization::Accept {
-                ovlog!(
-                    2,
-                    "TLS: Username/Password authentication succeeded for username '{}' ",
-                    request.username
-                );
-            } else {
-                ovlog!(error 1, "TLS Auth Error: Auth Username/Password verification failed for peer");
-            }
             Decision::Login(session, key, authorization)
         });
     }
