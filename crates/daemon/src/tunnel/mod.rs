@@ -147,8 +147,13 @@ impl Tunnel {
             }
         }
         let mut completion = tunnel.dns(&spec, &device.name, &dns_updown).await;
-        if tunnel.routes(&spec, &device.name, remote).await? == Completion::WithErrors {
-            completion = Completion::WithErrors;
+        match tunnel.routes(&spec, &device.name, remote).await {
+            Ok(Completion::Complete) => {}
+            Ok(Completion::WithErrors) => completion = Completion::WithErrors,
+            Err(failure) => {
+                tunnel.undo().await;
+                return Err(failure);
+            }
         }
         Ok((tunnel, completion))
     }
