@@ -51,6 +51,8 @@ pub(crate) struct Life {
     pub(crate) secrets: Secrets,
     /// A server's, from the files as they were at the start or at SIGHUP: SIGUSR1 does not read them again.
     pub(crate) tls: Option<Arc<dyn TlsFactory>>,
+    /// A server's device and its configuration, over SIGUSR1 with `persist-tun`.
+    pub(crate) kept_tunnel: Option<server::Standing>,
     /// Who gets how many threads.
     pub(crate) threads: ThreadBudget,
     notifier: Notifier,
@@ -117,6 +119,7 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         logger,
         secrets,
         tls: None,
+        kept_tunnel: None,
         threads: ThreadBudget::of_this_process(),
         notifier,
         identity,

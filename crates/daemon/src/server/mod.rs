@@ -22,7 +22,7 @@ mod strangers;
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::Profile;
-use culvert_offload::{DeleteReason, Offload, OffloadEvent};
+use culvert_offload::{DeleteReason, Offload, OffloadEvent, TransportId};
 use culvert_proto::{Command, Event, SessionConfig, tls::TlsFactory};
 use culvert_wire::PeerId;
 use tokio::{
@@ -49,7 +49,7 @@ use listeners::{ListenerId, ListenerReport, Orders};
 use peer_ids::PeerIds;
 use strangers::Strangers;
 
-pub(crate) use start::run;
+pub(crate) use start::{Standing, run};
 
 /// Messages of sessions that may wait for the server. Sessions wait when it is full.
 const REPORTS: usize = 256;
@@ -75,6 +75,8 @@ struct Server {
     endpoints: start::EndpointFactory,
     next_session: u64,
     next_listener: u64,
+    /// UDP sockets that were opened.
+    bound: Vec<TransportId>,
     status: Option<Arc<StatusFile>>,
     /// `ifconfig-pool-persist`.
     pool_file: Option<Arc<StatusFile>>,

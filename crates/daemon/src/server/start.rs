@@ -1,6 +1,6 @@
 //! The life of a server from its device to its end.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::{
     Profile, Role,
@@ -26,37 +26,86 @@ use crate::{
     pool::{Pool, PoolConfig},
     random,
     settings::{session::session_config, tls::tls_factory, wrapping},
-    signals::Signals,
+    signals::{Request, Signals},
     tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
 };
 
 /// Runs a server, or a point-to-point end that waits for its peer.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    match start(life).await {
-        Ok((mut server, tunnel)) => {
+    let kept = life.kept_tunnel.take();
+    match start(life, kept).await {
+        Ok((mut server, standing)) => {
             let ended = server.serve(signals).await;
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
             server.save_pool();
+            server.close_transports();
             drop(server);
-            tunnel.down(&ended.script_word()).await;
+            let soft =
+                matches!(ended, Ended::Signal(Request::SoftRestart) | Ended::Soft(Request::SoftRestart, _));
+            if soft && life.profile.device.persist_tun {
+                life.kept_tunnel = Some(standing);
+            } else {
+                standing.tunnel.down(&ended.script_word()).await;
+            }
             ended
         }
         Err(failure) => Ended::Fatal(failure),
     }
 }
 
+/// A device and what was made of it: it stays over SIGUSR1 with `persist-tun`.
+pub(crate) struct Standing {
+    offload: Arc<dyn Offload>,
+    tunnel: Tunnel,
+    completion: Completion,
+}
+
 /// Device, addresses, sockets, privileges: in this order.
-async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
+async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
     let profile = Arc::clone(&life.profile);
     let hooks = Arc::new(Hooks::new(&profile));
     let tls = server_tls(life)?;
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
-    let offload = offload::open(&profile, life.threads).map_err(|failure| link::describe(&failure))?;
+    let again = kept.is_some();
+    let standing = match kept {
+        Some(standing) => {
+            ovlog!(1, "Preserving previous TUN/TAP instance: {}", standing.offload.device().name);
+            standing
+        }
+        None => bring_up(life, &hooks).await?,
+    };
+    let opened = async {
+        let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
+        server.bind_patiently(entry, if again { BIND_TRIES } else { 1 }).await?;
+        life.drop_privileges()?;
+        Ok(server)
+    };
+    let server = match opened.await {
+        Ok(server) => server,
+        Err(failure) => {
+            standing.tunnel.down("UNKNOWN").await;
+            return Err(failure);
+        }
+    };
+    life.ready();
+    if profile.role() == Role::Server {
+        life.completed(standing.completion == Completion::Complete);
+    }
+    Ok((server, standing))
+}
+
+/// How often a socket is bound anew after SIGUSR1.
+const BIND_TRIES: u32 = 30;
+const BIND_PAUSE: Duration = Duration::from_millis(100);
+
+async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
+    let profile = &life.profile;
+    let offload = offload::open(profile, life.threads).map_err(|failure| link::describe(&failure))?;
     let (tunnel, completion) = Tunnel::up(TunnelRequest {
-        hooks: Arc::clone(&hooks),
+        hooks: Arc::clone(hooks),
         device: offload.device().clone(),
-        spec: TunnelSpec::from_profile(&profile),
+        spec: TunnelSpec::from_profile(profile),
         dns_updown: profile.routes.dns_updown.clone(),
         remote: None,
         env: hooks.environment(),
@@ -64,24 +113,7 @@ async fn start(life: &mut Life) -> Result<(Server, Tunnel), String> {
     })
     .await
     .map_err(|failure| failure.to_string())?;
-    let opened = async {
-        let mut server = Server::new(life, &profile, hooks, offload, tls, endpoints)?;
-        server.bind(entry).await?;
-        life.drop_privileges()?;
-        Ok(server)
-    };
-    let server = match opened.await {
-        Ok(server) => server,
-        Err(failure) => {
-            tunnel.down("UNKNOWN").await;
-            return Err(failure);
-        }
-    };
-    life.ready();
-    if profile.role() == Role::Server {
-        life.completed(completion == Completion::Complete);
-    }
-    Ok((server, tunnel))
+    Ok(Standing { offload, tunnel, completion })
 }
 
 /// Keys and certificates stay over SIGUSR1: by then, the rights to read them may be gone.
@@ -133,6 +165,7 @@ impl Server {
             listeners: HashMap::new(),
             strangers: Strangers::default(),
             acceptors: Vec::new(),
+            bound: Vec::new(),
             endpoints,
             next_session: 0,
             next_listener: 0,
@@ -151,6 +184,21 @@ impl Server {
             offload,
             tls,
         })
+    }
+
+    /// Opens sockets that a former life may still hold: they are free when the offload's threads have looked up from
+    /// their work.
+    async fn bind_patiently(&mut self, entry: &ConnectionEntry, tries: u32) -> Result<(), String> {
+        let mut bound = self.bind(entry).await;
+        for _ in 1..tries {
+            if bound.is_ok() {
+                break;
+            }
+            self.close_transports();
+            tokio::time::sleep(BIND_PAUSE).await;
+            bound = self.bind(entry).await;
+        }
+        bound
     }
 
     /// Opens every socket that the profile names.
@@ -180,11 +228,25 @@ impl Server {
         let spec = TransportSpec::BindUdp { local, remote: None, options };
         let (transport, receiver, control) =
             self.offload.open_transport(spec).map_err(|failure| link::describe(&failure))?;
+        self.bound.push(transport);
         let family = if local.is_ipv4() { "UDPv4" } else { "UDPv6" };
         ovlog!(1, "{family} link local (bound): {}", AfAddress(local));
         ovlog!(1, "{family} link remote: [AF_UNSPEC]");
         self.listen(Protocol::Udp, transport, receiver, control);
         Ok(())
+    }
+
+    /// Frees the ports: with `persist-tun` the offload outlives this server.
+    fn close_transports(&mut self) {
+        for acceptor in self.acceptors.drain(..) {
+            acceptor.abort();
+        }
+        self.listeners.clear();
+        for transport in self.bound.drain(..) {
+            if let Err(failure) = self.offload.close_transport(transport) {
+                tracing::debug!("closing a transport: {failure}");
+            }
+        }
     }
 
     /// Writes `ifconfig-pool-persist`.

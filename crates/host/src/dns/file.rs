@@ -1,9 +1,12 @@
 //! `/etc/resolv.conf` itself.
 //!
-//! It is written in place, not replaced: in containers it is a mount. The old text is kept beside it until it is back.
+//! It is written in place, not replaced: in containers it is a mount. The old text is kept beside it until it is back,
+//! in a file whose name ends with the number of the inode: every network namespace may have a resolv.conf of its own
+//! mounted there (ip-netns(8)), and they share the directory.
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +21,7 @@ pub(super) fn set(path: &Path, settings: &DnsSettings) -> Result<DnsUndo, HostEr
     let failed = |error: io::Error| HostError::Dns(format!("{}: {error}", path.display()));
     let wanted = settings.resolv_conf()?;
     let before = fs::read_to_string(path).map_err(failed)?;
-    let backup = backup_of(path);
+    let backup = backup_of(path).map_err(failed)?;
     if before.starts_with(MARK) {
         // Another tunnel, or one that ended without restoring: the first text is the one to keep.
         if !backup.exists() {
@@ -41,7 +44,9 @@ pub(super) fn set(path: &Path, settings: &DnsSettings) -> Result<DnsUndo, HostEr
 }
 
 pub(super) fn restore(backup: &Path) -> Result<(), HostError> {
-    let Some(path) = backup.to_str().and_then(|name| name.strip_suffix(SUFFIX)).map(PathBuf::from) else {
+    let Some(path) =
+        backup.to_str().and_then(|name| name.rsplit_once(SUFFIX)).map(|(path, _)| PathBuf::from(path))
+    else {
         return Err(HostError::Dns(format!("{} is no copy of ours", backup.display())));
     };
     let failed = |error: io::Error| {
@@ -51,15 +56,18 @@ pub(super) fn restore(backup: &Path) -> Result<(), HostError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed)?,
     };
-    let ours = fs::read_to_string(&path).is_ok_and(|text| text.starts_with(MARK));
-    if ours {
+    if fs::read_to_string(&path).is_ok_and(|text| text.starts_with(MARK)) {
+        if backup_of(&path).map_err(failed)? != backup {
+            return Ok(()); // of another namespace, which will need its copy
+        }
         fs::write(&path, before).map_err(failed)?;
     }
     fs::remove_file(backup).map_err(failed)
 }
 
-fn backup_of(path: &Path) -> PathBuf {
+/// The copy of the file that is mounted at `path` here.
+fn backup_of(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
-    name.push(SUFFIX);
-    name.into()
+    name.push(format!("{SUFFIX}.{}", fs::metadata(path)?.ino()));
+    Ok(name.into())
 }

@@ -155,6 +155,24 @@ fn the_file_is_written_and_restored() {
 }
 
 #[test]
+fn files_mounted_at_one_place_have_copies_of_their_own() {
+    let root = Root::new("mounts");
+    let path = root.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
+    let backend = DnsBackend::File { path: path.clone() };
+    let first = backend.set("tun0", &settings()).expect("written");
+    // Another namespace's file appears there, as a mount would have it, and goes again.
+    let aside = root.0.join("first");
+    fs::rename(&path, &aside).expect("moved");
+    root.write("etc/resolv.conf", "nameserver 192.0.2.2\n");
+    let second = backend.set("tun0", &settings()).expect("written");
+    second.run().expect("restored");
+    assert_eq!(fs::read_to_string(&path).expect("readable"), "nameserver 192.0.2.2\n");
+    fs::rename(&aside, &path).expect("moved back");
+    first.run().expect("restored");
+    assert_eq!(fs::read_to_string(&path).expect("readable"), "nameserver 192.0.2.1\n");
+}
+
+#[test]
 fn a_file_that_somebody_else_wrote_since_is_left_alone() {
     let root = Root::new("foreign");
     let path = root.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
