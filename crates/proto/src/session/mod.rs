@@ -68,7 +68,7 @@ pub struct Session {
     pushing: Pushing,
     /// Continuations of a push update.
     updates: Accumulator,
-    /// A login or certificate that is undecided by then is refused.
+    /// A login or certificate that is undecided by then is refused; `None`: at the end of `hand-window`.
     verdict_due: Option<Instant>,
     /// Control messages that wait for an active key.
     texts: VecDeque<String>,

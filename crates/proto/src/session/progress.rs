@@ -49,13 +49,7 @@ impl Session {
                 }
             }
             Step::KeyMessage(message) => self.take_key_message(now, message),
-            Step::Active => {
-                if self.verdict_due.is_none() {
-                    self.verdict_due =
-                        self.exchange.as_ref().map(|e| e.began() + self.config.timing.hand_window);
-                }
-                self.after_active(now);
-            }
+            Step::Active => self.after_active(now),
         }
     }
 

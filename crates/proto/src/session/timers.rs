@@ -64,8 +64,12 @@ impl Session {
 
     /// Only an active exchange waits for verdicts by this deadline; before that `hand-window` is the limit.
     fn pending_verdict(&self) -> Option<Instant> {
-        let waits = self.exchange.as_ref().is_some_and(|e| e.is_active() && e.access.granted().is_none());
-        self.verdict_due.filter(|_| waits && !self.is_ending())
+        if self.is_ending() {
+            return None;
+        }
+        let waits = |e: &&super::Exchange| e.is_active() && e.access.granted().is_none();
+        let exchange = self.exchange.as_ref().filter(waits)?;
+        Some(self.verdict_due.unwrap_or(exchange.began() + self.config.timing.hand_window))
     }
 
     fn expire_verdict(&mut self, now: Now) {
