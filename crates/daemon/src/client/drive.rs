@@ -5,8 +5,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, Shape, VpnAddresses};
 use culvert_proto::{
-    AuthFailure, CloseReason, Command, Credentials, Event, NegotiatedParams, PeerMessage, ProtocolFlags,
-    PushedProtocol, Verdict,
+    Command, Credentials, Event, NegotiatedParams, PeerMessage, ProtocolFlags, PushedProtocol, Verdict,
 };
 use culvert_wire::PeerId;
 use tokio::time::{Instant, sleep_until};
@@ -211,7 +210,7 @@ impl Client {
             Event::Renegotiated(_) | Event::Key(_) => {}
             Event::Message(message) => return self.handle_message(progress, message).await,
             Event::Note(note) => log_note(&note),
-            Event::Closed(reason) => return Some(self.closed(reason).await),
+            Event::Closed(reason) => return Some(self.closed(reason)),
         }
         None
     }
@@ -437,69 +436,6 @@ impl Client {
             PeerMessage::PushUpdate(_) => debug!("PUSH_UPDATE, which was not announced"),
         }
         None
-    }
-
-    fn login_refused(&mut self, failure: AuthFailure) -> Outcome {
-        let Some(temporary) = failure.temporary else { return self.refused_login() };
-        let advance = match temporary.advance {
-            Some(culvert_proto::Advance::No) => Advance::Stay,
-            Some(culvert_proto::Advance::Remote) => Advance::Remote,
-            Some(culvert_proto::Advance::Address) | None => Advance::Address,
-        };
-        let pause =
-            temporary.backoff.map(|seconds| Duration::from_secs(u64::from(seconds)).max(self.pause()));
-        Outcome::Restart(Restart {
-            advance,
-            pause,
-            ..Restart::because("auth-temp-failure (server temporary reject)")
-        })
-    }
-
-    async fn closed(&mut self, reason: CloseReason) -> Outcome {
-        let reason = match reason {
-            CloseReason::AuthFailed(failure) => return self.login_refused(failure),
-            CloseReason::HandshakeTimeout => {
-                let window = self.profile.session.hand_window.as_secs();
-                ovlog!(
-                    error 1,
-                    "TLS Error: TLS key negotiation failed to occur within {window} seconds (check your network connectivity)"
-                );
-                "tls-error"
-            }
-            CloseReason::Tls(text) => {
-                crate::log::log_error_lines(&text);
-                "tls-error"
-            }
-            CloseReason::Protocol(text) | CloseReason::Denied(text) => {
-                ovlog!(error 1, "{text}");
-                "tls-error"
-            }
-            CloseReason::NoCommonCipher => {
-                ovlog!(
-                    error 1,
-                    "OPTIONS ERROR: failed to negotiate cipher with server. Add the server's cipher to --data-ciphers if you want to connect to this server."
-                );
-                "process-push-msg-failed"
-            }
-            CloseReason::NoPushReply => "no-push-reply",
-            CloseReason::PeerExit => "remote-exit",
-            CloseReason::TransportEnded => {
-                ovlog!(error 1, "Connection reset, restarting [0]");
-                "connection-reset"
-            }
-            CloseReason::PeerRestart => "server-pushed-connection-reset",
-            CloseReason::PeerHalt => {
-                return Outcome::Ended(Ended::Soft(Request::Terminate, "server-pushed-halt"));
-            }
-            CloseReason::Local => "exit",
-        };
-        if reason == "tls-error" {
-            ovlog!(error 1, "TLS Error: TLS handshake failed");
-            if self.profile.tls.exit_on_failure {
-                return Outcome::Ended(Ended::Soft(Request::Terminate, "tls-error"));
-            }
-        }
-        Outcome::Restart(Restart::because(reason))
     }
 
     fn handle_offload(&self, progress: &mut Progress, event: OffloadEvent) -> Option<Outcome> {

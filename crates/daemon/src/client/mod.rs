@@ -5,6 +5,7 @@
 
 mod attempt;
 mod drive;
+mod ending;
 mod remotes;
 
 use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
