@@ -74,11 +74,13 @@ impl Routes {
         self.take_entry(address, handle);
     }
 
+    /// A half-open session at the new address is no obstacle: nobody has proved to be its peer yet, and session ids
+    /// tell the two apart.
     pub(super) fn float(&mut self, handle: Handle, to: SocketAddr) -> Result<(), Handle> {
-        if let Some((_, owner)) =
-            self.by_address.get(&to).and_then(|list| list.iter().find(|(_, owner)| *owner != handle))
-        {
-            return Err(*owner);
+        let is_rival = |owner: &Handle| *owner != handle && !self.half_open.contains_key(owner);
+        let here = self.by_address.get(&to).map_or(&[][..], Vec::as_slice);
+        if let Some(owner) = here.iter().map(|(_, owner)| *owner).find(is_rival) {
+            return Err(owner);
         }
         let Some(address) = self.sessions.get_mut(&handle) else { return Ok(()) };
         let old = std::mem::replace(address, to);

@@ -506,6 +506,7 @@ fn a_floated_session_is_found_at_its_new_address() {
     let (_, mut endpoint, mut client) = pairs().remove(0);
     let session = client.enter(&mut endpoint).handle;
     let other = Client::plain().at("192.0.2.9:9").enter(&mut endpoint).handle;
+    endpoint.established(other);
     assert_eq!(endpoint.float(session, addr("192.0.2.9:9")), Err(other), "SEC-DATA-4");
     assert_eq!(endpoint.address(session), Some(client.from));
     assert_eq!(endpoint.float(session, addr("192.0.2.8:8")), Ok(()));
@@ -515,6 +516,21 @@ fn a_floated_session_is_found_at_its_new_address() {
     assert_eq!(dropped(&mut endpoint, client.from, &ack), DropReason::NotThirdPacket);
     endpoint.remove(session);
     assert_eq!(dropped(&mut endpoint, addr("192.0.2.8:8"), &ack), DropReason::NotThirdPacket);
+}
+
+#[test]
+fn a_half_open_session_does_not_keep_others_from_its_address() {
+    let (_, mut endpoint, mut client) = pairs().remove(0);
+    let session = client.enter(&mut endpoint).handle;
+    let mut stranger = Client::plain().named(7).at("192.0.2.9:9");
+    let half_open = stranger.enter(&mut endpoint).handle;
+    assert_eq!(endpoint.float(session, stranger.from), Ok(()));
+    for (sender, expected) in [(&mut client, session), (&mut stranger, half_open)] {
+        let sid = sender.sid;
+        let ack = sender.packet(Opcode::AckV1, &[5], Some(sid), None);
+        let routed = handle(&mut endpoint, addr("192.0.2.9:9"), &ack);
+        assert!(matches!(routed, Outcome::Route(to) if to == expected));
+    }
 }
 
 proptest! {
