@@ -150,6 +150,10 @@ impl Server {
         match event {
             OffloadEvent::PeerGone(peer, reason) => {
                 let Some(key) = of(&peer) else { return };
+                if self.offload.stats(Some(peer), &mut Vec::new()).is_ok() {
+                    // Its client was removed before this was read, and the id is another's already.
+                    return;
+                }
                 let why = match reason {
                     DeleteReason::Expired => {
                         ovlog!(1, "Inactivity timeout (--ping-restart), restarting");
