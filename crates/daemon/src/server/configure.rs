@@ -163,7 +163,7 @@ impl Server {
             vpn: pending.addresses.vpn(),
             iroutes: iroutes(&pending.overrides),
             keepalive: self.keepalive(&pending.overrides),
-            float: true,
+            float: self.may_float(),
             shape: Shape { data_v1: !params.data_v2, framing },
             mss: self.mss(client, params, framing),
         };
@@ -241,6 +241,13 @@ impl Server {
             .connections
             .first()
             .map_or(1500, |entry| u16::try_from(entry.mtu.tun_mtu).unwrap_or(u16::MAX))
+    }
+
+    /// A server's clients may move; a point-to-point peer that is named by `remote` needs `float` for it.
+    fn may_float(&self) -> bool {
+        let named =
+            self.profile.connections.first().is_some_and(|entry| entry.remote.is_some() && !entry.float);
+        self.profile.role() == Role::Server || !named
     }
 
     fn keepalive(&self, overrides: &ClientOverrides) -> Option<Keepalive> {

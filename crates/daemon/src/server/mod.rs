@@ -178,7 +178,11 @@ impl Server {
                 }
             }
             OffloadEvent::Floated(peer, address) => {
-                if let Some(key) = of(&peer) {
+                // The event may be older than the peer that has this id now.
+                let mut stats = Vec::new();
+                let is_there = self.offload.stats(Some(peer), &mut stats).is_ok()
+                    && stats.first().is_some_and(|now| now.remote == address);
+                if let Some(key) = of(&peer).filter(|_| is_there) {
                     self.floated(key, address);
                 }
             }

@@ -64,18 +64,22 @@ pub(crate) struct Standing {
 async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
     let profile = Arc::clone(&life.profile);
     let hooks = Arc::new(Hooks::new(&profile));
-    let tls = server_tls(life)?;
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
-    let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
     let again = kept.is_some();
     let standing = match kept {
         Some(standing) => {
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", standing.offload.device().name);
             standing
         }
-        None => bring_up(life, &hooks).await?,
+        None => {
+            // What can be wrong with keys is found out before the machine is changed.
+            server_tls(life)?;
+            bring_up(life, &hooks).await?
+        }
     };
     let opened = async {
+        let tls = server_tls(life)?;
+        let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
         let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
         server.bind_patiently(entry, if again { BIND_TRIES } else { 1 }).await?;
         life.drop_privileges()?;
