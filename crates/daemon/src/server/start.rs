@@ -89,7 +89,12 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
         Ok(server) => server,
         Err(failure) => {
             standing.tunnel.down("UNKNOWN").await;
-            return Err(failure);
+            if !again {
+                return Err(failure);
+            }
+            // The offload still holds the former sockets: a new device, then.
+            drop(standing.offload);
+            return Box::pin(start(life, None)).await;
         }
     };
     life.ready();
@@ -100,7 +105,7 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
 }
 
 /// How often a socket is bound anew after SIGUSR1.
-const BIND_TRIES: u32 = 30;
+const BIND_TRIES: u32 = 10;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
 async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
