@@ -47,6 +47,8 @@ impl Transmitter {
         let mut buf = vec![0; MAX_FRAME];
         let mut ready = Vec::new();
         while !self.shared.is_stopping() {
+            // A sleeper must not keep a peer, and with it a closed socket, alive.
+            self.last = None;
             epoll.wait(&mut ready, None)?;
             if !self.read_all(&mut buf) {
                 break; // whoever watches this thread reports that the device is gone

@@ -79,6 +79,11 @@ enum Delivery {
 }
 
 impl Data {
+    /// Drops what is remembered about the last packet: with its peer, a closed socket would stay alive.
+    pub(super) fn forget(&mut self) {
+        self.source = None;
+    }
+
     pub(super) fn new(shared: &Arc<Shared>, worker: usize, queue: Arc<dyn Queue>) -> Self {
         Self {
             shared: Arc::clone(shared),

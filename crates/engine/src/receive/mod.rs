@@ -149,6 +149,7 @@ impl Receiver {
                     }
                 }
                 Command::Remove(id, done) => {
+                    self.data.forget();
                     if let Some(transport) = self.transports.remove(&token(id)) {
                         match &transport.wire {
                             Wire::Udp(udp) => {
