@@ -5,6 +5,7 @@ use std::sync::Arc;
 use culvert_config::{Profile, Role};
 use culvert_engine::EngineBackend;
 use culvert_offload::{Backend, DeviceMode, DeviceSpec, Offload, OffloadError, Support};
+use culvert_wire::CipherName;
 
 use crate::{ovlog, threads::ThreadBudget};
 
@@ -17,7 +18,27 @@ pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn O
     }
     let offload = engine.open(device_spec(profile, threads))?;
     ovlog!(1, "TUN/TAP device {} opened", offload.device().name);
+    for cipher in not_carried(profile, &*offload) {
+        ovlog!(
+            warn 1,
+            "WARNING: cipher '{cipher}' is configured, but not yet supported: it is never negotiated. Peers that know nothing else are refused."
+        );
+    }
     Ok(offload)
+}
+
+/// Configured ciphers that are left out of every negotiation.
+fn not_carried(profile: &Profile, offload: &dyn Offload) -> Vec<CipherName> {
+    let policy = &profile.data.ciphers;
+    let mut left_out: Vec<_> = policy
+        .list
+        .iter()
+        .chain(&policy.fallback)
+        .copied()
+        .filter(|cipher| !offload.capabilities().ciphers.contains(cipher))
+        .collect();
+    left_out.dedup();
+    left_out
 }
 
 fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
