@@ -33,6 +33,7 @@ pub mod status_file;
 pub mod systemd;
 mod threads;
 mod tunnel;
+mod usage;
 pub mod writepid;
 
 pub use exit::Exit;

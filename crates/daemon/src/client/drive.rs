@@ -24,6 +24,7 @@ use crate::{
     settings::mss,
     signals::{Request, Signals},
     tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
+    usage,
 };
 
 /// The progress of one session.
@@ -44,6 +45,8 @@ struct Progress {
     ends: Option<Instant>,
     /// `inactive`: period, bytes, due, counted.
     inactive: Option<(Duration, u64, Instant, u64)>,
+    /// When the session is told next what its key carried, where that is limited.
+    usage_due: Option<Instant>,
     /// This end is leaving: when it stops waiting, and what then.
     leaving: Option<(Instant, Ended)>,
 }
@@ -69,6 +72,7 @@ impl Client {
             env,
             ends: None,
             inactive: None,
+            usage_due: usage::is_limited(&self.profile).then(|| Instant::now() + usage::INTERVAL),
             leaving: None,
             link,
         };
@@ -492,12 +496,23 @@ impl Progress {
         self.inactive = inactive.map(|(period, bytes)| (period, bytes, now + period, 0));
     }
 
+    /// Tells the session what its key carried.
+    fn report_usage(&self, offload: &Arc<dyn Offload>) {
+        let mut stats = Vec::new();
+        if self.peer.is_some()
+            && offload.stats(self.peer, &mut stats).is_ok()
+            && let Some(peer) = stats.first()
+        {
+            self.link.session.command(usage::report(peer));
+        }
+    }
+
     /// When something is due next.
     fn deadline(&self, entry: &ConnectionEntry, status: Instant) -> Instant {
         let poll = (!self.answered).then(|| self.link.started + entry.connect_timeout);
         let leaving = self.leaving.as_ref().map(|(at, _)| *at);
         let inactive = self.inactive.map(|(_, _, due, _)| due);
-        [poll, leaving, self.ends, inactive].into_iter().flatten().fold(status, Instant::min)
+        [poll, leaving, self.ends, inactive, self.usage_due].into_iter().flatten().fold(status, Instant::min)
     }
 
     /// What is due now.
@@ -518,6 +533,10 @@ impl Progress {
         if self.ends.is_some_and(|ends| now >= ends) {
             ovlog!(1, "Session timeout, exiting");
             return Some(Outcome::Ended(Ended::Soft(Request::Terminate, "session-timeout")));
+        }
+        if self.usage_due.is_some_and(|due| now >= due) {
+            self.usage_due = Some(now + usage::INTERVAL);
+            self.report_usage(offload);
         }
         if let Some((period, bytes, due, counted)) = &mut self.inactive
             && now >= *due

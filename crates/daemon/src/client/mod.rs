@@ -216,7 +216,7 @@ impl Client {
     }
 
     /// A refused login: whether and with what to try again (`auth-retry`).
-    fn refused_login(&mut self) -> Outcome {
+    fn auth_retry(&mut self) -> Outcome {
         if self.token_in_use {
             // The token ran out; the password that was typed may still be good.
             self.token_in_use = false;

@@ -42,6 +42,7 @@ use crate::{
     session_task::{Report, SessionKey},
     signals::{Request, Signals},
     status_file::StatusFile,
+    usage,
 };
 use admission::{Admission, Decision};
 use client::Client;
@@ -54,8 +55,8 @@ pub(crate) use start::{Standing, run};
 /// Messages of sessions that may wait for the server. Sessions wait when it is full.
 const REPORTS: usize = 256;
 
-/// How often limits in time are looked at.
-const TICK: Duration = Duration::from_secs(1);
+/// How often limits are looked at.
+const TICK: Duration = usage::INTERVAL;
 
 struct Server {
     profile: Arc<Profile>,
@@ -115,6 +116,7 @@ impl Server {
         let mut status_due = Instant::now();
         let pool_interval = self.profile.server.pool_persist.as_ref().map(|persist| persist.interval);
         let mut pool_due = Instant::now();
+        let usage_limited = usage::is_limited(&self.profile);
         loop {
             let offload = Arc::clone(&self.offload);
             tokio::select! {
@@ -132,6 +134,9 @@ impl Server {
                 },
                 now = tick.tick() => {
                     self.enforce_limits(now);
+                    if usage_limited {
+                        self.report_usage();
+                    }
                     if let Some(every) = status_interval && !every.is_zero() && now >= status_due {
                         status_due = now + every;
                         self.write_status();
@@ -234,6 +239,19 @@ impl Server {
                 client.handle.command(Command::SendMessage("RESTART".to_owned()));
             }
             self.remove(key, why);
+        }
+    }
+
+    /// Tells sessions what their keys carried.
+    fn report_usage(&self) {
+        let mut stats = Vec::new();
+        if self.offload.stats(None, &mut stats).is_err() {
+            return; // the device is gone: its event says so
+        }
+        for peer in &stats {
+            if let Some(client) = self.by_peer.get(&peer.id).and_then(|key| self.clients.get(key)) {
+                client.handle.command(usage::report(peer));
+            }
         }
     }
 
