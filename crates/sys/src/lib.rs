@@ -2,7 +2,8 @@
 //!
 //! Each wrapper is total: any argument is sound, and what the kernel refuses comes back as [`std::io::Error`]. What
 //! `rustix` already wraps is used through it; blocks of our own exist for what it lacks: batched datagrams with
-//! segmentation ([`UdpSocket`]), the TUN device ([`Tun`]) and a few socket options ([`sockopt`]).
+//! segmentation ([`UdpSocket`]), the TUN device ([`Tun`]) and a few socket options ([`sockopt`]; also those of
+//! [`NetlinkSocket`]).
 //!
 //! Nothing here knows OpenVPN. Addresses given out are plain: an IPv4 peer of a dual-stack socket is an IPv4 address
 //! (RFC 4291's mapped form never leaves this crate).
@@ -10,6 +11,7 @@
 mod clock;
 mod cmsg;
 mod local;
+mod netlink;
 mod poll;
 pub mod privilege;
 pub mod process;
@@ -22,6 +24,7 @@ mod udp;
 
 pub use clock::since_boot;
 pub use local::LocalDatagram;
+pub use netlink::{NetlinkFamily, NetlinkSocket};
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
 pub use tcp::TcpSocket;
 pub use tty::Terminal;

@@ -45,6 +45,13 @@ pub enum Interest {
     Read,
     /// Also room to write.
     ReadWrite,
+    /// As told, but only the next time: then it rests until [`Epoll::change`].
+    Once {
+        /// Something to read, or the end.
+        read: bool,
+        /// Room to write.
+        write: bool,
+    },
 }
 
 impl Interest {
@@ -52,6 +59,16 @@ impl Interest {
         match self {
             Self::Read => epoll::EventFlags::IN,
             Self::ReadWrite => epoll::EventFlags::IN.union(epoll::EventFlags::OUT),
+            Self::Once { read, write } => {
+                let mut flags = epoll::EventFlags::ONESHOT;
+                if read {
+                    flags = flags.union(epoll::EventFlags::IN);
+                }
+                if write {
+                    flags = flags.union(epoll::EventFlags::OUT);
+                }
+                flags
+            }
         }
     }
 }

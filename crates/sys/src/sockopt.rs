@@ -162,6 +162,57 @@ pub fn set_low_water(fd: impl AsFd, bytes: usize) -> io::Result<()> {
     set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, &bytes.to_ne_bytes())
 }
 
+/// Divides the packets of a port between two sockets that share it ([`set_reuse_port`]): the second bound one gets
+/// `DATA_V1` and those `DATA_V2` whose peer id is `first_id` or above, the first bound one everything else.
+///
+/// A classic BPF program of the port's group of sockets, which looks at a datagram's first four bytes; it needs no
+/// privilege. To be set on the first socket before the second is bound: no packet is then ever misdirected.
+///
+/// # Errors
+/// When the socket does not share its port.
+pub fn steer_by_peer_id(fd: impl AsFd, first_id: u32) -> io::Result<()> {
+    const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const SHIFT_RIGHT: u16 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
+    const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+    const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    const DATA_V1: u32 = 6;
+    const DATA_V2: u32 = 9;
+    let step = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    let jump = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    // A load beyond the datagram's end returns 0: the first socket.
+    let mut program = [
+        step(LOAD_BYTE, 0),
+        step(SHIFT_RIGHT, 3),
+        jump(IF_EQUAL, DATA_V1, 5, 0),
+        jump(IF_EQUAL, DATA_V2, 0, 3),
+        step(LOAD_WORD, 0),
+        step(AND, 0x00FF_FFFF),
+        jump(IF_AT_LEAST, first_id, 1, 0),
+        step(RETURN, 0),
+        step(RETURN, 1),
+    ];
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_mut_ptr(),
+    };
+    let len = u32::try_from(size_of_val(&filter)).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `filter` is a `sock_fprog` of `len` bytes whose `filter` points to `filter.len` instructions; both live
+    // until the call returns, which copies and verifies them.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const filter).cast(),
+            len,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Returns whether this is an IPv6 socket.
 ///
 /// # Errors
@@ -170,9 +221,55 @@ pub fn is_v6(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::net::getsockname(fd)?.address_family() == rustix::net::AddressFamily::INET6)
 }
 
-fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let len = u32::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: `value` is valid for `len` bytes during the call; the kernel copies it and checks its size itself.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Outgoing, RecvBatch, UdpSocket};
+
+    /// How many datagrams are there.
+    fn arrived(socket: &UdpSocket) -> Vec<Vec<u8>> {
+        let mut batch = RecvBatch::new();
+        let mut all = Vec::new();
+        while socket.recv_batch(&mut batch).is_ok() {
+            all.extend(batch.messages().map(|message| message.bytes.to_vec()));
+        }
+        all
+    }
+
+    #[test]
+    fn a_shared_port_is_divided_by_opcode_and_peer_id() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let first = UdpSocket::bind(local.parse().unwrap(), |fd| set_reuse_port(fd, true)).unwrap();
+            steer_by_peer_id(&first, 0x80_0000).unwrap();
+            let address = first.local_addr().unwrap();
+            let second = UdpSocket::bind(address, |fd| set_reuse_port(fd, true)).unwrap();
+            let to_first: [&[u8]; 6] = [
+                &[7 << 3, 1, 2, 3, 4],           // hard reset
+                &[9 << 3, 0, 0, 5, 1],           // DATA_V2 of peer 5
+                &[9 << 3 | 7, 0x7F, 0xFF, 0xFF], // the last peer of the lower half
+                &[9 << 3, 0xFF],                 // too short to have an id
+                &[],
+                &[0xFF; 20],
+            ];
+            let to_second: [&[u8]; 3] =
+                [&[6 << 3 | 1, 0, 0, 0, 1], &[9 << 3, 0x80, 0, 0, 1], &[9 << 3 | 3, 0xFF, 0xFF, 0xFF]];
+            // Whatever the flow is hashed to.
+            for _ in 0..8 {
+                let sender = UdpSocket::bind(local.parse().unwrap(), |_| Ok(())).unwrap();
+                for bytes in to_first.iter().chain(&to_second) {
+                    let datagram = Outgoing { bytes, segment: None, to: Some(address), from: None };
+                    assert_eq!(sender.send_batch(&[datagram]).unwrap(), 1);
+                }
+                assert_eq!(arrived(&first), to_first);
+                assert_eq!(arrived(&second), to_second);
+            }
+        }
+    }
 }
