@@ -60,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         keepalive: None,
         float: false,
         shape: Shape::PLAIN,
+        cipher: CipherName::Aes256Gcm,
         mss: Some(1400),
     })?;
     let half = |byte: u8| DirectionKey { secret: [byte; 32], implicit_iv: [byte; 8] };

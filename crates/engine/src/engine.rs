@@ -12,8 +12,8 @@ use std::{
 
 use culvert_crypto::DataKey;
 use culvert_offload::{
-    Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceSpec, Offload, OffloadError,
-    OffloadEvent, PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
+    Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceSpec, EventQueue, Offload,
+    OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
 };
 use culvert_sys::{Epoll, Eventfd};
 use culvert_wire::{CipherName, OffloadKind, PeerId, Slot};
@@ -23,7 +23,6 @@ use crate::{
     clock::Clock,
     control::{PortReceiver, PortSender},
     device::OpenDevice,
-    events::Events,
     keepalive::Timer,
     key::Key,
     message::EXIT,
@@ -55,7 +54,7 @@ pub(crate) struct Engine {
 /// What calls and workers share.
 pub(crate) struct Shared {
     pub(crate) table: Table,
-    pub(crate) events: Events,
+    pub(crate) events: EventQueue,
     pub(crate) clock: Clock,
     pub(crate) keepalive: Timer,
     pub(crate) joins: Joins,
@@ -107,7 +106,7 @@ impl Engine {
     ) -> Result<Self, OffloadError> {
         let shared = Arc::new(Shared {
             table: Table::new(spec.mode),
-            events: Events::default(),
+            events: EventQueue::default(),
             clock: Clock::start(),
             keepalive: Timer::new(),
             joins: device.joins,
@@ -235,8 +234,8 @@ impl Offload for Engine {
         &self.capabilities
     }
 
-    fn device(&self) -> &Device {
-        &self.device
+    fn device(&self) -> Device {
+        self.device.clone()
     }
 
     fn open_transport(
@@ -284,7 +283,11 @@ impl Offload for Engine {
             tcp.peer.store(Some(peer));
             // The stream may have ended before its worker could know whose it is.
             if tcp.is_broken() && tcp.peer.swap(None).is_some() && self.shared.table.remove(spec.id).is_ok() {
-                self.shared.events.push(OffloadEvent::PeerGone(spec.id, DeleteReason::TransportDisconnect));
+                self.shared.events.push(OffloadEvent::PeerGone(
+                    spec.id,
+                    DeleteReason::TransportDisconnect,
+                    None,
+                ));
             }
         }
         self.reset_keepalive();
@@ -432,7 +435,7 @@ fn capabilities() -> Capabilities {
         multi_peer: true,
         tcp: true,
         tx_id: true,
-        float: true,
+        framing: true,
         mssfix: true,
     }
 }

@@ -62,7 +62,11 @@ pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, now: u64) {
                     if let Wire::Tcp(tcp) = &peer.transport.wire {
                         tcp.peer.store(None);
                     }
-                    shared.events.push(OffloadEvent::PeerGone(peer.id, DeleteReason::Expired));
+                    shared.events.push(OffloadEvent::PeerGone(
+                        peer.id,
+                        DeleteReason::Expired,
+                        Some(Box::new(peer.stats())),
+                    ));
                 }
             }
         }

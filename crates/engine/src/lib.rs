@@ -30,7 +30,6 @@ mod clock;
 mod control;
 mod device;
 mod engine;
-mod events;
 mod keepalive;
 mod key;
 mod legacy;

@@ -63,7 +63,7 @@ fn each_client_gets_its_own_packets() {
 #[test]
 fn clients_without_peer_ids_are_told_apart_by_address() {
     let server = server(false);
-    let shape = Shape { data_v1: true, framing: Framing::Lzo };
+    let shape = Shape { data_v1: true, framing: Framing::Lzo, ..Shape::PLAIN };
     let (a, b) = (client(&server, 2, shape), client(&server, 3, shape));
     a.host.send(&packet(address(2), SERVER, 1));
     assert_eq!(server.packet(), packet(address(2), SERVER, 1));

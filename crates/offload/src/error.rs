@@ -36,6 +36,17 @@ pub enum OffloadError {
     /// The offload cannot do this at all.
     #[error("this offload does not support {0}")]
     Unsupported(&'static str),
+    /// A device of the wanted name is there, and cannot be used.
+    #[error("{note}")]
+    WrongDevice {
+        /// Its name.
+        device: String,
+        /// What is wrong with it, and what to do; in OpenVPN's words where it has some.
+        note: String,
+    },
+    /// The process may not use this offload here.
+    #[error("{0}")]
+    NotPermitted(&'static str),
     /// The device is gone.
     #[error("the device is gone")]
     DeviceGone,

@@ -2,18 +2,20 @@ use std::net::SocketAddr;
 
 use culvert_wire::{KeyId, PeerId};
 
+use crate::PeerStats;
+
 /// Something that happened in the data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OffloadEvent {
-    /// The offload let a peer go; it no longer exists there.
-    PeerGone(PeerId, DeleteReason),
+    /// The offload let a peer go; it no longer exists there. Its last counters come along where they are known.
+    PeerGone(PeerId, DeleteReason, Option<Box<PeerStats>>),
     /// The peer said over the data channel (OCC_EXIT) that it leaves. It still exists here.
     ExitNotified(PeerId),
     /// A key nears the end of its packet ids or its cipher's usage limit: renegotiate.
     KeyExhausted(PeerId, KeyId),
     /// The peer sends from a new address; authenticated data proved it.
     Floated(PeerId, SocketAddr),
-    /// The device vanished.
+    /// The device vanished, with its peers and keys. Nothing follows.
     DeviceGone,
 }
 

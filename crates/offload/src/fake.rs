@@ -130,7 +130,7 @@ impl FakeOffload {
                 multi_peer: true,
                 tcp: true,
                 tx_id: true,
-                float: true,
+                framing: true,
                 mssfix: true,
             },
             device: Device { name, ifindex: 1 },
@@ -154,7 +154,7 @@ impl FakeOffload {
     /// Lets something happen in the data plane. A [`OffloadEvent::PeerGone`] also removes the peer, as a real one would.
     pub fn push_event(&self, event: OffloadEvent) {
         let mut state = lock(&self.state);
-        if let OffloadEvent::PeerGone(id, _) = &event {
+        if let OffloadEvent::PeerGone(id, ..) = &event {
             state.peers.remove(id);
         }
         state.gone |= event == OffloadEvent::DeviceGone;
@@ -239,8 +239,8 @@ impl Offload for FakeOffload {
         &self.capabilities
     }
 
-    fn device(&self) -> &Device {
-        &self.device
+    fn device(&self) -> Device {
+        self.device.clone()
     }
 
     fn open_transport(

@@ -17,13 +17,21 @@ pub mod conformance;
 mod control;
 mod error;
 mod event;
+mod event_queue;
 pub mod fake;
+#[cfg(target_os = "linux")]
+mod linux;
+mod needs;
 mod peer;
 mod transport;
 
 pub use control::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
 pub use error::OffloadError;
 pub use event::{DeleteReason, OffloadEvent};
+pub use event_queue::EventQueue;
+#[cfg(target_os = "linux")]
+pub use linux::LinuxBackend;
+pub use needs::Shortfall;
 pub use peer::{Drops, Framing, Keepalive, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses};
 pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
@@ -68,7 +76,7 @@ pub trait Offload: Send + Sync {
     fn capabilities(&self) -> &Capabilities;
 
     /// The network device, for the host configuration.
-    fn device(&self) -> &Device;
+    fn device(&self) -> Device;
 
     /// Binds or adopts sockets and returns their control port.
     ///
@@ -166,8 +174,8 @@ pub struct Capabilities {
     pub tcp: bool,
     /// Sends to a peer id other than the one it receives by.
     pub tx_id: bool,
-    /// Reports address changes of peers.
-    pub float: bool,
+    /// Frames payloads as peers that were told to compress expect it.
+    pub framing: bool,
     /// Clamps the MSS of TCP connections inside the tunnel.
     pub mssfix: bool,
 }

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use culvert_wire::PeerId;
+use culvert_wire::{CipherName, PeerId};
 
 use crate::TransportId;
 
@@ -30,6 +30,8 @@ pub struct PeerSpec {
     pub float: bool,
     /// The form of its data packets.
     pub shape: Shape,
+    /// The cipher of its keys.
+    pub cipher: CipherName,
     /// Clamp the MSS of TCP connections to this (IPv4 value; IPv6 is 20 less); `None` leaves it alone.
     pub mss: Option<u16>,
 }
@@ -57,13 +59,15 @@ pub struct Keepalive {
 pub struct Shape {
     /// `DATA_V1` (no peer id) instead of `DATA_V2`.
     pub data_v1: bool,
+    /// The epoch format, whose keys follow each other by themselves.
+    pub epoch: bool,
     /// Compression framing around every payload.
     pub framing: Framing,
 }
 
 impl Shape {
     /// `DATA_V2` without framing: the fast path.
-    pub const PLAIN: Self = Self { data_v1: false, framing: Framing::None };
+    pub const PLAIN: Self = Self { data_v1: false, epoch: false, framing: Framing::None };
 }
 
 /// Compression framing: what stands around a payload inside the encryption. Nothing is ever compressed.

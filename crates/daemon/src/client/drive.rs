@@ -331,7 +331,8 @@ impl Client {
             iroutes: Vec::new(),
             keepalive: (!interval.is_zero() || !timeout.is_zero()).then_some(Keepalive { interval, timeout }),
             float: entry.float,
-            shape: Shape { data_v1: !params.data_v2, framing },
+            shape: Shape { data_v1: !params.data_v2, epoch: params.flags.aead_epoch, framing },
+            cipher: params.cipher,
             mss: mss::clamp(
                 &mtu,
                 &mss::Encapsulation {
@@ -375,7 +376,7 @@ impl Client {
         self.hooks.run(Hook::IpChange, ipchange.as_ref(), &arguments, &progress.env).await;
         let request = TunnelRequest {
             hooks: Arc::clone(&self.hooks),
-            device: offload.device().clone(),
+            device: offload.device(),
             spec,
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.remote),
@@ -444,12 +445,12 @@ impl Client {
 
     fn handle_offload(&self, progress: &mut Progress, event: OffloadEvent) -> Option<Outcome> {
         match event {
-            OffloadEvent::PeerGone(peer, _) | OffloadEvent::ExitNotified(peer)
+            OffloadEvent::PeerGone(peer, ..) | OffloadEvent::ExitNotified(peer)
                 if progress.peer != Some(peer) =>
             {
                 None
             }
-            OffloadEvent::PeerGone(_, DeleteReason::Expired) => {
+            OffloadEvent::PeerGone(_, DeleteReason::Expired, _) => {
                 progress.peer = None;
                 Some(match progress.on_silence {
                     PingAction::Restart => {
@@ -462,12 +463,16 @@ impl Client {
                     }
                 })
             }
-            OffloadEvent::PeerGone(_, DeleteReason::TransportDisconnect | DeleteReason::TransportError) => {
+            OffloadEvent::PeerGone(
+                _,
+                DeleteReason::TransportDisconnect | DeleteReason::TransportError,
+                _,
+            ) => {
                 progress.peer = None;
                 ovlog!(1, "Connection reset, restarting [0]");
                 Some(Outcome::Restart(Restart::because("connection-reset")))
             }
-            OffloadEvent::PeerGone(_, DeleteReason::Userspace | DeleteReason::Teardown) => None,
+            OffloadEvent::PeerGone(_, DeleteReason::Userspace | DeleteReason::Teardown, _) => None,
             OffloadEvent::ExitNotified(_) => {
                 Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("remote-exit") }))
             }

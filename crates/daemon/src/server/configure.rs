@@ -164,7 +164,8 @@ impl Server {
             iroutes: iroutes(&pending.overrides),
             keepalive: self.keepalive(&pending.overrides),
             float: self.may_float(),
-            shape: Shape { data_v1: !params.data_v2, framing },
+            shape: Shape { data_v1: !params.data_v2, epoch: params.flags.aead_epoch, framing },
+            cipher: params.cipher,
             mss: self.mss(client, params, framing),
         };
         if let Err(failure) = self.offload.peer_new(spec.clone()) {

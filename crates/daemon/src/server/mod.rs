@@ -153,7 +153,7 @@ impl Server {
     fn handle_offload(&mut self, event: OffloadEvent) {
         let of = |peer: &PeerId| self.by_peer.get(peer).copied();
         match event {
-            OffloadEvent::PeerGone(peer, reason) => {
+            OffloadEvent::PeerGone(peer, reason, _last) => {
                 let Some(key) = of(&peer) else { return };
                 if self.offload.stats(Some(peer), &mut Vec::new()).is_ok() {
                     // Its client was removed before this was read, and the id is another's already.

@@ -113,7 +113,7 @@ async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
     let offload = offload::open(profile, life.threads).map_err(|failure| link::describe(&failure))?;
     let (tunnel, completion) = Tunnel::up(TunnelRequest {
         hooks: Arc::clone(hooks),
-        device: offload.device().clone(),
+        device: offload.device(),
         spec: TunnelSpec::from_profile(profile),
         dns_updown: profile.routes.dns_updown.clone(),
         remote: None,

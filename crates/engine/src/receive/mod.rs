@@ -227,7 +227,7 @@ impl Receiver {
                 DeleteReason::TransportDisconnect
             };
             peer.keys.store(Arc::default());
-            self.shared.events.push(OffloadEvent::PeerGone(peer.id, reason));
+            self.shared.events.push(OffloadEvent::PeerGone(peer.id, reason, Some(Box::new(peer.stats()))));
         }
     }
 }

@@ -138,6 +138,7 @@ pub fn peer(id: u32, transport: TransportId, remote: SocketAddr) -> PeerSpec {
         keepalive: None,
         float: true,
         shape: Shape::PLAIN,
+        cipher: CipherName::Aes256Gcm,
         mss: None,
     }
 }

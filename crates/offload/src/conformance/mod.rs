@@ -5,7 +5,7 @@
 //!
 //! ```ignore
 //! culvert_offload::conformance_tests!(calls, MyLab::new());
-//! culvert_offload::conformance_tests!(data, MyLab::new());
+//! culvert_offload::conformance_tests!(#[ignore = "needs my machine"] data, MyLab::new());
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a library of tests")]
@@ -19,7 +19,7 @@ pub mod data;
 mod wire_peer;
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
@@ -46,6 +46,11 @@ pub trait Lab {
     fn tunnel(&self) -> Box<dyn Tunnel> {
         panic!("this implementation carries no data: run the group `calls` only")
     }
+
+    /// Has the machine send a network to a peer, where the implementation asks the machine's routes.
+    fn route(&self, network: (IpAddr, u8), via: IpAddr) {
+        let _ = (network, via);
+    }
 }
 
 /// The host's side of a device: what goes in leaves through the tunnel.
@@ -59,8 +64,8 @@ pub trait Tunnel {
 /// Makes one `#[test]` of each behaviour of a group.
 #[macro_export]
 macro_rules! conformance_tests {
-    (calls, $lab:expr) => {
-        $crate::conformance_tests!(@each calls, $lab;
+    ($(#[$attribute:meta])* calls, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] calls, $lab;
             a_peer_exists_from_new_to_del
             calls_for_an_unknown_peer_say_so
             a_peer_needs_a_transport
@@ -76,8 +81,8 @@ macro_rules! conformance_tests {
             a_closed_port_says_so
         );
     };
-    (data, $lab:expr) => {
-        $crate::conformance_tests!(@each data, $lab;
+    ($(#[$attribute:meta])* data, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] data, $lab;
             packets_go_both_ways
             a_replayed_packet_is_dropped
             both_slots_decrypt_and_the_primary_encrypts
@@ -91,11 +96,15 @@ macro_rules! conformance_tests {
             a_quiet_tunnel_is_pinged
         );
     };
-    (@each $group:ident, $lab:expr; $($name:ident)*) => {
-        $(#[test]
+    (@each $attributes:tt $group:ident, $lab:expr; $($name:ident)*) => {
+        $($crate::conformance_tests!(@one $attributes $group, $lab, $name);)*
+    };
+    (@one [$($attribute:tt)*] $group:ident, $lab:expr, $name:ident) => {
+        #[test]
+        $($attribute)*
         fn $name() {
             $crate::conformance::$group::$name(&$lab);
-        })*
+        }
     };
 }
 
@@ -138,6 +147,7 @@ fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
         keepalive: None,
         float: true,
         shape: Shape::PLAIN,
+        cipher: CipherName::Aes256Gcm,
         mss: None,
     }
 }

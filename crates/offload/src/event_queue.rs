@@ -4,18 +4,18 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use culvert_offload::OffloadEvent;
+use crate::OffloadEvent;
 
-/// Events on their way from the workers to the daemon.
+/// Events on their way from a data plane to the daemon.
 ///
 /// Never full in practice: each peer has at most a handful outstanding (gone once, exhausted once per key, floats once
 /// a second), and the bound below drops repeats of floats only.
-#[derive(Default)]
-pub(crate) struct Events {
+#[derive(Debug, Default)]
+pub struct EventQueue {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Inner {
     queue: VecDeque<OffloadEvent>,
     waker: Option<Waker>,
@@ -25,9 +25,9 @@ struct Inner {
 /// Beyond this many waiting events, floats are not reported: the next packet of the peer reports it again.
 const CROWDED: usize = 65_536;
 
-impl Events {
+impl EventQueue {
     /// Reports an event and wakes who waits.
-    pub(crate) fn push(&self, event: OffloadEvent) {
+    pub fn push(&self, event: OffloadEvent) {
         let mut inner = self.lock();
         if inner.queue.len() >= CROWDED && matches!(event, OffloadEvent::Floated(..)) {
             return;
@@ -37,14 +37,14 @@ impl Events {
     }
 
     /// No event will follow.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         let mut inner = self.lock();
         inner.ended = true;
         wake(inner);
     }
 
     /// Takes the oldest event; `Ready(None)` after the end.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<OffloadEvent>> {
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<Option<OffloadEvent>> {
         let mut inner = self.lock();
         if let Some(event) = inner.queue.pop_front() {
             return Poll::Ready(Some(event));
