@@ -22,6 +22,7 @@ pub mod fake;
 #[cfg(target_os = "linux")]
 mod linux;
 mod needs;
+mod paired;
 mod peer;
 mod transport;
 
@@ -31,7 +32,8 @@ pub use event::{DeleteReason, OffloadEvent};
 pub use event_queue::EventQueue;
 #[cfg(target_os = "linux")]
 pub use linux::LinuxBackend;
-pub use needs::Shortfall;
+pub use needs::{Placement, Shortfall};
+pub use paired::{ENGINE_IDS, Paired};
 pub use peer::{Drops, Framing, Keepalive, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses};
 pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
@@ -77,6 +79,18 @@ pub trait Offload: Send + Sync {
 
     /// The network device, for the host configuration.
     fn device(&self) -> Device;
+
+    /// The device that carries a peer, where an offload has several.
+    fn device_of(&self, peer: PeerId) -> Device {
+        let _ = peer;
+        self.device()
+    }
+
+    /// Where such a peer would be put; its id does not matter for that.
+    fn placement(&self, peer: &PeerSpec) -> Placement {
+        let _ = peer;
+        Placement { first_id: PeerId::FIRST, because: Vec::new() }
+    }
 
     /// Binds or adopts sockets and returns their control port.
     ///

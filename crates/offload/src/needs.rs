@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use culvert_wire::CipherName;
+use culvert_wire::{CipherName, PeerId};
 
 use crate::{Capabilities, Framing, PeerSpec, Protocol};
 
@@ -21,6 +21,15 @@ pub enum Shortfall {
     Tcp,
     /// Another id for sending than for receiving.
     TxId,
+}
+
+/// Where an offload puts a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The lowest id that the peer may get; ids up to the next such bound are of one kind.
+    pub first_id: PeerId,
+    /// Why it is not where most peers are; empty when it is.
+    pub because: Vec<Shortfall>,
 }
 
 impl fmt::Display for Shortfall {
