@@ -351,15 +351,20 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .roles(CALLER)
         .default("off")
-        .not_yet()
-        .also(PUSH)
         .rules(&[Rule::NotOnServer])
         .offload(&[ignores(
             KERNEL,
             "the kernel sends as fast as it can",
             "limit the rate of the device with tc",
         )])
-        .set(|_, a| a.within(0, a.name, 100..=100_000_000).map(drop)),
+        .set(|d, a| {
+            d.profile.link.shaper = Some(read::shaper(a)?);
+            Ok(())
+        })
+        .pushed(|p, a| {
+            p.pushed.shaper = Some(read::shaper(a)?);
+            Ok(())
+        }),
 ];
 
 fn bad_protocol(word: &str, index: usize) -> Problem {
