@@ -5,6 +5,7 @@ use std::{net::Ipv6Addr, time::Duration};
 use super::{read::Source, *};
 use crate::{
     args::{Args, Problem, problem},
+    push::PushReason,
     value::Dns,
 };
 
@@ -149,6 +150,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .unless_nopull()
         .reset(|p| p.block_ipv6 = false)
         .default("off")
+        .not_yet()
         .offload(&[ignores(
             KERNEL,
             "packets do not pass through userspace",
@@ -160,6 +162,8 @@ pub(super) const ROWS: &[OptionRow] = &[
         })
         .pushed(|p, _| {
             p.pushed.block_ipv6 = true;
+            // IPv6 that nobody blocks is a leak: it must not go unsaid.
+            p.pushed.note("block-ipv6", PushReason::NoEffect("not yet supported".to_owned()));
             Ok(())
         }),
     row("client-nat", "snat|dnat NET MASK ALIAS", "one-to-one IPv4 address rewriting in the client")
