@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use culvert_wire::OffloadKind;
-
 use crate::{
     suggest,
     table::{
-        CCD, CLIENT, CONNECTION, Contexts, Group, INLINE, OptionRow, P2P, PUSH, Roles, SERVER, Status,
-        UPDATE, find, table,
+        CCD, CLIENT, CONNECTION, Contexts, Effect, Extent, Group, INLINE, OptionRow, P2P, PUSH, Roles,
+        SERVER, Status, UPDATE, find, table,
     },
     title::title,
+    verdict::kind_name,
 };
 
 /// The width of `--help`.
@@ -158,25 +157,28 @@ fn offload(row: &OptionRow) -> Vec<String> {
     row.offload
         .iter()
         .map(|effect| {
-            let kinds: Vec<_> = effect
-                .kinds
-                .iter()
-                .map(|kind| match kind {
-                    OffloadKind::Linux => "linux",
-                    OffloadKind::Windows => "windows",
-                    OffloadKind::Engine => "engine",
-                })
-                .collect();
-            let verb = match (effect.blocks, effect.when.is_some()) {
-                (true, true) => "with some values not with",
-                (true, false) => "not with",
-                (false, _) => "ignored by",
+            let verb = match effect.extent {
+                Extent::Profile => "not with",
+                Extent::Peer => "for some peers not with",
+                Extent::WithoutEffect => "without effect with",
+                Extent::Kept => "kept with",
             };
-            let cure =
-                if effect.instead.is_empty() { String::new() } else { format!(" ({})", effect.instead) };
-            format!("{verb} {}: {}{cure}", kinds.join(", "), effect.because)
+            let when = match effect.when {
+                Some(condition) => format!(" ({})", condition.text),
+                None => String::new(),
+            };
+            format!("{verb} {}{when}: {}{}", kinds(effect), effect.because, cure(effect))
         })
         .collect()
+}
+
+/// Returns the names of the data planes that an effect is about.
+pub(crate) fn kinds(effect: &Effect) -> String {
+    effect.kinds.iter().map(|kind| kind_name(*kind)).collect::<Vec<_>>().join(", ")
+}
+
+fn cure(effect: &Effect) -> String {
+    if effect.instead.is_empty() { String::new() } else { format!("; {}", effect.instead) }
 }
 
 #[cfg(test)]

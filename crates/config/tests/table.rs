@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use culvert_config::{
-    Group, OptionRow, Status, find, table,
+    Extent, Group, OptionRow, Status, find, table,
     table::{CCD, CONFIG, CONNECTION, INLINE, PUSH, UPDATE},
 };
 
@@ -148,7 +148,7 @@ fn every_effect_on_a_data_plane_has_a_reason() {
         for effect in row.offload {
             assert!(!effect.kinds.is_empty() && !effect.because.is_empty(), "{}", row.name);
             assert!(
-                !effect.blocks || !effect.instead.is_empty(),
+                effect.extent != Extent::Profile || !effect.instead.is_empty(),
                 "{} keeps the kernel out without a cure",
                 row.name
             );

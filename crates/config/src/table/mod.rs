@@ -7,6 +7,7 @@
 mod client;
 mod crypto;
 mod daemon;
+mod effect;
 mod general;
 mod legacy;
 mod link;
@@ -27,8 +28,6 @@ mod tunnel;
 
 use std::fmt;
 
-use culvert_wire::OffloadKind;
-
 use crate::{
     args::{Args, Set},
     ccd::ClientOverrides,
@@ -37,6 +36,9 @@ use crate::{
     push::{PushTarget, Pushed},
 };
 
+use effect::{KERNEL, LINUX, WINDOWS, blocks, ignores, kept, per_peer};
+
+pub use effect::{Condition, Effect, Extent, Note, Presence};
 pub(crate) use read::Source;
 pub(crate) use server::pool_range;
 
@@ -101,23 +103,6 @@ pub enum Status {
     WindowsOnly,
 }
 
-/// What one or more data planes have to do with an option.
-#[derive(Clone, Copy)]
-pub struct Effect {
-    /// Which data planes.
-    pub kinds: &'static [OffloadKind],
-    /// Whether they refuse the profile, or go on without the option.
-    pub blocks: bool,
-    /// Which settings this is about; `None`: every one.
-    pub when: Option<fn(&Profile) -> bool>,
-    /// Why, as a clause.
-    pub because: &'static str,
-    /// What to do instead, in the imperative.
-    pub instead: &'static str,
-    /// OpenVPN's note about it.
-    pub note: Option<fn(&Profile) -> String>,
-}
-
 /// A rule between an option and the mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -125,20 +110,6 @@ pub enum Rule {
     ServerOnly,
     /// It contradicts `mode server`.
     NotOnServer,
-}
-
-const KERNEL: &[OffloadKind] = &[OffloadKind::Linux, OffloadKind::Windows];
-const LINUX: &[OffloadKind] = &[OffloadKind::Linux];
-const WINDOWS: &[OffloadKind] = &[OffloadKind::Windows];
-
-/// Begins an effect: these data planes refuse the profile.
-const fn blocks(kinds: &'static [OffloadKind], because: &'static str, instead: &'static str) -> Effect {
-    Effect { kinds, blocks: true, when: None, because, instead, note: None }
-}
-
-/// Begins an effect: these data planes go on without the option.
-const fn ignores(kinds: &'static [OffloadKind], because: &'static str, instead: &'static str) -> Effect {
-    Effect { blocks: false, ..blocks(kinds, because, instead) }
 }
 
 /// A group of options.

@@ -151,11 +151,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .reset(|p| p.block_ipv6 = false)
         .default("off")
         .not_yet()
-        .offload(&[ignores(
-            KERNEL,
-            "packets do not pass through userspace",
-            "route IPv6 into the tunnel, or block it in the firewall",
-        )])
+        .offload(&[blocks(KERNEL, "the kernel answers no packets", "block IPv6 in the firewall")])
         .set(|d, _| {
             d.profile.routes.block_ipv6 = true;
             Ok(())
@@ -172,7 +168,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(CLIENT)
         .not_yet()
         .also(PUSH)
-        .offload(&[ignores(KERNEL, "packets do not pass through userspace", "use nftables")])
+        .offload(&[blocks(KERNEL, "the kernel rewrites no addresses", "use nftables")])
         .set(|_, a| {
             let kinds = [("snat", ()), ("dnat", ())];
             a.one_of(0, &kinds, |_| "client-nat: type must be 'snat' or 'dnat'".to_owned())?;
