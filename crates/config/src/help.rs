@@ -17,11 +17,17 @@ const WIDTH: usize = 100;
 /// Where the description begins in `--help`.
 const COLUMN: usize = 34;
 
+/// How a file with culvert's own options remains one that OpenVPN reads.
+const OWN: &str = "Where OpenVPN is to read the same file, write `setenv opt` before these.";
+
 /// Returns the text of `--help`.
 pub fn help() -> String {
     let mut text = format!("{}\n\n", title());
     for group in Group::ALL.into_iter().filter(|group| *group != Group::Legacy) {
         let _ = writeln!(text, "{}:", group.title());
+        if group.is_culverts_own() {
+            let _ = writeln!(text, "{OWN}");
+        }
         for row in table().filter(|row| row.group == group && row.is_known()) {
             help_line(&mut text, row);
         }
@@ -75,6 +81,9 @@ pub fn explain(name: &str) -> Result<String, String> {
     if !row.default.is_empty() {
         let _ = writeln!(text, "Default: {}", row.default);
     }
+    if row.group.is_culverts_own() {
+        let _ = writeln!(text, "Known to: culvert alone. {OWN}");
+    }
     let _ = writeln!(text, "For: {}", roles(row.roles));
     let _ = writeln!(text, "Stands: {}", contexts(row));
     let _ = writeln!(text, "Status: {}", status(row));
@@ -88,15 +97,16 @@ pub fn explain(name: &str) -> Result<String, String> {
 pub fn reference() -> String {
     let mut text = String::from(
         "# Options\n\n\
-         Every option of OpenVPN, and what culvert makes of it. This page is generated from the option table of \
+         Every option of OpenVPN, what culvert makes of it, and culvert's own. This page is generated from the option table of \
          `culvert-config`; its test `docs` writes it again with `UPDATE=1`.\n\n\
          *Stands* says where an option may stand besides configuration files and the command line: in a `<connection>` block, \
          as an inline block, pushed by a server, updated by a server while the tunnel is up, in a file per client.\n",
     );
     for group in Group::ALL {
+        let own = if group.is_culverts_own() { format!("{OWN}\n\n") } else { String::new() };
         let _ = write!(
             text,
-            "\n## {}\n\n| option | does | default | for | stands | status |\n|---|---|---|---|---|---|\n",
+            "\n## {}\n\n{own}| option | does | default | for | stands | status |\n|---|---|---|---|---|---|\n",
             group.title()
         );
         for row in table().filter(|row| row.group == group) {

@@ -124,6 +124,21 @@ mod tests {
     }
 
     #[test]
+    fn who_insists_on_the_kernel_is_told_what_keeps_it_out() {
+        let report = check(&format!("{CLIENT}offload kernel\ndisable-dco\ncomp-lzo no\n"));
+        assert!(!report.accepted);
+        let lines: Vec<_> = report.text.lines().filter(|line| line.starts_with("Options error: ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "Options error: --offload kernel and --disable-dco cannot be used together",
+                "Options error: --offload kernel and --comp-lzo cannot be used together",
+            ]
+        );
+        assert!(report.text.contains("remedy: remove it, or write `offload auto`"), "{}", report.text);
+    }
+
+    #[test]
     fn a_bad_profile_is_refused_with_the_number_of_errors() {
         let report = check("client\nfoo\nverb x\n");
         assert!(!report.accepted);

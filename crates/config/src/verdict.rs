@@ -6,6 +6,7 @@ use crate::{
     Profile,
     diagnostic::{Diagnostic, Severity},
     origin::Origin,
+    profile::OffloadChoice,
     table::{Effect, Extent, Note, OptionRow, Status, table},
 };
 
@@ -167,6 +168,30 @@ pub(crate) fn notes(profile: &Profile) -> Vec<Diagnostic> {
         });
     }
     notes
+}
+
+/// Errors of `offload kernel` beside options that the kernel refuses.
+pub(crate) fn contradictions(profile: &Profile) -> Vec<Diagnostic> {
+    if profile.process.offload != OffloadChoice::Kernel {
+        return Vec::new();
+    }
+    let mut errors: Vec<Diagnostic> = Vec::new();
+    for (row, effect, origin) in effects(profile, KERNEL_HERE) {
+        let openvpn_line =
+            format!("Options error: --offload kernel and --{} cannot be used together", row.name);
+        if effect.extent != Extent::Profile || errors.iter().any(|error| error.openvpn_line == openvpn_line) {
+            continue;
+        }
+        errors.push(Diagnostic {
+            severity: Severity::Error,
+            verb: 1,
+            openvpn_line,
+            origin: origin.cloned(),
+            explanation: effect.because.to_owned(),
+            remedy: format!("{}, or write `offload auto`", effect.instead),
+        });
+    }
+    errors
 }
 
 /// Returns the last refusal: options that are known, well-formed, and not yet supported. For after the version line.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use culvert_config::{
-    Checked, Extent, MemoryFiles, Profile, Remark, Verdict, find, not_yet, parse, table, verdict,
+    Checked, Extent, MemoryFiles, Profile, Remark, Verdict, find, not_yet, parse,
+    profile::{OffloadChoice, OffloadPolicy},
+    table, verdict,
 };
 use culvert_wire::OffloadKind;
 
@@ -84,6 +86,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (CLIENT, "tun-mtu 65452", &["Note: --tun-mtu disables data channel offload."]),
     // Who asks for the engine needs no reminder.
     (CLIENT, "disable-dco", &[]),
+    (CLIENT, "offload engine", &[]),
 ];
 
 #[test]
@@ -263,6 +266,44 @@ fn windows_refuses_what_its_driver_lacks() {
 }
 
 #[test]
+fn the_choice_of_the_data_plane_is_read() {
+    let process = |text| profile(CLIENT, text).process;
+    assert_eq!((process("").offload, process("").offload_policy), (OffloadChoice::Auto, OffloadPolicy::Safe));
+    assert_eq!(process("offload kernel").offload, OffloadChoice::Kernel);
+    assert_eq!(process("offload engine").offload, OffloadChoice::Engine);
+    assert_eq!(process("offload engine\noffload auto").offload, OffloadChoice::Auto);
+    assert_eq!(process("offload-policy fast").offload_policy, OffloadPolicy::Fast);
+    // So can a file be read by both.
+    assert_eq!(process("setenv opt offload kernel").offload, OffloadChoice::Kernel);
+    let files = MemoryFiles::default().with("a.conf", "offload gpu\noffload-policy x\n");
+    let lines: Vec<_> =
+        parse(&["a.conf".to_owned()], &files).errors.into_iter().map(|error| error.openvpn_line).collect();
+    assert_eq!(
+        lines,
+        [
+            "Options error: --offload must be 'auto', 'kernel' or 'engine', not 'gpu'",
+            "Options error: --offload-policy must be 'safe' or 'fast', not 'x'",
+        ]
+    );
+}
+
+#[test]
+fn who_insists_on_the_kernel_gets_it_or_an_error_with_the_way_out() {
+    for (_, text, _) in REFUSED.iter().filter(|(base, text, _)| *base == CLIENT && *text != "offload engine")
+    {
+        let errors = check(CLIENT, &format!("{text}\noffload kernel")).errors;
+        let about: Vec<_> = errors.iter().filter(|e| e.openvpn_line.contains("--offload kernel")).collect();
+        assert_eq!(about.len(), 1, "{text}: {errors:?}");
+        assert!(
+            about[0].origin.is_some() && about[0].remedy.ends_with(", or write `offload auto`"),
+            "{text}"
+        );
+    }
+    assert!(check(CLIENT, "offload kernel").errors.is_empty());
+    assert!(check(SERVER, "offload kernel\ndata-ciphers AES-256-GCM:AES-256-CBC").errors.is_empty());
+}
+
+#[test]
 fn the_shaper_is_read_from_files_and_pushes() {
     assert_eq!(profile(CLIENT, "shaper 125000").link.shaper, Some(125_000));
     assert!(not_yet(&profile(CLIENT, "shaper 125000")).is_empty());
@@ -292,7 +333,7 @@ fn every_option_has_a_verdict_on_linux() {
     assert_eq!(
         sorted(with_extent(Extent::Profile)),
         "bind-dev block-ipv6 client-nat comp-lzo compress dev dev-node dev-type disable-dco fragment http-proxy \
-         http-proxy-override management-query-proxy mktun socks-proxy tls-client topology tun-mtu"
+         http-proxy-override management-query-proxy mktun offload socks-proxy tls-client topology tun-mtu"
     );
     assert_eq!(
         sorted(with_extent(Extent::Peer)),

@@ -14,6 +14,7 @@ mod link;
 mod log;
 mod management;
 mod mtu;
+mod offload;
 mod proxy;
 mod read;
 mod route;
@@ -117,6 +118,7 @@ pub enum Rule {
 #[allow(missing_docs, reason = "the titles are their documentation")]
 pub enum Group {
     General,
+    Offload,
     Link,
     Mtu,
     Proxy,
@@ -137,8 +139,9 @@ pub enum Group {
 
 impl Group {
     /// All of them, in the order of the manual.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::General,
+        Self::Offload,
         Self::Link,
         Self::Mtu,
         Self::Proxy,
@@ -157,10 +160,16 @@ impl Group {
         Self::Legacy,
     ];
 
+    /// Returns whether its options are culvert's own: OpenVPN refuses a configuration that has them.
+    pub fn is_culverts_own(self) -> bool {
+        self == Self::Offload
+    }
+
     /// Returns the heading.
     pub fn title(self) -> &'static str {
         match self {
             Self::General => "General",
+            Self::Offload => "Offload: culvert's own, unknown to OpenVPN",
             Self::Link => "Connections",
             Self::Mtu => "Packet sizes",
             Self::Proxy => "Proxies",
@@ -241,6 +250,7 @@ pub fn find(name: &str) -> Option<&'static OptionRow> {
 
 const GROUPS: &[&[OptionRow]] = &[
     general::ROWS,
+    offload::ROWS,
     link::ROWS,
     mtu::ROWS,
     proxy::ROWS,
