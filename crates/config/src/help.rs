@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use culvert_wire::OffloadKind;
-
 use crate::{
     suggest,
     table::{
-        CCD, CLIENT, CONNECTION, Contexts, Group, INLINE, OptionRow, P2P, PUSH, Roles, SERVER, Status,
-        UPDATE, find, table,
+        CCD, CLIENT, CONNECTION, Contexts, Effect, Extent, Group, INLINE, OptionRow, P2P, PUSH, Roles,
+        SERVER, Status, UPDATE, find, table,
     },
     title::title,
+    verdict::kind_name,
 };
 
 /// The width of `--help`.
@@ -18,11 +17,17 @@ const WIDTH: usize = 100;
 /// Where the description begins in `--help`.
 const COLUMN: usize = 34;
 
+/// How a file with culvert's own options remains one that OpenVPN reads.
+const OWN: &str = "Where OpenVPN is to read the same file, write `setenv opt` before these.";
+
 /// Returns the text of `--help`.
 pub fn help() -> String {
     let mut text = format!("{}\n\n", title());
     for group in Group::ALL.into_iter().filter(|group| *group != Group::Legacy) {
         let _ = writeln!(text, "{}:", group.title());
+        if group.is_culverts_own() {
+            let _ = writeln!(text, "{OWN}");
+        }
         for row in table().filter(|row| row.group == group && row.is_known()) {
             help_line(&mut text, row);
         }
@@ -76,6 +81,9 @@ pub fn explain(name: &str) -> Result<String, String> {
     if !row.default.is_empty() {
         let _ = writeln!(text, "Default: {}", row.default);
     }
+    if row.group.is_culverts_own() {
+        let _ = writeln!(text, "Known to: culvert alone. {OWN}");
+    }
     let _ = writeln!(text, "For: {}", roles(row.roles));
     let _ = writeln!(text, "Stands: {}", contexts(row));
     let _ = writeln!(text, "Status: {}", status(row));
@@ -89,15 +97,16 @@ pub fn explain(name: &str) -> Result<String, String> {
 pub fn reference() -> String {
     let mut text = String::from(
         "# Options\n\n\
-         Every option of OpenVPN, and what culvert makes of it. This page is generated from the option table of \
+         Every option of OpenVPN, what culvert makes of it, and culvert's own. This page is generated from the option table of \
          `culvert-config`; its test `docs` writes it again with `UPDATE=1`.\n\n\
          *Stands* says where an option may stand besides configuration files and the command line: in a `<connection>` block, \
          as an inline block, pushed by a server, updated by a server while the tunnel is up, in a file per client.\n",
     );
     for group in Group::ALL {
+        let own = if group.is_culverts_own() { format!("{OWN}\n\n") } else { String::new() };
         let _ = write!(
             text,
-            "\n## {}\n\n| option | does | default | for | stands | status |\n|---|---|---|---|---|---|\n",
+            "\n## {}\n\n{own}| option | does | default | for | stands | status |\n|---|---|---|---|---|---|\n",
             group.title()
         );
         for row in table().filter(|row| row.group == group) {
@@ -158,25 +167,28 @@ fn offload(row: &OptionRow) -> Vec<String> {
     row.offload
         .iter()
         .map(|effect| {
-            let kinds: Vec<_> = effect
-                .kinds
-                .iter()
-                .map(|kind| match kind {
-                    OffloadKind::Linux => "linux",
-                    OffloadKind::Windows => "windows",
-                    OffloadKind::Engine => "engine",
-                })
-                .collect();
-            let verb = match (effect.blocks, effect.when.is_some()) {
-                (true, true) => "with some values not with",
-                (true, false) => "not with",
-                (false, _) => "ignored by",
+            let verb = match effect.extent {
+                Extent::Profile => "not with",
+                Extent::Peer => "for some peers not with",
+                Extent::WithoutEffect => "without effect with",
+                Extent::Kept => "kept with",
             };
-            let cure =
-                if effect.instead.is_empty() { String::new() } else { format!(" ({})", effect.instead) };
-            format!("{verb} {}: {}{cure}", kinds.join(", "), effect.because)
+            let when = match effect.when {
+                Some(condition) => format!(" ({})", condition.text),
+                None => String::new(),
+            };
+            format!("{verb} {}{when}: {}{}", kinds(effect), effect.because, cure(effect))
         })
         .collect()
+}
+
+/// Returns the names of the data planes that an effect is about.
+pub(crate) fn kinds(effect: &Effect) -> String {
+    effect.kinds.iter().map(|kind| kind_name(*kind)).collect::<Vec<_>>().join(", ")
+}
+
+fn cure(effect: &Effect) -> String {
+    if effect.instead.is_empty() { String::new() } else { format!("; {}", effect.instead) }
 }
 
 #[cfg(test)]

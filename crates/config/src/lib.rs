@@ -42,10 +42,10 @@ pub use origin::{COMMAND_LINE, Origin};
 pub use profile::{Mode, Profile, Role, Setting};
 pub use push::{ProtocolFlags, PushFilter, PushNote, PushReason, PushRejected, Pushed};
 pub use report::{Report, report};
-pub use table::{Contexts, Effect, Group, OptionRow, Roles, Rule, Status, find, table};
+pub use table::{Contexts, Effect, Extent, Group, OptionRow, Roles, Rule, Status, find, table};
 pub use title::{CULVERT_VERSION, OPENVPN_VERSION, title};
 pub use update::{UpdateError, UpdateSequence, Updated};
-pub use verdict::{Refusal, Verdict, not_yet, verdict};
+pub use verdict::{Remark, Verdict, not_yet, verdict};
 
 /// A configuration that was read but not yet understood as a whole.
 #[derive(Debug)]

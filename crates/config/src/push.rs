@@ -80,6 +80,8 @@ pub struct Pushed {
     pub rcvbuf: Option<u32>,
     /// `sndbuf`.
     pub sndbuf: Option<u32>,
+    /// `shaper`: bytes per second into the tunnel, 100 to 100 000 000.
+    pub shaper: Option<u32>,
     /// `persist-tun`.
     pub persist_tun: bool,
     /// `verb`.

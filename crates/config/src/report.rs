@@ -2,13 +2,11 @@
 
 use std::fmt::Write as _;
 
-use culvert_wire::OffloadKind;
-
 use crate::{
     Files, Profile, Role,
     diagnostic::{Diagnostic, Severity, render_all},
     parse,
-    verdict::{Refusal, Verdict, not_yet, verdict},
+    verdict::{Remark, kind_name, not_yet, verdict},
 };
 
 /// The answer of `culvert check`.
@@ -60,27 +58,29 @@ fn refused(mut text: String, errors: &[Diagnostic], why: &str) -> Report {
     Report { text, accepted: false }
 }
 
-/// Says which data planes would carry it, and why others would not.
+/// Says which data planes would carry it: why others would not; what those that would leave to the engine, go without, or
+/// do by other means.
 fn offload(text: &mut String, profile: &Profile) {
     text.push_str("Offload:\n");
-    for Verdict { kind, refusals, ignored } in verdict(profile) {
-        let name = match kind {
-            OffloadKind::Linux => "linux",
-            OffloadKind::Windows => "windows",
-            OffloadKind::Engine => "engine",
+    for verdict in verdict(profile) {
+        let answer = if verdict.accepts() { "yes" } else { "no" };
+        let _ = writeln!(text, "  {:<8} {answer}", kind_name(verdict.kind));
+        // What it would do with the rest matters once nothing keeps it out.
+        let lists = match verdict.accepts() {
+            false => vec![("", verdict.refusals)],
+            true => {
+                vec![("some peers", verdict.per_peer), ("without", verdict.without), ("kept", verdict.kept)]
+            }
         };
-        let _ = writeln!(text, "  {name:<8} {}", if refusals.is_empty() { "yes" } else { "no" });
-        for refusal in &refusals {
-            line(text, "", refusal);
-        }
-        for refusal in &ignored {
-            line(text, "without ", refusal);
+        for (word, remark) in lists.iter().flat_map(|(word, list)| list.iter().map(move |one| (word, one))) {
+            line(text, word, remark);
         }
     }
 }
 
-fn line(text: &mut String, word: &str, refusal: &Refusal) {
-    let Refusal { option, because, instead, .. } = refusal;
+fn line(text: &mut String, word: &str, remark: &Remark) {
+    let Remark { option, because, instead, .. } = remark;
+    let word = if word.is_empty() { String::new() } else { format!("{word:<11} ") };
     let _ = write!(text, "           {word}{option}: {because}");
     let _ = if instead.is_empty() { writeln!(text) } else { writeln!(text, "; {instead}") };
 }
@@ -107,6 +107,35 @@ mod tests {
                    remove it on both ends, or use compress migrate on the server\n  engine   yes\n\n\
                    The configuration is accepted: a client.\n";
         assert!(report.text.ends_with(end), "{}", report.text);
+    }
+
+    #[test]
+    fn who_accepts_says_what_it_leaves_to_the_engine_goes_without_and_does_by_other_means() {
+        let report =
+            check(&format!("{CLIENT}data-ciphers AES-256-GCM:AES-256-CBC\nreplay-window 100\nshaper 1000\n"));
+        let end = "Offload:\n  linux    yes\n           some peers  data-ciphers: the kernel has AEAD ciphers only: a peer with another \
+                   one is left to the engine; list AEAD ciphers only\n           without     replay-window: the window of the module \
+                   for data packets is fixed: 2048 packets, 30 s\n           kept        shaper: a queueing discipline of the device \
+                   (tc) limits the rate\n           kept        mssfix: a rule of nftables clamps TCP connections through the \
+                   tunnel\n  windows  yes\n           some peers  data-ciphers: the kernel has AEAD ciphers only: a peer with \
+                   another one is left to the engine; list AEAD ciphers only\n           without     replay-window: the window of the driver for data packets is fixed\n           \
+                   without     shaper: the driver sends as fast as it can; remove it\n  engine   yes\n\nThe configuration is accepted: a client.\n";
+        assert!(report.accepted && report.text.ends_with(end), "{}", report.text);
+    }
+
+    #[test]
+    fn who_insists_on_the_kernel_is_told_what_keeps_it_out() {
+        let report = check(&format!("{CLIENT}offload kernel\ndisable-dco\ncomp-lzo no\n"));
+        assert!(!report.accepted);
+        let lines: Vec<_> = report.text.lines().filter(|line| line.starts_with("Options error: ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "Options error: --offload kernel and --disable-dco cannot be used together",
+                "Options error: --offload kernel and --comp-lzo cannot be used together",
+            ]
+        );
+        assert!(report.text.contains("remedy: remove it, or write `offload auto`"), "{}", report.text);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use culvert_config::{
-    Group, OptionRow, Status, find, table,
+    Extent, Group, OptionRow, Status, explain, find, table,
     table::{CCD, CONFIG, CONNECTION, INLINE, PUSH, UPDATE},
 };
 
@@ -17,7 +17,18 @@ fn names(rows: impl Iterator<Item = &'static OptionRow>) -> BTreeSet<&'static st
 #[test]
 fn every_name_is_known_and_no_other() {
     let expected: BTreeSet<_> = NAMES.lines().collect();
-    assert_eq!(names(table::table()), expected);
+    let openvpns = table::table().filter(|row| !row.group.is_culverts_own());
+    assert_eq!(names(openvpns), expected);
+}
+
+/// Help and reference page say of these that OpenVPN does not know them.
+#[test]
+fn culvert_has_few_options_of_its_own() {
+    let own: BTreeSet<_> = ["offload", "offload-policy"].into();
+    assert_eq!(names(table::table().filter(|row| row.group.is_culverts_own())), own);
+    for name in own {
+        assert!(explain(name).unwrap().contains("Known to: culvert alone."));
+    }
 }
 
 #[test]
@@ -147,11 +158,24 @@ fn every_effect_on_a_data_plane_has_a_reason() {
     for row in table::table() {
         for effect in row.offload {
             assert!(!effect.kinds.is_empty() && !effect.because.is_empty(), "{}", row.name);
+            assert!(effect.when.is_none_or(|condition| !condition.text.is_empty()), "{}", row.name);
             assert!(
-                !effect.blocks || !effect.instead.is_empty(),
+                effect.extent != Extent::Profile || !effect.instead.is_empty(),
                 "{} keeps the kernel out without a cure",
                 row.name
             );
         }
+    }
+}
+
+/// What has no effect anywhere has none with a kernel either, and what nobody knows has none to speak of.
+#[test]
+fn an_option_without_effect_says_nothing_about_data_planes() {
+    for row in table::table() {
+        let idle = matches!(
+            row.status,
+            Status::NoEffect(_) | Status::Refused(..) | Status::Gone(_) | Status::WindowsOnly
+        );
+        assert!(!idle || row.offload.is_empty(), "{}", row.name);
     }
 }

@@ -44,8 +44,9 @@ pub(crate) fn check(mut draft: Draft, files: &dyn Files) -> Checked {
     // OpenVPN would fail over these while running.
     findings.errors.append(&mut draft.late);
     presence::check(&draft, files, &mut findings);
-    let Findings { errors, mut notes, .. } = findings;
+    let Findings { mut errors, mut notes, .. } = findings;
     let profile = draft.profile;
+    errors.extend(crate::verdict::contradictions(&profile));
     notes.extend(crate::verdict::notes(&profile));
     Checked { profile, errors, notes }
 }

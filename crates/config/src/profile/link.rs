@@ -31,6 +31,8 @@ pub struct Link {
     pub persist_remote_ip: bool,
     /// `allow-recursive-routing`.
     pub allow_recursive_routing: bool,
+    /// `shaper`: bytes per second into the tunnel, 100 to 100 000 000.
+    pub shaper: Option<u32>,
 }
 
 impl Default for Link {
@@ -49,6 +51,7 @@ impl Default for Link {
             persist_local_ip: false,
             persist_remote_ip: false,
             allow_recursive_routing: false,
+            shaper: None,
         }
     }
 }

@@ -18,7 +18,9 @@ pub use link::{
     Bind, ConnectRetryMax, ConnectionEntry, Link, Local, Mtu, MtuDiscovery, Multihome, Remote, ResolvRetry,
     TlsCryptV2,
 };
-pub use process::{Log, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog};
+pub use process::{
+    Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog,
+};
 pub use server::{
     AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist, Server, VerifyVia,
 };

@@ -80,6 +80,32 @@ pub struct Process {
     pub tmp_dir: Option<PathBuf>,
     /// `disable-dco`: no kernel or driver offload.
     pub disable_dco: bool,
+    /// `offload`.
+    pub offload: OffloadChoice,
+    /// `offload-policy`.
+    pub offload_policy: OffloadPolicy,
+}
+
+/// `offload`: who is to carry data packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OffloadChoice {
+    /// The kernel where it is there and accepts the profile, else the engine.
+    #[default]
+    Auto,
+    /// The kernel; where that cannot be, the start fails.
+    Kernel,
+    /// The engine, also where the kernel could.
+    Engine,
+}
+
+/// `offload-policy`: what to do about kernels with known defects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OffloadPolicy {
+    /// What is known to be defective is left to the engine.
+    #[default]
+    Safe,
+    /// The kernel carries what it can, defective or not.
+    Fast,
 }
 
 /// `remap-usr1`.

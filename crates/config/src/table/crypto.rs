@@ -1,12 +1,14 @@
 //! How data packets are protected.
 
+use culvert_wire::CipherName;
+
 use super::*;
 use crate::{
     args::{Args, Set, problem},
     cipher_list,
     draft::Draft,
     files::Access,
-    profile::AllowCompression,
+    profile::{AllowCompression, Mode},
     value::Compression,
 };
 
@@ -27,6 +29,7 @@ pub(super) const ROWS: &[OptionRow] = &[
                 && p.data.ciphers.fallback.is_some_and(|cipher| !cipher.is_aead());
             only.then_some("data channels without an AEAD cipher")
         }))
+        .offload(&[OTHER_FALLBACK])
         .set(|d, a| {
             d.cipher = Some(a.string(0));
             Ok(())
@@ -40,14 +43,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Crypto)
         .also(CCD)
         .default("off")
-        .offload(&[Effect {
-            when: Some(|p| p.data.ciphers.fallback.is_some_and(|cipher| !cipher.is_aead())),
-            note: Some(|p| {
-                let cipher = p.data.ciphers.fallback.map(|cipher| cipher.to_string()).unwrap_or_default();
-                format!("Note: --data-ciphers-fallback with cipher '{cipher}' disables data channel offload.")
-            }),
-            ..blocks(KERNEL, "the kernel knows AEAD ciphers only", "remove it once no peer is older than 2.4")
-        }])
+        .offload(&[OTHER_FALLBACK])
         .set(|d, a| {
             d.cipher = Some(a.string(0));
             d.fallback = true;
@@ -61,18 +57,7 @@ pub(super) const ROWS: &[OptionRow] = &[
                 !p.data.ciphers.list.is_empty() && p.data.ciphers.list.iter().all(|cipher| !cipher.is_aead());
             none.then_some("data channels without an AEAD cipher")
         }))
-        .offload(&[Effect {
-            when: Some(|p| p.data.ciphers.list.iter().any(|cipher| !cipher.is_aead())),
-            note: Some(|p| {
-                let cipher = p.data.ciphers.list.iter().find(|cipher| !cipher.is_aead());
-                let cipher = cipher.map(ToString::to_string).unwrap_or_default();
-                format!(
-                    "Note: cipher '{cipher}' in --data-ciphers is not supported by ovpn-dco, \
-                disabling data channel offload."
-                )
-            }),
-            ..blocks(KERNEL, "the kernel knows AEAD ciphers only", "list AEAD ciphers only")
-        }])
+        .offload(&[OTHER_MEMBER])
         .set(|d, a| {
             d.data_ciphers = Some(a.string(0));
             Ok(())
@@ -89,18 +74,7 @@ pub(super) const ROWS: &[OptionRow] = &[
                 !p.data.ciphers.list.is_empty() && p.data.ciphers.list.iter().all(|cipher| !cipher.is_aead());
             none.then_some("data channels without an AEAD cipher")
         }))
-        .offload(&[Effect {
-            when: Some(|p| p.data.ciphers.list.iter().any(|cipher| !cipher.is_aead())),
-            note: Some(|p| {
-                let cipher = p.data.ciphers.list.iter().find(|cipher| !cipher.is_aead());
-                let cipher = cipher.map(ToString::to_string).unwrap_or_default();
-                format!(
-                    "Note: cipher '{cipher}' in --data-ciphers is not supported by ovpn-dco, \
-                disabling data channel offload."
-                )
-            }),
-            ..blocks(KERNEL, "the kernel knows AEAD ciphers only", "list AEAD ciphers only")
-        }])
+        .offload(&[OTHER_MEMBER])
         .set(|d, a| {
             d.warn("Note: Treating option '--ncp-ciphers' as  '--data-ciphers' (renamed in OpenVPN 2.5).");
             d.data_ciphers = Some(a.string(0));
@@ -144,18 +118,21 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("allow-compression", "no|asym|yes", "whether compression framing may be used")
         .group(Group::Crypto)
         .default("no")
-        .offload(&[Effect {
-            when: Some(|p| p.data.allow_compression != AllowCompression::No),
-            note: Some(|_| {
-                "Note: '--allow-compression' is not set to 'no', disabling data channel offload.".to_owned()
-            }),
-            ..blocks(KERNEL, "the kernel expands nothing", "write allow-compression no")
-        }])
+        .offload(&[per_peer(
+            KERNEL,
+            "the kernel knows no compression framing: a peer that comes to have it is left to the engine",
+            "write allow-compression no",
+        )
+        .when("asym or yes", |p| p.data.allow_compression != AllowCompression::No)
+        .note(COMPRESSION_NOTE)])
         .set(allow_compression),
     row("replay-window", "[N [SECONDS]]", "replay window, 1..65536 packets, 0..600 s")
         .group(Group::Crypto)
         .default("64 15")
-        .offload(&[ignores(KERNEL, "the window of the kernel is fixed", "")])
+        .offload(&[
+            ignores(LINUX, "the window of the module for data packets is fixed: 2048 packets, 30 s", ""),
+            ignores(WINDOWS, "the window of the driver for data packets is fixed", ""),
+        ])
         .set(|d, a| {
             if a.get(0).is_none() {
                 return Err(problem("replay-window option is missing window size parameter")
@@ -207,19 +184,72 @@ pub(super) const ROWS: &[OptionRow] = &[
         .status(Status::NoEffect("there are no providers in the TLS library")),
 ];
 
-const FRAMING: &[Effect] = &[Effect {
-    when: Some(|p| {
-        !matches!(p.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate)
-    }),
-    note: Some(|_| {
-        "Note: '--allow-compression' is not set to 'no', disabling data channel offload.".to_owned()
-    }),
-    ..blocks(
+/// A member of `data-ciphers` that kernels do not have.
+pub(super) const OTHER_MEMBER: Effect = per_peer(
+    KERNEL,
+    "the kernel has AEAD ciphers only: a peer with another one is left to the engine",
+    "list AEAD ciphers only",
+)
+.when("a cipher without AEAD", |p| other_member(p).is_some())
+.note(Note::Made(|p| {
+    let line = |cipher: CipherName| {
+        format!(
+            "Note: cipher '{cipher}' in --data-ciphers is not supported by ovpn-dco, disabling data channel offload."
+        )
+    };
+    other_member(p).map(line).into_iter().collect()
+}));
+
+/// A fallback that kernels do not have.
+const OTHER_FALLBACK: Effect = per_peer(
+    KERNEL,
+    "the kernel has AEAD ciphers only: a peer that cannot negotiate one is left to the engine",
+    "remove it once no peer is older than 2.4",
+)
+.when("a cipher without AEAD", |p| other_fallback(p).is_some())
+.note(Note::Made(|p| {
+    let line = |cipher: CipherName| {
+        format!("Note: --data-ciphers-fallback with cipher '{cipher}' disables data channel offload.")
+    };
+    other_fallback(p).map(line).into_iter().collect()
+}));
+
+/// Returns the first of the ciphers to negotiate that is not AEAD.
+pub(super) fn other_member(profile: &Profile) -> Option<CipherName> {
+    profile.data.ciphers.list.iter().copied().find(|cipher| !cipher.is_aead())
+}
+
+fn other_fallback(profile: &Profile) -> Option<CipherName> {
+    profile.data.ciphers.fallback.filter(|cipher| !cipher.is_aead())
+}
+
+/// Framing of packets between culvert and every peer. That of `stub-v2` shows on no IP packet.
+const FRAMING: &[Effect] = &[
+    blocks(
         KERNEL,
         "the kernel knows no compression framing",
         "remove it on both ends, or use compress migrate on the server",
     )
-}];
+    .when("framing", |p| {
+        !matches!(p.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate)
+    })
+    .note(COMPRESSION_NOTE),
+    per_peer(
+        KERNEL,
+        "a client that still has compression framing is left to the engine until it was moved off it",
+        "",
+    )
+    .when("migrate, on a server", |p| p.data.compression == Compression::Migrate && p.mode == Mode::Server),
+];
+
+const COMPRESSION_NOTE: Note = Note::Made(|p| {
+    let mut lines =
+        vec!["Note: '--allow-compression' is not set to 'no', disabling data channel offload.".to_owned()];
+    if p.mode == Mode::Server && p.data.compression != Compression::Migrate {
+        lines.push("Consider using the '--compress migrate' option.".to_owned());
+    }
+    lines
+});
 
 /// `allow-compression no|asym|yes`: once refused, it stays so.
 fn allow_compression(d: &mut Draft, a: &Args<'_>) -> Set {

@@ -53,6 +53,9 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::General)
         .also(CCD)
         .default("off")
+        .offload(&[crypto::OTHER_MEMBER.when("before 2.5.0, with a cipher without AEAD", |p| {
+            p.compat_mode.is_some_and(|mode| mode < (2, 5, 0)) && crypto::other_member(p).is_some()
+        })])
         .set(|d, a| {
             let parts: Vec<u8> = a.str(0).split('.').map_while(|part| part.parse().ok()).collect();
             match parts[..] {
@@ -68,7 +71,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::General)
         .also(CCD)
         .default("offload on")
-        .offload(&[blocks(KERNEL, "it asks for userspace", "remove it")])
+        .offload(&[blocks(KERNEL, "it asks for the engine", "remove it").note(Note::Silent)])
         .set(|d, _| {
             d.profile.process.disable_dco = true;
             Ok(())

@@ -17,10 +17,16 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .also(CONNECTION)
         .default("all addresses")
-        .offload(&[Effect {
-            when: Some(|p| p.role() == Role::Server && p.connections.iter().any(|c| c.locals.len() > 1)),
-            ..blocks(WINDOWS, "the driver listens on one address", "use one local")
-        }])
+        .offload(&[
+            blocks(WINDOWS, "the driver listens on one address", "use one local")
+                .when("several, on a server", |p| {
+                    p.role() == Role::Server && p.connections.iter().any(|c| c.locals.len() > 1)
+                })
+                .note(Note::Lines(&[
+                    "NOTE: multiple --local options defined, disabling data channel offload",
+                ])),
+            kept(LINUX, "the kernel is told the local address of each peer"),
+        ])
         .set(|d, a| {
             let host = Some(a.string(0)).filter(|host| host != "*");
             let port = a.get(1).map(|_| a.port(1)).transpose()?;
@@ -70,10 +76,13 @@ pub(super) const ROWS: &[OptionRow] = &[
     .also(CONNECTION)
     .default("udp")
     .arity(1, 1)
-    .offload(&[Effect {
-        when: Some(|p| p.role() == Role::Server && p.connections.iter().any(|c| c.proto.transport.is_tcp())),
-        ..blocks(WINDOWS, "the driver serves UDP only", "use udp")
-    }])
+    .offload(&[blocks(WINDOWS, "the driver serves UDP only", "use udp")
+        .when("tcp, on a server", |p| {
+            p.role() == Role::Server && p.connections.iter().any(|c| c.proto.transport.is_tcp())
+        })
+        .note(Note::Lines(&[
+            "NOTE: TCP transport disables data channel offload on Windows in server mode.",
+        ]))])
     .set(|d, a| {
         d.ce.proto = read::proto(a.str(0)).ok_or_else(|| bad_protocol(a.str(0), 0))?;
         Ok(())
@@ -140,6 +149,10 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .also(CONNECTION)
         .default("off when remote is set")
+        .offload(&[kept(
+            LINUX,
+            "the kernel follows a peer that moves; culvert judges the move and lets the control channel follow",
+        )])
         .set(|d, _| {
             d.ce.entry.float = true;
             Ok(())
@@ -148,6 +161,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .roles(SERVER)
         .default("off")
+        .offload(&[kept(LINUX, "the kernel is told the address that each peer came to")])
         .set(|d, a| {
             d.profile.link.multihome = match a.get(0) {
                 None => Multihome::On,
@@ -251,6 +265,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("rcvbuf", "BYTES", "socket receive buffer")
         .group(Group::Link)
         .default("os")
+        .offload(SOCKET_BUFFERS)
         .set(|d, a| {
             d.profile.link.rcvbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
             Ok(())
@@ -262,6 +277,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("sndbuf", "BYTES", "socket send buffer")
         .group(Group::Link)
         .default("os")
+        .offload(SOCKET_BUFFERS)
         .set(|d, a| {
             d.profile.link.sndbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
             Ok(())
@@ -270,10 +286,14 @@ pub(super) const ROWS: &[OptionRow] = &[
             p.pushed.sndbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
             Ok(())
         }),
-    row("mark", "N", "firewall mark on encrypted packets").group(Group::Link).default("0").set(|d, a| {
-        d.profile.link.mark = u32::try_from(a.signed(0)?).ok().filter(|mark| *mark != 0);
-        Ok(())
-    }),
+    row("mark", "N", "firewall mark on encrypted packets")
+        .group(Group::Link)
+        .default("0")
+        .offload(&[kept(LINUX, "the kernel sends with the mark of the socket")])
+        .set(|d, a| {
+            d.profile.link.mark = u32::try_from(a.signed(0)?).ok().filter(|mark| *mark != 0);
+            Ok(())
+        }),
     row("socket-flags", "[TCP_NODELAY...]", "socket options; TCP_NODELAY is always on")
         .group(Group::Link)
         .default("on")
@@ -287,6 +307,11 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("bind-dev", "DEV", "bind the socket to a device or VRF")
         .group(Group::Link)
         .also(CCD)
+        .offload(&[blocks(
+            LINUX,
+            "the module sends by the routing tables, whatever the socket is bound to",
+            "use mark with a rule of ip-rule(8)",
+        )])
         .set(|d, a| {
             d.profile.link.bind_dev = Some(a.string(0));
             Ok(())
@@ -296,7 +321,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .default("off")
         .not_yet()
-        .offload(&[ignores(KERNEL, "packets are encrypted without looking at their TOS byte", "remove it")]),
+        .offload(&[ignores(KERNEL, "the outer packet has no TOS byte of the inner one", "remove it")]),
     row(
         "explicit-exit-notify",
         "[N]",
@@ -307,6 +332,10 @@ pub(super) const ROWS: &[OptionRow] = &[
     .passing()
     .also(CONNECTION)
     .default("off; 1")
+    .offload(&[kept(
+        KERNEL,
+        "the farewell takes the control channel, as between peers from 2.6 on; an older peer's is not seen, its silence is",
+    )])
     .set(|d, a| {
         d.ce.entry.explicit_exit_notify = a.number_opt(0)?.unwrap_or(1);
         Ok(())
@@ -337,7 +366,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(CALLER)
         .default("off")
         .rules(&[Rule::NotOnServer])
-        .offload(&[ignores(LINUX, "the module does not look for tunnel packets aimed at the server", "")])
         .set(|d, _| {
             d.profile.link.allow_recursive_routing = true;
             Ok(())
@@ -351,16 +379,26 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .roles(CALLER)
         .default("off")
-        .not_yet()
-        .also(PUSH)
         .rules(&[Rule::NotOnServer])
-        .offload(&[ignores(
-            KERNEL,
-            "the kernel sends as fast as it can",
-            "limit the rate of the device with tc",
-        )])
-        .set(|_, a| a.within(0, a.name, 100..=100_000_000).map(drop)),
+        .offload(&[
+            kept(LINUX, "a queueing discipline of the device (tc) limits the rate"),
+            ignores(WINDOWS, "the driver sends as fast as it can", "remove it"),
+        ])
+        .set(|d, a| {
+            d.profile.link.shaper = Some(read::shaper(a)?);
+            Ok(())
+        })
+        .pushed(|p, a| {
+            p.pushed.shaper = Some(read::shaper(a)?);
+            Ok(())
+        }),
 ];
+
+const SOCKET_BUFFERS: &[Effect] =
+    &[ignores(LINUX, "over UDP data packets do not pass the buffers of the socket", "").when("UDP", |p| {
+        let asked = p.link.rcvbuf.is_some() || p.link.sndbuf.is_some();
+        asked && p.connections.iter().any(|c| !c.proto.transport.is_tcp())
+    })];
 
 fn bad_protocol(word: &str, index: usize) -> Problem {
     problem(format!("Bad protocol: '{word}'. Allowed protocols with --proto option: {PROTOCOLS}")).at(index)

@@ -98,10 +98,8 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(CLIENT)
         .default("off")
         .not_yet()
-        .offload(&[Effect {
-            note: Some(|_| "Note: --management-query-proxy disables data channel offload.".to_owned()),
-            ..blocks(KERNEL, "the kernel does not speak to proxies", "remove it")
-        }])
+        .offload(&[blocks(KERNEL, "the kernel does not speak to proxies", "remove it")
+            .note(Note::Lines(&["Note: --management-query-proxy disables data channel offload."]))])
         .set(|d, _| {
             d.management.modified = true;
             Ok(())

@@ -7,12 +7,14 @@
 mod client;
 mod crypto;
 mod daemon;
+mod effect;
 mod general;
 mod legacy;
 mod link;
 mod log;
 mod management;
 mod mtu;
+mod offload;
 mod proxy;
 mod read;
 mod route;
@@ -27,8 +29,6 @@ mod tunnel;
 
 use std::fmt;
 
-use culvert_wire::OffloadKind;
-
 use crate::{
     args::{Args, Set},
     ccd::ClientOverrides,
@@ -37,6 +37,9 @@ use crate::{
     push::{PushTarget, Pushed},
 };
 
+use effect::{KERNEL, LINUX, WINDOWS, blocks, ignores, kept, per_peer};
+
+pub use effect::{Condition, Effect, Extent, Note, Presence};
 pub(crate) use read::Source;
 pub(crate) use server::pool_range;
 
@@ -101,23 +104,6 @@ pub enum Status {
     WindowsOnly,
 }
 
-/// What one or more data planes have to do with an option.
-#[derive(Clone, Copy)]
-pub struct Effect {
-    /// Which data planes.
-    pub kinds: &'static [OffloadKind],
-    /// Whether they refuse the profile, or go on without the option.
-    pub blocks: bool,
-    /// Which settings this is about; `None`: every one.
-    pub when: Option<fn(&Profile) -> bool>,
-    /// Why, as a clause.
-    pub because: &'static str,
-    /// What to do instead, in the imperative.
-    pub instead: &'static str,
-    /// OpenVPN's note about it.
-    pub note: Option<fn(&Profile) -> String>,
-}
-
 /// A rule between an option and the mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -127,25 +113,12 @@ pub enum Rule {
     NotOnServer,
 }
 
-const KERNEL: &[OffloadKind] = &[OffloadKind::Linux, OffloadKind::Windows];
-const LINUX: &[OffloadKind] = &[OffloadKind::Linux];
-const WINDOWS: &[OffloadKind] = &[OffloadKind::Windows];
-
-/// Begins an effect: these data planes refuse the profile.
-const fn blocks(kinds: &'static [OffloadKind], because: &'static str, instead: &'static str) -> Effect {
-    Effect { kinds, blocks: true, when: None, because, instead, note: None }
-}
-
-/// Begins an effect: these data planes go on without the option.
-const fn ignores(kinds: &'static [OffloadKind], because: &'static str, instead: &'static str) -> Effect {
-    Effect { blocks: false, ..blocks(kinds, because, instead) }
-}
-
 /// A group of options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the titles are their documentation")]
 pub enum Group {
     General,
+    Offload,
     Link,
     Mtu,
     Proxy,
@@ -166,8 +139,9 @@ pub enum Group {
 
 impl Group {
     /// All of them, in the order of the manual.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::General,
+        Self::Offload,
         Self::Link,
         Self::Mtu,
         Self::Proxy,
@@ -186,10 +160,16 @@ impl Group {
         Self::Legacy,
     ];
 
+    /// Returns whether its options are culvert's own: OpenVPN refuses a configuration that has them.
+    pub fn is_culverts_own(self) -> bool {
+        self == Self::Offload
+    }
+
     /// Returns the heading.
     pub fn title(self) -> &'static str {
         match self {
             Self::General => "General",
+            Self::Offload => "Offload: culvert's own, unknown to OpenVPN",
             Self::Link => "Connections",
             Self::Mtu => "Packet sizes",
             Self::Proxy => "Proxies",
@@ -270,6 +250,7 @@ pub fn find(name: &str) -> Option<&'static OptionRow> {
 
 const GROUPS: &[&[OptionRow]] = &[
     general::ROWS,
+    offload::ROWS,
     link::ROWS,
     mtu::ROWS,
     proxy::ROWS,

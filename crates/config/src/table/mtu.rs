@@ -13,6 +13,8 @@ row("tun-mtu", "N [OCC_MTU]", "device MTU, 100..65536; OCC_MTU is the value anno
 .reset(|p| p.tun_mtu = None)
 .also(CONNECTION).also(UPDATE)
 .default("1500")
+.offload(&[blocks(LINUX, "the device of the module is smaller", "write at most 65451")
+    .when("more than 65451", |p| p.connections.iter().any(|c| c.mtu.tun_mtu > MODULE_MTU_MAX))])
 .set(|d, a| {
     d.ce.entry.mtu.tun_mtu = read::tun_mtu(a)?;
     d.ce.entry.mtu.tun_mtu_defined = true;
@@ -80,7 +82,8 @@ row("fragment", "N [mtu]", "own UDP fragmentation layer, N at least 68")
 .also(CONNECTION)
 .default("off")
 .not_yet()
-.offload(&[Effect { note: Some(|_| "Note: --fragment disables data channel offload.".to_owned()), ..blocks(KERNEL, "the kernel never splits packets", "use mssfix on both ends") }])
+.offload(&[blocks(KERNEL, "the kernel never splits packets", "use mssfix on both ends")
+    .note(Note::Lines(&["Note: --fragment disables data channel offload."]))])
 .set(|d, a| {
     let size = a.within(0, a.name, 68..=i32::MAX)?;
     let mtu = match a.get(1) {
@@ -95,6 +98,7 @@ row("mtu-disc", "no|maybe|yes", "path MTU discovery mode of the UDP socket")
 .group(Group::Mtu)
 .also(CONNECTION)
 .default("os")
+.offload(&[ignores(LINUX, "packets may always be split on their way", "lower tun-mtu to what the path carries")])
 .set(|d, a| {
     let choices = [("no", MtuDiscovery::No), ("maybe", MtuDiscovery::Maybe), ("yes", MtuDiscovery::Yes)];
     let wrong = |word: &str| format!("invalid --mtu-disc type: '{word}' -- valid types are 'yes', 'maybe', or 'no'");
@@ -110,9 +114,14 @@ row("mssfix", "[N [mtu|fixed]]", "clamp TCP MSS of tunnelled connections; 0 turn
 .group(Group::Mtu)
 .also(CONNECTION)
 .default("1492 mtu")
-.offload(&[ignores(LINUX, "the module does not look into TCP segments", "lower tun-mtu, or clamp with nftables")])
+.offload(&[kept(LINUX, "a rule of nftables clamps TCP connections through the tunnel")
+    .presence(Presence::Either)
+    .when("other than 0", |p| p.connections.iter().any(|c| c.mtu.mssfix != MssFix::Off))])
 .set(mssfix),
 ];
+
+/// The largest MTU of a device of the Linux module.
+const MODULE_MTU_MAX: u32 = 65_451;
 
 /// The smallest size that a control packet needs, and that `mssfix` takes.
 const SMALLEST: u32 = 154;

@@ -13,10 +13,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     .roles(CLIENT)
     .also(CONNECTION)
     .not_yet()
-    .offload(&[Effect {
-        note: Some(|_| "Note: --http-proxy disables data channel offload.".to_owned()),
-        ..blocks(KERNEL, "the kernel does not speak to proxies", "connect directly")
-    }])
+    .offload(&[HTTP_PROXY])
     .arity(1, 4)
     .rules(&[Rule::NotOnServer])
     .set(|d, a| {
@@ -56,20 +53,15 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Proxy)
         .roles(CLIENT)
         .not_yet()
-        .offload(&[Effect {
-            note: Some(|_| "Note: --http-proxy disables data channel offload.".to_owned()),
-            ..blocks(KERNEL, "the kernel does not speak to proxies", "connect directly")
-        }]),
+        .offload(&[HTTP_PROXY.when("tcp", |p| p.connections.iter().any(|c| c.proto.transport.is_tcp()))]),
     row("socks-proxy", "HOST [PORT] [AUTHFILE]", "connect through SOCKS5 (UDP: IPv4 only)")
         .group(Group::Proxy)
         .roles(CLIENT)
         .also(CONNECTION)
         .default("port 1080")
         .not_yet()
-        .offload(&[Effect {
-            note: Some(|_| "Note: --socks-proxy disables data channel offload.".to_owned()),
-            ..blocks(KERNEL, "the kernel does not speak to proxies", "connect directly")
-        }])
+        .offload(&[blocks(KERNEL, "the kernel does not speak to proxies", "connect directly")
+            .note(Note::Lines(&["Note: --socks-proxy disables data channel offload."]))])
         .rules(&[Rule::NotOnServer])
         .set(|d, a| {
             a.get(1).map(|_| a.port(1)).transpose()?;
@@ -77,3 +69,6 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
 ];
+
+const HTTP_PROXY: Effect = blocks(KERNEL, "the kernel does not speak to proxies", "connect directly")
+    .note(Note::Lines(&["Note: --http-proxy disables data channel offload."]));

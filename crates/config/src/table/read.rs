@@ -358,6 +358,11 @@ pub(super) fn off_or_secs(a: &Args<'_>) -> Result<Option<Duration>, Problem> {
     Ok(Some(a.secs(0)?).filter(|secs| !secs.is_zero()))
 }
 
+/// Reads `shaper N`.
+pub(super) fn shaper(a: &Args<'_>) -> Result<u32, Problem> {
+    a.within(0, "shaper", 100..=100_000_000)
+}
+
 /// Reads `tun-mtu N`.
 pub(super) fn tun_mtu(a: &Args<'_>) -> Result<u32, Problem> {
     a.within(0, "tun-mtu", 100..=65_536)

@@ -5,6 +5,7 @@ use std::{net::Ipv6Addr, time::Duration};
 use super::{read::Source, *};
 use crate::{
     args::{Args, Problem, problem},
+    push::PushReason,
     value::Dns,
 };
 
@@ -149,17 +150,16 @@ pub(super) const ROWS: &[OptionRow] = &[
         .unless_nopull()
         .reset(|p| p.block_ipv6 = false)
         .default("off")
-        .offload(&[ignores(
-            KERNEL,
-            "packets do not pass through userspace",
-            "route IPv6 into the tunnel, or block it in the firewall",
-        )])
+        .not_yet()
+        .offload(&[blocks(KERNEL, "the kernel answers no packets", "block IPv6 in the firewall")])
         .set(|d, _| {
             d.profile.routes.block_ipv6 = true;
             Ok(())
         })
         .pushed(|p, _| {
             p.pushed.block_ipv6 = true;
+            // IPv6 that nobody blocks is a leak: it must not go unsaid.
+            p.pushed.note("block-ipv6", PushReason::NoEffect("not yet supported".to_owned()));
             Ok(())
         }),
     row("client-nat", "snat|dnat NET MASK ALIAS", "one-to-one IPv4 address rewriting in the client")
@@ -168,7 +168,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(CLIENT)
         .not_yet()
         .also(PUSH)
-        .offload(&[ignores(KERNEL, "packets do not pass through userspace", "use nftables")])
+        .offload(&[blocks(KERNEL, "the kernel rewrites no addresses", "use nftables")])
         .set(|_, a| {
             let kinds = [("snat", ()), ("dnat", ())];
             a.one_of(0, &kinds, |_| "client-nat: type must be 'snat' or 'dnat'".to_owned())?;

@@ -72,11 +72,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .arity(1, 15)
         .rules(&[Rule::ServerOnly])
-        .offload(&[ignores(
-            KERNEL,
-            "addresses are not learned from traffic, only assigned ones are told",
-            "",
-        )])
         .set(|d, a| {
             let command = script(d, a, d.profile.scripts.learn_address.is_some())?;
             d.profile.scripts.learn_address = Some(command);

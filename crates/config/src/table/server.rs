@@ -7,7 +7,7 @@ use crate::{
     args::{Args, Problem, network, problem},
     ccd::PushEdit,
     draft::ServerNet,
-    profile::{ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist},
+    profile::{ConnectFreq, IfconfigPool, Ipv6Pool, Mode, PoolPersist},
 };
 
 pub(super) const ROWS: &[OptionRow] = &[
@@ -50,7 +50,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .arity(0, 4)
         .not_yet()
-        .offload(&[blocks(KERNEL, "the kernel has tun devices only", "use server with dev tun")])
         .set(|d, a| {
             match (a.len(), a.get(0)) {
                 (0, _) => d.helpers.bridge = Some(None),
@@ -171,7 +170,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .status(Status::NoEffect("addresses are not learned from traffic"))
         .roles(SERVER)
         .default("256")
-        .offload(&[ignores(KERNEL, "addresses are not learned from traffic", "")])
         .set(|d, a| {
             d.profile.server.max_routes_per_client = a.within(0, a.name, 1..=i32::MAX)?;
             Ok(())
@@ -197,19 +195,16 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .default("off")
         .rules(&[Rule::ServerOnly])
-        .offload(&[Effect {
-            note: Some(|_| {
-                "Note: --client-to-client has no effect when using data channel offload: packets \
-                are always sent to the VPN interface and then routed based on the system routing \
-                table"
-                    .to_owned()
-            }),
-            ..ignores(
-                KERNEL,
-                "packets between clients pass through the system's routing",
-                "allow or forbid it in the firewall",
-            )
-        }])
+        .offload(&[
+            kept(KERNEL, "packets between clients pass through this machine's routing, which must forward (ip_forward)")
+                .note(Note::Lines(&[
+                    "Note: --client-to-client has no effect when using data channel offload: packets are always sent to the VPN \
+                     interface and then routed based on the system routing table",
+                ])),
+            kept(LINUX, "without it a rule of nftables keeps clients apart")
+                .presence(Presence::Missing)
+                .when("not written, on a server", |p| p.mode == Mode::Server),
+        ])
         .set(|d, _| {
             d.profile.server.client_to_client = true;
             Ok(())

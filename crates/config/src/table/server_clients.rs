@@ -99,7 +99,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .default("/32")
         .only(CCD)
-        .offload(&[ignores(KERNEL, "it becomes a route of the machine", "")])
+        .offload(IROUTE)
         .client(|c, a| {
             let wrong = || {
                 problem(format!("in --iroute {} {} : Bad network/subnet specification", a.str(0), a.str(1)))
@@ -114,7 +114,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Server)
         .roles(SERVER)
         .only(CCD)
-        .offload(&[ignores(KERNEL, "it becomes a route of the machine", "")])
+        .offload(IROUTE)
         .client(|c, a| {
             let text = || format!("in --iroute-ipv6 {}: Bad IPv6 prefix specification", a.str(0));
             c.iroutes6.push(a.net6(0).ok_or_else(|| problem(text()).at(0))?);
@@ -124,6 +124,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Server)
         .roles(SERVER)
         .only(CCD)
+        .offload(&[kept(LINUX, "an address outside of the server's network gets a route of its own")])
         .client(|c, a| {
             let address = |index| {
                 a.v4(index)
@@ -180,6 +181,11 @@ pub(super) const ROWS: &[OptionRow] = &[
             c.push.push(PushEdit::Remove(a.string(0)));
             Ok(())
         }),
+];
+
+const IROUTE: &[Effect] = &[
+    kept(LINUX, "it becomes a route of this machine by way of the client's address, metric 100"),
+    kept(WINDOWS, "the driver has a table for it"),
 ];
 
 /// The longest user name, in bytes.

@@ -52,10 +52,19 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.ask(Question::ShowGroups);
         Ok(())
     }),
-    row("mktun", "", "create a persistent device").group(Group::Standalone).roles(COMMAND).set(|d, _| {
-        d.ask(Question::MkTun);
-        Ok(())
-    }),
+    row("mktun", "", "create a persistent device")
+        .group(Group::Standalone)
+        .roles(COMMAND)
+        .offload(&[blocks(
+            KERNEL,
+            "a device of the kernel's offload is made when a tunnel starts",
+            "remove it",
+        )
+        .note(Note::Lines(&["Note: --mktun does not support DCO. Creating TUN interface."]))])
+        .set(|d, _| {
+            d.ask(Question::MkTun);
+            Ok(())
+        }),
     row("rmtun", "", "remove a persistent device").group(Group::Standalone).roles(COMMAND).set(|d, _| {
         d.ask(Question::RmTun);
         Ok(())

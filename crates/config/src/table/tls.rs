@@ -12,10 +12,23 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.tls_roles.0 = true;
         Ok(())
     }),
-    row("tls-client", "", "take the TLS client role").group(Group::Tls).roles(CALLER).set(|d, _| {
-        d.tls_roles.1 = true;
-        Ok(())
-    }),
+    row("tls-client", "", "take the TLS client role")
+        .group(Group::Tls)
+        .roles(CALLER)
+        .offload(&[blocks(
+            KERNEL,
+            "without TLS there are no keys for the kernel",
+            "write tls-client or tls-server",
+        )
+        .presence(Presence::Missing)
+        .when("not written, nor tls-server", |p| p.tls.role.is_none())
+        .note(Note::Lines(&[
+            "No tls-client or tls-server option in configuration detected. Disabling data channel offload.",
+        ]))])
+        .set(|d, _| {
+            d.tls_roles.1 = true;
+            Ok(())
+        }),
     row("ca", "FILE", "trusted CA certificates").group(Group::Tls).also(INLINE).set(|d, a| {
         d.profile.tls.ca = Some(a.material());
         Ok(())
@@ -243,11 +256,9 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("reneg-bytes", "N", "renegotiate after N bytes")
         .group(Group::Tls)
         .default("off (64 MB for 64-bit block ciphers)")
-        .offload(&[Effect {
-            when: Some(|p| p.session.reneg_bytes.is_some_and(|n| n > 0)),
-            note: RENEG_NOTE,
-            ..ignores(KERNEL, "bytes are counted by the kernel", "use reneg-sec")
-        }])
+        .offload(&[kept(KERNEL, "the kernel's counters are read")
+            .when("other than 0", |p| p.session.reneg_bytes.is_some_and(|n| n > 0))
+            .note(RENEG_NOTE)])
         .set(|d, a| {
             d.profile.session.reneg_bytes = Some(a.long(0)?);
             Ok(())
@@ -255,11 +266,9 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("reneg-pkts", "N", "renegotiate after N packets")
         .group(Group::Tls)
         .default("off")
-        .offload(&[Effect {
-            when: Some(|p| p.session.reneg_packets > 0),
-            note: RENEG_NOTE,
-            ..ignores(KERNEL, "packets are counted by the kernel", "use reneg-sec")
-        }])
+        .offload(&[kept(KERNEL, "the kernel's counters are read")
+            .when("other than 0", |p| p.session.reneg_packets > 0)
+            .note(RENEG_NOTE)])
         .set(|d, a| {
             d.profile.session.reneg_packets = a.long(0)?;
             Ok(())
@@ -304,11 +313,10 @@ pub(super) const ROWS: &[OptionRow] = &[
 /// The label by which data keys are exported; nobody else may use it.
 const DATA_KEYS_LABEL: &str = "EXPORTER-OpenVPN-datakeys";
 
-const RENEG_NOTE: Option<fn(&Profile) -> String> = Some(|_| {
+const RENEG_NOTE: Note = Note::Lines(&[
     "Note: '--reneg-bytes' and '--reneg-pkts' are not supported by data channel offload; automatic key renegotiation \
-     mechanisms are sufficient for modern ciphers. Ignoring these options."
-        .to_owned()
-});
+     mechanisms are sufficient for modern ciphers. Ignoring these options.",
+]);
 
 fn tls_version(word: &str) -> Option<TlsVersion> {
     match word {

@@ -17,11 +17,14 @@ pub(super) const ROWS: &[OptionRow] = &[
             (_, true) => Some("dev null"),
             _ => None,
         }))
-        .offload(&[Effect {
-            when: Some(|p| p.device.tap || p.device.null),
-            note: Some(|_| "Note: dev-type not tun, disabling data channel offload.".to_owned()),
-            ..blocks(KERNEL, "the kernel has tun devices only", "use dev tun")
-        }])
+        .offload(&[
+            blocks(KERNEL, "the kernel has tun devices only", "use dev tun")
+                .when("tap", |p| p.device.tap && p.device.dev.starts_with("tap"))
+                .note(NOT_TUN),
+            blocks(KERNEL, "the kernel's device is always there", "use dev tun")
+                .when("null", |p| p.device.null && p.device.dev.starts_with("null"))
+                .note(NULL),
+        ])
         .set(|d, a| {
             let name = a.str(0);
             let wrong = name.is_empty()
@@ -39,6 +42,14 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("dev-type", "tun|tap", "device type when the name does not start with tun/tap")
         .group(Group::Tunnel)
         .default("from dev name")
+        .offload(&[
+            blocks(KERNEL, "the kernel has tun devices only", "write dev-type tun")
+                .when("tap", |p| p.device.tap && !p.device.dev.starts_with("tap"))
+                .note(NOT_TUN),
+            blocks(KERNEL, "the kernel's device is always there", "write dev-type tun")
+                .when("null", |p| p.device.null && !p.device.dev.starts_with("null"))
+                .note(NULL),
+        ])
         .set(|d, a| {
             d.dev_type = Some(a.string(0));
             Ok(())
@@ -46,18 +57,17 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("dev-node", "NODE|unix:PROGRAM", "device node path, adapter name, or a program acting as the device")
         .group(Group::Tunnel)
         .default("platform")
-        .status(Status::NotYetWhen(|p| {
-            p.device
-                .dev_node
-                .as_deref()
-                .is_some_and(|node| node.starts_with("unix:"))
-                .then_some("dev-node unix:…")
-        }))
-        .offload(&[Effect {
-            when: Some(|p| p.device.dev_node.as_deref().is_some_and(|node| node.starts_with("unix:"))),
-            note: Some(|_| "Note: afunix tun type selected, disabling data channel offload".to_owned()),
-            ..blocks(KERNEL, "the kernel's device is no program", "remove it")
-        }])
+        .status(Status::NotYetWhen(|p| is_program(p).then_some("dev-node unix:…")))
+        .offload(&[
+            blocks(KERNEL, "the kernel's device is no program", "remove it")
+                .when("unix:", is_program)
+                .note(Note::Lines(&["Note: afunix tun type selected, disabling data channel offload"])),
+            ignores(LINUX, "the module makes its device itself", "remove it")
+                .when("anything else", |p| p.device.dev_node.is_some() && !is_program(p))
+                .note(Note::Lines(&[
+                    "Note: ignoring --dev-node as it has no effect when using data channel offload",
+                ])),
+        ])
         .set(|d, a| {
             d.profile.device.dev_node = Some(a.string(0));
             Ok(())
@@ -79,13 +89,13 @@ pub(super) const ROWS: &[OptionRow] = &[
         .reset(|p| p.topology = None)
         .also(UPDATE)
         .default("subnet for servers (2.7), net30 otherwise")
-        .offload(&[Effect {
-            when: Some(|p| {
-                p.role() == Role::Server && p.device.topology.is_some_and(|t| t != Topology::Subnet)
-            }),
-            note: Some(|_| "Note: NOT using '--topology subnet' disables data channel offload.".to_owned()),
-            ..blocks(KERNEL, "the kernel knows subnets only", "use topology subnet")
-        }])
+        .offload(&[blocks(KERNEL, "the kernel knows subnets only", "use topology subnet")
+            .when("net30 or p2p, on a server with IPv4", |p| {
+                let ipv4 = p.server.pool.is_some() || p.device.ifconfig.is_some();
+                let subnet = p.device.topology.is_none_or(|topology| topology == Topology::Subnet);
+                p.role() == Role::Server && ipv4 && !subnet
+            })
+            .note(Note::Lines(&["Note: NOT using '--topology subnet' disables data channel offload."]))])
         .set(|d, a| {
             d.profile.device.topology = Some(read::topology(a)?);
             Ok(())
@@ -138,12 +148,14 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Tunnel)
         .default("built-in netlink")
         .status(Status::NoEffect("addresses and routes are set without external programs")),
-    row("txqueuelen", "N", "transmit queue length of the device").group(Group::Tunnel).default("os").set(
-        |d, a| {
+    row("txqueuelen", "N", "transmit queue length of the device")
+        .group(Group::Tunnel)
+        .default("os")
+        .offload(&[ignores(LINUX, "the module's device has no queue", "add one with tc qdisc")])
+        .set(|d, a| {
             d.profile.device.txqueuelen = Some(a.number(0)?);
             Ok(())
-        },
-    ),
+        }),
     row("persist-tun", "", "keep the device over soft restarts")
         .group(Group::Tunnel)
         .default("off")
@@ -234,6 +246,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("inactive", "SECONDS [BYTES]", "exit (or drop the client) when traffic stays under BYTES")
         .group(Group::Tunnel)
         .default("off")
+        .offload(&[kept(KERNEL, "the kernel's counters are read")])
         .set(|d, a| {
             d.profile.keepalive.inactive = read::inactive(a)?;
             Ok(())
@@ -262,3 +275,11 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
 ];
+
+const NOT_TUN: Note = Note::Lines(&["Note: dev-type not tun, disabling data channel offload."]);
+const NULL: Note = Note::Lines(&["Note: null tun type selected, disabling data channel offload"]);
+
+/// `dev-node unix:PROGRAM`.
+fn is_program(profile: &Profile) -> bool {
+    profile.device.dev_node.as_deref().is_some_and(|node| node.starts_with("unix:"))
+}

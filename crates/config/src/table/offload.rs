@@ -1,0 +1,40 @@
+//! culvert's own options: how the data plane is chosen. OpenVPN knows none of them.
+
+use super::*;
+use crate::profile::{OffloadChoice, OffloadPolicy};
+
+pub(super) const ROWS: &[OptionRow] = &[
+    row(
+        "offload",
+        "auto|kernel|engine",
+        "who carries data packets: the kernel where it can, the kernel or nobody, culvert's own engine",
+    )
+    .group(Group::Offload)
+    .default("auto")
+    .offload(&[blocks(KERNEL, "it asks for the engine", "write offload auto")
+        .when("engine", |p| p.process.offload == OffloadChoice::Engine)
+        .note(Note::Silent)])
+    .set(|d, a| {
+        let choices = [
+            ("auto", OffloadChoice::Auto),
+            ("kernel", OffloadChoice::Kernel),
+            ("engine", OffloadChoice::Engine),
+        ];
+        let wrong = |word: &str| format!("--offload must be 'auto', 'kernel' or 'engine', not '{word}'");
+        d.profile.process.offload = a.one_of(0, &choices, wrong)?;
+        Ok(())
+    }),
+    row(
+        "offload-policy",
+        "safe|fast",
+        "safe: on kernels with a known defect peers over TCP are carried by the engine; fast: never mind",
+    )
+    .group(Group::Offload)
+    .default("safe")
+    .set(|d, a| {
+        let choices = [("safe", OffloadPolicy::Safe), ("fast", OffloadPolicy::Fast)];
+        let wrong = |word: &str| format!("--offload-policy must be 'safe' or 'fast', not '{word}'");
+        d.profile.process.offload_policy = a.one_of(0, &choices, wrong)?;
+        Ok(())
+    }),
+];
