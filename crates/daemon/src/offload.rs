@@ -1,22 +1,43 @@
 //! The choice of a data plane, and its device.
+//!
+//! The kernel's module is taken where it is there and the profile has nothing that it lacks; the engine otherwise, with
+//! every reason said. Beside the module, the engine waits for single peers that need it.
 
 use std::sync::Arc;
 
-use culvert_config::{Profile, Role};
+use culvert_config::{
+    Profile, Role,
+    profile::{OffloadChoice, OffloadPolicy},
+    verdict,
+};
 use culvert_engine::EngineBackend;
-use culvert_offload::{Backend, DeviceMode, DeviceSpec, Offload, OffloadError, Support};
-use culvert_wire::CipherName;
+use culvert_offload::{
+    Backend, DeviceMode, DeviceSpec, LinuxBackend, Offload, OffloadError, Paired, Support,
+};
+use culvert_wire::{CipherName, OffloadKind};
 
-use crate::{ovlog, threads::ThreadBudget};
+use crate::{link, ovlog, threads::ThreadBudget};
 
 /// Opens the best data plane for a profile, and says in one line which one it is and why.
-pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn Offload>, OffloadError> {
-    let engine = EngineBackend::new();
-    match engine.probe() {
-        Support::Present(what) => ovlog!(2, "offload: {what}"),
-        Support::Absent(why) => ovlog!(warn 1, "offload: engine, although {why}"),
-    }
-    let offload = engine.open(device_spec(profile, threads))?;
+///
+/// # Errors
+/// When no device can be opened, or the profile insists on the kernel and cannot have it; the text names the remedy.
+pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn Offload>, String> {
+    let spec = device_spec(profile, threads);
+    let offload = match open_kernel(profile, &spec) {
+        Ok(offload) => offload,
+        Err(declined) if profile.process.offload == OffloadChoice::Kernel => {
+            declined.note.iter().for_each(|note| ovlog!(1, "{note}"));
+            return Err(format!(
+                "--offload kernel: {}. Write --offload auto to let the userspace engine take over.",
+                declined.because
+            ));
+        }
+        Err(declined) => {
+            declined.note.iter().for_each(|note| ovlog!(1, "{note}"));
+            open_engine(&spec, &declined.because)?
+        }
+    };
     ovlog!(1, "TUN/TAP device {} opened", offload.device().name);
     for cipher in not_carried(profile, &*offload) {
         ovlog!(
@@ -25,6 +46,86 @@ pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn O
         );
     }
     Ok(offload)
+}
+
+/// Why the kernel does not carry the data.
+struct Declined {
+    /// OpenVPN's own line, where it has one that was not printed yet.
+    note: Option<String>,
+    /// The reason, as a clause, with what to do about it.
+    because: String,
+}
+
+impl From<String> for Declined {
+    fn from(because: String) -> Self {
+        Self { note: None, because }
+    }
+}
+
+/// Opens the module's device, with the engine in reserve.
+fn open_kernel(profile: &Profile, spec: &DeviceSpec) -> Result<Arc<dyn Offload>, Declined> {
+    let verdict = verdict(profile).into_iter().find(|verdict| verdict.kind == OffloadKind::Linux);
+    let verdict = verdict.ok_or_else(|| "internal error: no verdict about the kernel".to_owned())?;
+    if !verdict.accepts() {
+        let reasons: Vec<_> = verdict.refusals.iter().map(reason).collect();
+        return Err(Declined::from(format!("of {}", reasons.join(", and of "))));
+    }
+    let backend = LinuxBackend { trust_tcp: profile.process.offload_policy == OffloadPolicy::Fast };
+    let what = match backend.probe() {
+        Support::Present(what) => what,
+        Support::Absent(why) => {
+            let note = "Note: Kernel support for ovpn-dco missing, disabling data channel offload.";
+            return Err(Declined { note: Some(note.to_owned()), because: why });
+        }
+    };
+    let kernel = backend.open(spec.clone()).map_err(|failure| match failure {
+        OffloadError::WrongDevice { note, device } => Declined {
+            note: Some(note),
+            because: format!(
+                "the name {device} is taken: choose another one with `dev`, or remove the device"
+            ),
+        },
+        failure => Declined::from(link::describe(&failure)),
+    })?;
+    ovlog!(1, "offload: {what}");
+    if let Some(defect) = backend.tcp_defect() {
+        ovlog!(
+            1,
+            "Note: {defect}: TCP peers are carried by the userspace engine. Update the kernel, or write --offload-policy fast if yours is mended."
+        );
+    }
+    for line in verdict.lines() {
+        ovlog!(1, "{line}");
+    }
+    if spec.mode == DeviceMode::MultiPeer {
+        // The module does so itself when such a device comes up.
+        ovlog!(
+            3,
+            "Note: the ovpn module switches off ICMP redirects of this machine (net.ipv4.conf.all.send_redirects=0)"
+        );
+    }
+    let engine = EngineBackend::new();
+    let engine_capabilities = culvert_engine::capabilities();
+    Ok(Arc::new(Paired::new(kernel, Box::new(engine), spec.clone(), &engine_capabilities)))
+}
+
+/// One option, why it is in the way, and the cure.
+fn reason(remark: &culvert_config::Remark) -> String {
+    let culvert_config::Remark { option, because, instead, .. } = remark;
+    if instead.is_empty() {
+        format!("--{option} ({because})")
+    } else {
+        format!("--{option} ({because}; {instead})")
+    }
+}
+
+fn open_engine(spec: &DeviceSpec, because: &str) -> Result<Arc<dyn Offload>, String> {
+    let engine = EngineBackend::new();
+    match engine.probe() {
+        Support::Present(what) => ovlog!(1, "offload: {what}, because {because}"),
+        Support::Absent(why) => ovlog!(warn 1, "offload: userspace engine, although {why}"),
+    }
+    engine.open(spec.clone()).map_err(|failure| link::describe(&failure))
 }
 
 /// Configured ciphers that are left out of every negotiation.
@@ -39,6 +140,11 @@ fn not_carried(profile: &Profile, offload: &dyn Offload) -> Vec<CipherName> {
         .collect();
     left_out.dedup();
     left_out
+}
+
+/// Whether the kernel carries this offload's data, single peers apart.
+pub(crate) fn is_kernel(offload: &dyn Offload) -> bool {
+    offload.capabilities().kind == OffloadKind::Linux
 }
 
 fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {

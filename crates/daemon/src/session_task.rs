@@ -315,7 +315,7 @@ mod tests {
             keepalive: None,
             float: true,
             shape: Shape::PLAIN,
-            cipher: CipherName::Aes256Gcm,
+            cipher: culvert_wire::CipherName::Aes256Gcm,
             mss: None,
         };
         offload.peer_new(peer).unwrap();

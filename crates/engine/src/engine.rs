@@ -420,8 +420,9 @@ impl Drop for DeathWatch {
     }
 }
 
-/// What the engine carries.
-fn capabilities() -> Capabilities {
+/// Returns what the engine carries.
+#[must_use]
+pub fn capabilities() -> Capabilities {
     Capabilities {
         kind: OffloadKind::Engine,
         ciphers: vec![

@@ -45,3 +45,4 @@ mod transport;
 
 pub use backend::{EngineBackend, EngineConfig};
 pub use device::MemoryDevice;
+pub use engine::capabilities;

@@ -67,6 +67,9 @@ pub struct RouteSettings {
 pub struct RouteContext {
     /// The tunnel device.
     pub device: String,
+    /// The device has many peers, and these routes choose among them: a line without a gateway leads to the device, where
+    /// no peer has the destination for its own.
+    pub many_peers: bool,
     /// `route-gateway`, or the far end of `ifconfig`.
     pub vpn4: Option<Ipv4Addr>,
     /// `route-ipv6-gateway`, or the far end of `ifconfig-ipv6`. On a TUN device it is not needed to set routes.
@@ -242,6 +245,9 @@ impl RouteSettings {
             return;
         };
         let route = Route::to(network, spec.prefix).metric(spec.metric.or(self.metric)).table(spec.table);
+        if spec.gateway.is_none() && context.many_peers {
+            return push_route(planned, route.dev(&context.device));
+        }
         let place = spec.gateway.unwrap_or(Place::VpnGateway);
         let route = match place {
             // A gateway as written: the kernel finds its device. One word for the other way out needs ours: the

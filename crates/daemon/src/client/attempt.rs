@@ -128,8 +128,7 @@ impl Client {
         if let Some(offload) = &self.offload {
             return Ok(Arc::clone(offload));
         }
-        let offload =
-            offload::open(&self.profile, life.threads).map_err(|failure| link::describe(&failure))?;
+        let offload = offload::open(&self.profile, life.threads)?;
         life.drop_privileges()?;
         self.offload = Some(Arc::clone(&offload));
         Ok(offload)

@@ -105,7 +105,7 @@ impl Client {
                 },
                 event = poll_fn(move |cx| events.poll_event(cx)) => match event {
                     Some(event) => self.handle_offload(progress, event),
-                    None => Some(Outcome::Ended(Ended::Fatal("the tunnel device is gone".to_owned()))),
+                    None => Some(self.lost_device()),
                 },
                 request = signals.next() => self.handle_signal(progress, offload, request),
                 () = sleep_until(deadline) => {
@@ -289,8 +289,16 @@ impl Client {
         let spec = TunnelSpec::from_profile(&self.profile).with_pushed(&progress.pushed);
         let peer = self.peer_spec(entry, progress, &spec, &params);
         let id = peer.id;
+        let placement = offload.placement(&peer);
+        if !placement.because.is_empty() {
+            let reasons: Vec<_> = placement.because.iter().map(ToString::to_string).collect();
+            ovlog!(1, "offload: engine for this connection, because of the peer: {}", reasons.join("; "));
+        }
         if let Err(failure) = offload.peer_new(peer) {
-            return Some(Outcome::Ended(Ended::Fatal(format!("the offload refused the peer: {failure}"))));
+            ovlog!(error 1, "the offload refused the peer: {}", crate::link::describe(&failure));
+            // Whatever stands there: the next attempt begins with a device of its own.
+            self.device_lost = true;
+            return Some(Outcome::Restart(Restart::because("device-refused")));
         }
         progress.peer = Some(id);
         progress.cc_exit = params.flags.cc_exit;
@@ -359,7 +367,8 @@ impl Client {
     ) -> Option<Outcome> {
         progress.env.set_peer_address(Trust::Trusted, progress.link.remote);
         let made_of = progress.pushed.lasting().map(str::to_owned).collect::<Vec<_>>();
-        if self.up.as_ref().is_some_and(|up| up.made_of == made_of) {
+        let device = offload.device();
+        if self.up.as_ref().is_some_and(|up| up.made_of == made_of && up.device == device) {
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
             life.completed(true);
             return None;
@@ -376,7 +385,7 @@ impl Client {
         self.hooks.run(Hook::IpChange, ipchange.as_ref(), &arguments, &progress.env).await;
         let request = TunnelRequest {
             hooks: Arc::clone(&self.hooks),
-            device: offload.device(),
+            device: device.clone(),
             spec,
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.remote),
@@ -385,7 +394,7 @@ impl Client {
         };
         match Tunnel::up(request).await {
             Ok((tunnel, completion)) => {
-                self.up = Some(Up { tunnel, made_of });
+                self.up = Some(Up { tunnel, device, made_of });
                 self.context = ScriptContext::Restart;
                 life.completed(completion == Completion::Complete);
                 None
@@ -443,7 +452,7 @@ impl Client {
         None
     }
 
-    fn handle_offload(&self, progress: &mut Progress, event: OffloadEvent) -> Option<Outcome> {
+    fn handle_offload(&mut self, progress: &mut Progress, event: OffloadEvent) -> Option<Outcome> {
         match event {
             OffloadEvent::PeerGone(peer, ..) | OffloadEvent::ExitNotified(peer)
                 if progress.peer != Some(peer) =>
@@ -463,16 +472,12 @@ impl Client {
                     }
                 })
             }
-            OffloadEvent::PeerGone(
-                _,
-                DeleteReason::TransportDisconnect | DeleteReason::TransportError,
-                _,
-            ) => {
+            // Also when somebody else removed it: without a peer in the data plane there is no connection.
+            OffloadEvent::PeerGone(..) => {
                 progress.peer = None;
                 ovlog!(1, "Connection reset, restarting [0]");
                 Some(Outcome::Restart(Restart::because("connection-reset")))
             }
-            OffloadEvent::PeerGone(_, DeleteReason::Userspace | DeleteReason::Teardown, _) => None,
             OffloadEvent::ExitNotified(_) => {
                 Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("remote-exit") }))
             }
@@ -486,10 +491,15 @@ impl Client {
                 progress.link.session.command(Command::Floated(address));
                 None
             }
-            OffloadEvent::DeviceGone => {
-                Some(Outcome::Ended(Ended::Fatal("the tunnel device is gone".to_owned())))
-            }
+            OffloadEvent::DeviceGone => Some(self.lost_device()),
         }
+    }
+
+    /// The device was removed, or its module: the next attempt makes another.
+    fn lost_device(&mut self) -> Outcome {
+        ovlog!(error 1, "the tunnel device is gone: connecting again with a new one");
+        self.device_lost = true;
+        Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("device-gone") })
     }
 }
 

@@ -14,7 +14,7 @@ use culvert_config::{
     Profile,
     profile::{AuthRetry, ConnectRetryMax},
 };
-use culvert_offload::Offload;
+use culvert_offload::{Device, Offload};
 use culvert_proto::{
     Credentials,
     tls::{TlsFactory, TlsRole},
@@ -60,6 +60,8 @@ struct Client {
     /// What names resolved to, kept with `persist-remote-ip`; by connection.
     kept_addresses: HashMap<usize, Vec<SocketAddr>>,
     offload: Option<Arc<dyn Offload>>,
+    /// The device vanished: the next attempt makes another.
+    device_lost: bool,
     up: Option<Up>,
     context: ScriptContext,
     logger: Logger,
@@ -68,6 +70,7 @@ struct Client {
 /// A tunnel that is up, and the pushed options that made it.
 struct Up {
     tunnel: Tunnel,
+    device: Device,
     made_of: Vec<String>,
 }
 
@@ -121,6 +124,7 @@ impl Client {
             typed: None,
             kept_addresses: HashMap::new(),
             offload: None,
+            device_lost: false,
             up: None,
             context: ScriptContext::Init,
             logger: life.logger.clone(),
@@ -149,7 +153,7 @@ impl Client {
             }
             ended.log();
             self.context = ScriptContext::Restart;
-            if !self.profile.device.persist_tun {
+            if std::mem::take(&mut self.device_lost) || !self.profile.device.persist_tun {
                 self.close_tunnel(restart.reason).await;
             }
             let pause = restart.pause.unwrap_or_else(|| self.pause());

@@ -6,7 +6,8 @@ use std::{
 };
 
 use culvert_config::ClientOverrides;
-use culvert_offload::{Protocol, TransportId, VpnAddresses};
+use culvert_host::Route;
+use culvert_offload::{PeerStats, Protocol, TransportId, VpnAddresses};
 use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdentity};
 use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
@@ -36,6 +37,8 @@ pub(super) struct Client {
     pub(super) lease: Option<Lease>,
     /// Fixed addresses that were reserved in the pool, given back at its end.
     pub(super) reserved: Vec<IpAddr>,
+    /// Its last counters, once the offload let it go.
+    pub(super) last_stats: Option<Box<PeerStats>>,
     pub(super) state: State,
 }
 
@@ -73,6 +76,8 @@ pub(super) struct Connected {
     /// The same as it was told to the client.
     pub(super) addresses: ClientAddresses,
     pub(super) iroutes: Vec<(IpAddr, u8)>,
+    /// Routes of the machine that lead to it.
+    pub(super) routes: Vec<Route>,
     pub(super) cipher: CipherName,
     pub(super) since: SystemTime,
     /// `session-timeout`.

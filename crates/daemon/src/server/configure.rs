@@ -8,6 +8,7 @@ use culvert_config::{
 };
 use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, Shape, VpnAddresses};
 use culvert_proto::{Command, NegotiatedParams, options_string};
+use culvert_wire::PeerId;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -150,12 +151,11 @@ impl Server {
         if self.by_peer.len() >= self.max_clients() {
             return self.refuse(key, "max-clients is reached");
         }
-        let Some(peer) = self.peer_ids.take() else { return self.refuse(key, "max-clients is reached") };
         let (framing, migration) = self.framing(pending);
         let params = &pending.params;
-        let spec = PeerSpec {
-            // Between two equal ends the id comes out of the key exchange; a server gives it.
-            id: params.peer_id.unwrap_or(peer),
+        let mut spec = PeerSpec {
+            // Between two equal ends the id comes out of the key exchange; a server gives it, below.
+            id: params.peer_id.unwrap_or(PeerId::FIRST),
             tx_id: None,
             transport: client.transport,
             remote: client.remote,
@@ -168,11 +168,22 @@ impl Server {
             cipher: params.cipher,
             mss: self.mss(client, params, framing),
         };
+        let placement = self.offload.placement(&spec);
+        let Some(slot) = self.peer_ids.take(placement.first_id) else {
+            return self.refuse(key, "max-clients is reached");
+        };
+        spec.id = params.peer_id.unwrap_or(slot);
         if let Err(failure) = self.offload.peer_new(spec.clone()) {
-            error!("the offload refused the client: {failure}");
-            self.peer_ids.give_back(peer);
+            error!("the offload refused the client: {}", crate::link::describe(&failure));
+            self.peer_ids.give_back(slot);
             return self.refuse(key, "the offload refused it");
         }
+        if !placement.because.is_empty() {
+            let reasons: Vec<_> = placement.because.iter().map(ToString::to_string).collect();
+            ovlog!(1, "offload: engine for this client, because {}", reasons.join(", and because "));
+        }
+        self.device_changed = self.offload.device() != self.device;
+        let routes = self.client_routes.install(&spec, &self.offload.device_of(spec.id));
         let mut options = pending.overrides.push_list(&self.profile.server.push);
         options.extend(migration.map(str::to_owned));
         let mtu = self.tun_mtu();
@@ -181,7 +192,7 @@ impl Server {
             Role::Client | Role::P2p => Vec::new(),
         };
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", params.cipher, spec.id);
-        let connected = self.connected(pending, &spec, peer);
+        let connected = self.connected(pending, &spec, slot, routes);
         for address in learned_addresses(&spec.vpn, &spec.iroutes) {
             ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
         }
@@ -201,7 +212,13 @@ impl Server {
         }
     }
 
-    fn connected(&self, pending: &Pending, spec: &PeerSpec, slot: culvert_wire::PeerId) -> Connected {
+    fn connected(
+        &self,
+        pending: &Pending,
+        spec: &PeerSpec,
+        slot: PeerId,
+        routes: Vec<culvert_host::Route>,
+    ) -> Connected {
         let now = Instant::now();
         let limits = &self.profile.keepalive;
         let inactive = pending.overrides.inactive.or(limits.inactive);
@@ -212,6 +229,7 @@ impl Server {
             vpn: spec.vpn,
             addresses: pending.addresses,
             iroutes: spec.iroutes.clone(),
+            routes,
             cipher: pending.params.cipher,
             since: pending.since,
             ends: pending.overrides.session_timeout.or(limits.session_timeout).map(|after| now + after),

@@ -14,6 +14,7 @@ mod environment;
 pub(crate) mod listeners;
 mod peer_ids;
 mod push;
+mod routes;
 pub(crate) mod sessions;
 mod start;
 mod status;
@@ -22,7 +23,7 @@ mod strangers;
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::Profile;
-use culvert_offload::{DeleteReason, Offload, OffloadEvent, TransportId};
+use culvert_offload::{DeleteReason, Device, Offload, OffloadEvent, PeerChange, TransportId};
 use culvert_proto::{Command, Event, SessionConfig, tls::TlsFactory};
 use culvert_wire::PeerId;
 use tokio::{
@@ -48,6 +49,7 @@ use admission::{Admission, Decision};
 use client::Client;
 use listeners::{ListenerId, ListenerReport, Orders};
 use peer_ids::PeerIds;
+use routes::ClientRoutes;
 use strangers::Strangers;
 
 pub(crate) use start::{Standing, run};
@@ -76,6 +78,14 @@ struct Server {
     endpoints: start::EndpointFactory,
     next_session: u64,
     next_listener: u64,
+    /// Routes of the machine to clients and their networks.
+    client_routes: ClientRoutes,
+    /// The offload's device as the tunnel was made of it.
+    device: Device,
+    /// The one peer is carried by another device.
+    device_changed: bool,
+    /// The device vanished: a new one is needed.
+    device_lost: bool,
     /// UDP sockets that were opened.
     bound: Vec<TransportId>,
     status: Option<Arc<StatusFile>>,
@@ -109,7 +119,7 @@ struct Outbox {
 
 impl Server {
     /// Serves until a signal ends it.
-    async fn serve(&mut self, signals: &mut Signals) -> Ended {
+    async fn serve(&mut self, signals: &mut Signals, standing: &mut Standing) -> Ended {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let status_interval = self.profile.log.status.as_ref().map(|status| status.interval);
@@ -118,6 +128,12 @@ impl Server {
         let mut pool_due = Instant::now();
         let usage_limited = usage::is_limited(&self.profile);
         loop {
+            if std::mem::take(&mut self.device_changed) {
+                self.device = self.offload.device();
+                if let Err(failure) = standing.follow_device(&self.profile).await {
+                    return Ended::Fatal(failure);
+                }
+            }
             let offload = Arc::clone(&self.offload);
             tokio::select! {
                 Some(report) = self.inbox.reports.recv() => self.handle_report(report),
@@ -125,8 +141,8 @@ impl Server {
                 Some(decision) = self.inbox.decisions.recv() => self.handle_decision(decision),
                 Some((stream, remote)) = self.inbox.streams.recv() => self.adopt_stream(stream, remote),
                 event = poll_fn(move |cx| offload.poll_event(cx)) => match event {
+                    Some(OffloadEvent::DeviceGone) | None => return self.lost_device(),
                     Some(event) => self.handle_offload(event),
-                    None => return Ended::Fatal("the tunnel device is gone".to_owned()),
                 },
                 request = signals.next() => match request {
                     Request::Statistics => self.log_status(),
@@ -153,7 +169,7 @@ impl Server {
     fn handle_offload(&mut self, event: OffloadEvent) {
         let of = |peer: &PeerId| self.by_peer.get(peer).copied();
         match event {
-            OffloadEvent::PeerGone(peer, reason, _last) => {
+            OffloadEvent::PeerGone(peer, reason, last) => {
                 let Some(key) = of(&peer) else { return };
                 if self.offload.stats(Some(peer), &mut Vec::new()).is_ok() {
                     // Its client was removed before this was read, and the id is another's already.
@@ -164,12 +180,15 @@ impl Server {
                         ovlog!(1, "Inactivity timeout (--ping-restart), restarting");
                         "SIGUSR1[soft,ping-restart] received, client-instance restarting"
                     }
-                    DeleteReason::TransportDisconnect | DeleteReason::TransportError => {
+                    // Also when somebody else removed it: what is not in the data plane is not connected.
+                    _ => {
                         ovlog!(1, "Connection reset, restarting [0]");
                         "SIGUSR1[soft,connection-reset] received, client-instance restarting"
                     }
-                    DeleteReason::Userspace | DeleteReason::Teardown => return,
                 };
+                if let Some(client) = self.clients.get_mut(&key) {
+                    client.last_stats = last;
+                }
                 self.remove(key, why);
             }
             OffloadEvent::ExitNotified(peer) => {
@@ -191,13 +210,35 @@ impl Server {
                     self.floated(key, address);
                 }
             }
-            OffloadEvent::DeviceGone => warn!("the tunnel device is gone"),
+            OffloadEvent::DeviceGone => {} // ends the loop
         }
+    }
+
+    /// The device was removed, or its module: packet ids went with it, so everybody negotiates anew.
+    fn lost_device(&mut self) -> Ended {
+        ovlog!(error 1, "the tunnel device is gone: it is made anew, and all clients are told to connect again");
+        self.device_lost = true;
+        Ended::Soft(Request::SoftRestart, "device-gone")
     }
 
     /// A peer sends from a new address, proven by authenticated data: control packets follow it.
     fn floated(&mut self, key: SessionKey, address: SocketAddr) {
+        let taken = self
+            .clients
+            .iter()
+            .any(|(other, client)| *other != key && client.remote == address && client.connected().is_some());
         let Some(client) = self.clients.get_mut(&key) else { return };
+        if taken {
+            // The kernel follows every packet that authenticates: it is set back.
+            ovlog!(warn 1, "Disallow float to an address taken by another client {address}");
+            let back = PeerChange { remote: Some(client.remote), ..PeerChange::default() };
+            if let Some(connected) = client.connected()
+                && let Err(failure) = self.offload.peer_set(connected.peer, &back)
+            {
+                tracing::debug!("setting peer {} back: {failure}", connected.peer);
+            }
+            return;
+        }
         let old = std::mem::replace(&mut client.remote, address);
         let _in = client.span.enter();
         ovlog!(1, "Float requested for peer {} to {address}", client.connected().map_or(0, |c| c.peer.get()));
@@ -259,7 +300,8 @@ impl Server {
     async fn say_goodbye(&mut self) {
         let Some(entry) = self.profile.connections.first() else { return };
         let message = match entry.explicit_exit_notify {
-            0 => return,
+            0 if !self.device_lost => return,
+            0 => "RESTART",
             1 => "RESTART",
             _ => "RESTART,[N]",
         };

@@ -120,6 +120,7 @@ impl Server {
             span,
             lease: None,
             reserved: Vec::new(),
+            last_stats: None,
             state: State::Handshaking,
         };
         self.clients.insert(key, client);
@@ -301,7 +302,10 @@ impl Server {
     /// Gives back what a connected client held; its scripts run on their own.
     fn disconnect(&mut self, client: &Client, connected: &super::client::Connected) {
         let mut stats = Vec::new();
-        let _unknown = self.offload.stats(Some(connected.peer), &mut stats);
+        if self.offload.stats(Some(connected.peer), &mut stats).is_err() {
+            stats.extend(client.last_stats.as_deref()); // it ended by itself
+        }
+        self.client_routes.remove(&connected.routes);
         if let Err(failure) = self.offload.peer_del(connected.peer) {
             debug!("removing peer {}: {failure}", connected.peer);
         }

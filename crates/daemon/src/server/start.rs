@@ -16,7 +16,9 @@ use culvert_proto::{
 };
 use tokio::sync::mpsc;
 
-use super::{Admission, Configs, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers, accept_streams};
+use super::{
+    Admission, ClientRoutes, Configs, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers, accept_streams,
+};
 use crate::{
     address::AfAddress,
     exit::Ended,
@@ -34,18 +36,19 @@ use crate::{
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
     let kept = life.kept_tunnel.take();
     match start(life, kept).await {
-        Ok((mut server, standing)) => {
-            let ended = server.serve(signals).await;
+        Ok((mut server, mut standing)) => {
+            let ended = server.serve(signals, &mut standing).await;
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
             server.save_pool();
             server.close_transports();
-            drop(server);
             let soft =
                 matches!(ended, Ended::Signal(Request::SoftRestart) | Ended::Soft(Request::SoftRestart, _));
-            if soft && life.profile.device.persist_tun {
+            let stands = !server.device_lost;
+            drop(server);
+            if soft && stands && life.profile.device.persist_tun {
                 life.kept_tunnel = Some(standing);
             } else {
-                standing.tunnel.down(&ended.script_word()).await;
+                standing.down(&ended.script_word()).await;
             }
             ended
         }
@@ -56,8 +59,42 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
 /// A device and what was made of it: it stays over SIGUSR1 with `persist-tun`.
 pub(crate) struct Standing {
     offload: Arc<dyn Offload>,
-    tunnel: Tunnel,
+    hooks: Arc<Hooks>,
+    /// `None` only while it is made anew.
+    tunnel: Option<Tunnel>,
     completion: Completion,
+}
+
+impl Standing {
+    async fn raise(profile: &Profile, hooks: &Arc<Hooks>, offload: Arc<dyn Offload>) -> Result<Self, String> {
+        let (tunnel, completion) = Tunnel::up(TunnelRequest {
+            hooks: Arc::clone(hooks),
+            device: offload.device(),
+            spec: TunnelSpec::from_profile(profile).on(&*offload),
+            dns_updown: profile.routes.dns_updown.clone(),
+            remote: None,
+            env: hooks.environment(),
+            context: ScriptContext::Init,
+        })
+        .await
+        .map_err(|failure| failure.to_string())?;
+        Ok(Self { offload, hooks: Arc::clone(hooks), tunnel: Some(tunnel), completion })
+    }
+
+    async fn down(self, signal: &str) {
+        if let Some(tunnel) = self.tunnel {
+            tunnel.down(signal).await;
+        }
+    }
+
+    /// The offload has another device now: everything that was made of the former one is made of it.
+    pub(super) async fn follow_device(&mut self, profile: &Profile) -> Result<(), String> {
+        if let Some(tunnel) = self.tunnel.take() {
+            tunnel.down("restart").await;
+        }
+        *self = Self::raise(profile, &self.hooks, Arc::clone(&self.offload)).await?;
+        Ok(())
+    }
 }
 
 /// Device, addresses, sockets, privileges: in this order.
@@ -88,12 +125,11 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
     let server = match opened.await {
         Ok(server) => server,
         Err(failure) => {
-            standing.tunnel.down("UNKNOWN").await;
+            standing.down("UNKNOWN").await;
             if !again {
                 return Err(failure);
             }
             // The offload still holds the former sockets: a new device, then.
-            drop(standing.offload);
             return Box::pin(start(life, None)).await;
         }
     };
@@ -110,19 +146,8 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 
 async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
     let profile = &life.profile;
-    let offload = offload::open(profile, life.threads).map_err(|failure| link::describe(&failure))?;
-    let (tunnel, completion) = Tunnel::up(TunnelRequest {
-        hooks: Arc::clone(hooks),
-        device: offload.device(),
-        spec: TunnelSpec::from_profile(profile),
-        dns_updown: profile.routes.dns_updown.clone(),
-        remote: None,
-        env: hooks.environment(),
-        context: ScriptContext::Init,
-    })
-    .await
-    .map_err(|failure| failure.to_string())?;
-    Ok(Standing { offload, tunnel, completion })
+    let offload = offload::open(profile, life.threads)?;
+    Standing::raise(profile, hooks, offload).await
 }
 
 /// Keys and certificates stay over SIGUSR1: by then, the rights to read them may be gone.
@@ -163,7 +188,12 @@ impl Server {
             decisions,
         };
         let pool = make_pool(profile)?;
+        let client_routes = ClientRoutes::new(profile, &*offload);
         Ok(Self {
+            client_routes,
+            device: offload.device(),
+            device_changed: false,
+            device_lost: false,
             configs: Configs::new(profile, &*offload),
             admission,
             clients: HashMap::new(),

@@ -16,7 +16,9 @@ use culvert_config::{
     profile::{self, DnsUpdown},
     value::RouteHost,
 };
-use culvert_host::{Applied, HostError, Journal, Ledger, NetlinkHost, Plan, Step, run_directory};
+use culvert_host::{
+    Applied, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, Step, run_directory,
+};
 use culvert_offload::Device;
 use thiserror::Error;
 use tracing::{error, warn};
@@ -98,6 +100,10 @@ pub(crate) struct Tunnel {
     own: ScriptEnv,
     arguments: Vec<String>,
 }
+
+/// Metric of a server's `route` lines where the machine's routes choose the client: worse than those to clients, so that
+/// they only catch what belongs to no client at the moment.
+const METRIC_BEHIND_CLIENTS: u32 = 200;
 
 /// The machine, and what was changed on it.
 struct Changes {
@@ -189,13 +195,16 @@ impl Tunnel {
         let remote = remote.map(|address| address.ip());
         let context = {
             let Some(changes) = &mut self.changes else { return Ok(Completion::WithErrors) };
-            network::route_context(device, &spec.device, spec.topology, &spec.routes, remote)
-                .discover(&mut changes.host)?
+            let known = network::route_context(device, &spec.device, spec.topology, &spec.routes, remote);
+            RouteContext { many_peers: spec.routed_by_machine, ..known }.discover(&mut changes.host)?
         };
         let names = resolve_names(&spec.routes).await;
         let close_ipv6_leak = spec.routes.redirect.is_some_and(|redirect| redirect.gateway);
-        let (settings, unresolved) =
+        let (mut settings, unresolved) =
             network::route_settings(&spec.routes, close_ipv6_leak, |name| names.get(name).copied());
+        if spec.routed_by_machine {
+            settings.metric = settings.metric.or(Some(METRIC_BEHIND_CLIENTS));
+        }
         network::export_routes(&mut self.own, &settings, &context);
         self.env.remove_prefix("route_").extend(&self.own);
         self.hooks.remember(self.own.clone());

@@ -2,7 +2,9 @@
 
 use culvert_config::{Profile, Pushed, Role, profile, value::Topology};
 
-use crate::network;
+use culvert_offload::Offload;
+
+use crate::{network, offload::is_kernel};
 
 /// Addresses, routes and DNS of the tunnel, from whatever source.
 #[derive(Clone, Debug)]
@@ -15,6 +17,11 @@ pub(crate) struct TunnelSpec {
     pub(crate) device: profile::Device,
     /// Routes and DNS.
     pub(crate) routes: profile::Routes,
+    /// Bytes per second into the tunnel (`shaper`).
+    pub(crate) shaper: Option<u32>,
+    /// The machine's routes tell which of many peers a packet is for: a `route` without a gateway leads to the device
+    /// itself, not to the client that has the address of OpenVPN's usual gateway.
+    pub(crate) routed_by_machine: bool,
 }
 
 impl TunnelSpec {
@@ -29,7 +36,15 @@ impl TunnelSpec {
             }),
             device: profile.device.clone(),
             routes: profile.routes.clone(),
+            shaper: profile.link.shaper,
+            routed_by_machine: false,
         }
+    }
+
+    /// Fits it to what carries the data.
+    pub(crate) fn on(mut self, offload: &dyn Offload) -> Self {
+        self.routed_by_machine = is_kernel(offload);
+        self
     }
 
     /// Lays what was pushed over it.
@@ -38,6 +53,7 @@ impl TunnelSpec {
         if let Some(topology) = pushed.topology {
             self.topology = topology;
         }
+        self.shaper = pushed.shaper.or(self.shaper);
         if let Some(mtu) = pushed.tun_mtu.and_then(|mtu| u16::try_from(mtu).ok()) {
             self.mtu = mtu;
         }

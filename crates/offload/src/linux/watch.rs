@@ -153,12 +153,15 @@ impl Watcher {
 
     fn take(&self, kernel: &mut Kernel, notification: Notification) {
         match notification {
+            // The device is about to go, and every peer with it: one piece of news. (No peer of ours is ever replaced.)
+            Notification::Deleted(_, DeleteReason::Teardown) => {
+                if !kernel.device_exists() {
+                    self.shared.lost_device(kernel);
+                }
+            }
             Notification::Deleted(id, reason) => {
                 if let Some(peer) = kernel.peers.heard_of_end(id) {
                     self.gone(peer, reason);
-                }
-                if reason == DeleteReason::Teardown && !kernel.device_exists() {
-                    self.shared.lost_device(kernel);
                 }
             }
             Notification::Floated(id, address) => {
