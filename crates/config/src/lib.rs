@@ -15,6 +15,7 @@ mod args;
 mod ccd;
 mod check;
 pub mod cipher_list;
+mod compatibility;
 mod diagnostic;
 mod draft;
 mod effect;
@@ -34,6 +35,7 @@ pub mod value;
 mod verdict;
 
 pub use ccd::{ClientOverrides, PushEdit, parse_ccd};
+pub use compatibility::compatibility;
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use effect::{LogDestination, ParseEffect, ParseEffects};
 pub use files::{Access, Disk, Files, MemoryFiles};

@@ -118,7 +118,8 @@ mod tests {
                    for data packets is fixed: 2048 packets, 30 s\n           kept        shaper: a queueing discipline of the device \
                    (tc) limits the rate\n           kept        mssfix: a rule of nftables clamps TCP connections through the \
                    tunnel\n  windows  yes\n           some peers  data-ciphers: the kernel has AEAD ciphers only: a peer with \
-                   another one is left to the engine; list AEAD ciphers only\n           without     replay-window: the window of the driver for data packets is fixed\n           \
+                   another one is left to the engine; list AEAD ciphers only\n           without     replay-window: the window of \
+                   the driver for data packets is fixed\n           \
                    without     shaper: the driver sends as fast as it can; remove it\n  engine   yes\n\nThe configuration is accepted: a client.\n";
         assert!(report.accepted && report.text.ends_with(end), "{}", report.text);
     }

@@ -97,7 +97,7 @@ pub(crate) fn kind_name(kind: OffloadKind) -> &'static str {
 pub(crate) const KERNEL_HERE: OffloadKind =
     if cfg!(windows) { OffloadKind::Windows } else { OffloadKind::Linux };
 
-/// Returns what each kind says.
+/// Returns what each kind says: first Linux, then Windows, then the engine.
 pub fn verdict(profile: &Profile) -> [Verdict; 3] {
     [OffloadKind::Linux, OffloadKind::Windows, OffloadKind::Engine].map(|kind| {
         let mut verdict = Verdict {

@@ -55,6 +55,58 @@ fn the_first_message_about_a_faulty_configuration_is_openvpns() {
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// What a program logs about an offload that an option keeps out, less what depends on the machine.
+fn notes_about_offload(program: &Path, folder: &Path) -> Vec<String> {
+    let output = Command::new("timeout")
+        .args(["2", "unshare", "-n"])
+        .arg(program)
+        .args(["--suppress-timestamps", "--verb", "3", "--config", "a.conf"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let about = |line: &&str| {
+        ["data channel offload", "compress migrate"].iter().any(|words| line.to_lowercase().contains(words))
+            && !line.starts_with("Note: Kernel support")
+            && !line.starts_with(' ')
+    };
+    text.lines().filter(about).map(str::to_owned).collect()
+}
+
+#[test]
+#[ignore = "needs root and scripts/peers"]
+fn what_keeps_the_kernel_out_is_said_as_openvpn_says_it() {
+    let world = World::new();
+    let openvpn = world.peers.get(Release::V2_7).unwrap();
+    let folder = TempDir::new().unwrap();
+    for name in ["ca.crt", "s.crt", "s.key"] {
+        folder.write(name, "x\n").unwrap();
+    }
+    for (base, options) in [(SERVER, SERVER_OFFLOAD), (CLIENT, CLIENT_OFFLOAD)] {
+        for option in options {
+            folder.write("a.conf", &format!("{base}{option}\n")).unwrap();
+            let expected = notes_about_offload(openvpn.program(), folder.path());
+            assert!(!expected.is_empty(), "{option}");
+            assert_eq!(notes_about_offload(world.subject.program(), folder.path()), expected, "{option}");
+        }
+    }
+}
+
+const SERVER_OFFLOAD: &[&str] = &["comp-lzo no", "compress lz4", "topology net30", "dev tap"];
+
+const CLIENT_OFFLOAD: &[&str] = &[
+    "fragment 1300",
+    "proto tcp\nhttp-proxy 127.0.0.1 80",
+    "socks-proxy 127.0.0.1",
+    "management 127.0.0.1 7505\nmanagement-query-proxy",
+    "dev null",
+    "dev tap",
+    "dev vpn\ndev-type tap",
+    "dev-node unix:/bin/true",
+    "comp-lzo no",
+    "compress",
+];
+
 const FAULTS: &[&str] = &[
     "foo 1",
     "port",
