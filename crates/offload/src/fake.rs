@@ -25,6 +25,7 @@ use crate::{
 pub struct FakeBackend {
     opened: Arc<Mutex<Vec<Arc<FakeOffload>>>>,
     absent: Option<String>,
+    capabilities: Option<Capabilities>,
 }
 
 impl FakeBackend {
@@ -38,6 +39,12 @@ impl FakeBackend {
     #[must_use]
     pub fn absent(why: impl Into<String>) -> Self {
         Self { absent: Some(why.into()), ..Self::default() }
+    }
+
+    /// Makes a factory of offloads that can carry other things than everything.
+    #[must_use]
+    pub fn with_capabilities(change: impl FnOnce(Capabilities) -> Capabilities) -> Self {
+        Self { capabilities: Some(change(everything())), ..Self::default() }
     }
 
     /// What it has opened so far, oldest first.
@@ -57,7 +64,8 @@ impl Backend for FakeBackend {
     }
 
     fn open(&self, device: DeviceSpec) -> Result<Arc<dyn Offload>, OffloadError> {
-        let offload = Arc::new(FakeOffload::new(&device));
+        let capabilities = self.capabilities.clone().unwrap_or_else(everything);
+        let offload = Arc::new(FakeOffload::new(&device, capabilities));
         lock(&self.opened).push(Arc::clone(&offload));
         Ok(offload)
     }
@@ -118,25 +126,25 @@ struct Port {
     waker: Option<Waker>,
 }
 
+/// What a fake carries unless told otherwise.
+fn everything() -> Capabilities {
+    Capabilities {
+        kind: OffloadKind::Engine,
+        ciphers: vec![CipherName::Aes256Gcm, CipherName::ChaCha20Poly1305, CipherName::Aes128Gcm],
+        epoch: true,
+        data_v1: true,
+        multi_peer: true,
+        tcp: true,
+        tx_id: true,
+        framing: true,
+        mssfix: true,
+    }
+}
+
 impl FakeOffload {
-    fn new(spec: &DeviceSpec) -> Self {
+    fn new(spec: &DeviceSpec, capabilities: Capabilities) -> Self {
         let name = spec.name.clone().unwrap_or_else(|| "fake0".to_owned());
-        Self {
-            capabilities: Capabilities {
-                kind: OffloadKind::Engine,
-                ciphers: vec![CipherName::Aes256Gcm, CipherName::ChaCha20Poly1305, CipherName::Aes128Gcm],
-                epoch: true,
-                data_v1: true,
-                multi_peer: true,
-                tcp: true,
-                tx_id: true,
-                framing: true,
-                mssfix: true,
-            },
-            device: Device { name, ifindex: 1 },
-            mode: spec.mode,
-            state: Mutex::default(),
-        }
+        Self { capabilities, device: Device { name, ifindex: 1 }, mode: spec.mode, state: Mutex::default() }
     }
 
     /// The calls so far, oldest first.
