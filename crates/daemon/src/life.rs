@@ -13,7 +13,7 @@ use crate::{
     credentials::{self, Prompter},
     exit::{Ended, Exit},
     log::{LogConfig, Logger},
-    ovlog,
+    offload, ovlog,
     privileges::{self, Identity},
     server,
     settings::{tls::private_key, wrapping},
@@ -90,7 +90,7 @@ pub fn run(startup: Startup<'_>) -> Exit {
 fn announce() {
     ovlog!(1, "{}", title());
     ovlog!(1, "library versions: {}", culvert_proto::tls::LIBRARY_VERSIONS);
-    ovlog!(1, "DCO version: N/A");
+    ovlog!(1, "DCO version: {}", offload::kernel_version().as_deref().unwrap_or("N/A"));
 }
 
 /// Everything that must happen before the first thread: questions, the way into the background, limits.

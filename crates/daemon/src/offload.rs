@@ -142,6 +142,13 @@ fn not_carried(profile: &Profile, offload: &dyn Offload) -> Vec<CipherName> {
     left_out
 }
 
+/// The version of the kernel's module, if it is loaded; the kernel's own where the module has none.
+pub(crate) fn kernel_version() -> Option<String> {
+    let own = std::fs::read_to_string("/sys/module/ovpn/version").map(|text| text.trim().to_owned());
+    let of_kernel = || std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned());
+    std::path::Path::new("/sys/module/ovpn").exists().then(|| own.or_else(|_| of_kernel()).ok()).flatten()
+}
+
 /// Whether the kernel carries this offload's data, single peers apart.
 pub(crate) fn is_kernel(offload: &dyn Offload) -> bool {
     offload.capabilities().kind == OffloadKind::Linux

@@ -8,7 +8,7 @@ mod spec;
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use culvert_config::{
     value::RouteHost,
 };
 use culvert_host::{
-    Applied, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, Step, run_directory,
+    Applied, Host as _, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, Step, run_directory,
 };
 use culvert_offload::Device;
 use thiserror::Error;
@@ -27,7 +27,7 @@ pub(crate) use spec::TunnelSpec;
 
 use crate::{
     hooks::Hooks,
-    network,
+    network, ovlog,
     scripts::{Hook, ScriptEnv},
 };
 
@@ -219,9 +219,26 @@ impl Tunnel {
                 completion = Completion::WithErrors;
             }
         }
+        if !spec.marked && self.is_recursive(device, remote) {
+            completion = Completion::WithErrors;
+        }
         let route_up = self.hooks.scripts.route_up.clone();
         self.hooks.run(Hook::RouteUp, route_up.as_ref(), &[], &self.env).await;
         Ok(completion)
+    }
+
+    /// Whether the way to the peer leads into the tunnel: each packet would be wrapped again, and none would arrive.
+    fn is_recursive(&mut self, device: &str, remote: Option<IpAddr>) -> bool {
+        let (Some(remote), Some(changes)) = (remote, &mut self.changes) else { return false };
+        let way = changes.host.route_to(remote).ok().flatten().and_then(|route| route.device);
+        let recursive = way.as_deref() == Some(device);
+        if recursive {
+            ovlog!(
+                error 1,
+                "Recursive routing: the route to {remote} leads into the tunnel {device} itself, so nothing can arrive. Add `route {remote} 255.255.255.255 net_gateway`, or leave out the route that covers it."
+            );
+        }
+        recursive
     }
 
     async fn apply(&mut self, plan: Plan) -> Result<Completion, TunnelError> {
