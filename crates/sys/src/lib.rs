@@ -10,6 +10,7 @@
 mod clock;
 mod cmsg;
 mod local;
+mod netlink;
 mod poll;
 pub mod privilege;
 pub mod process;
@@ -22,6 +23,7 @@ mod udp;
 
 pub use clock::since_boot;
 pub use local::LocalDatagram;
+pub use netlink::{NetlinkListener, News, RouteNews};
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
 pub use tcp::TcpSocket;
 pub use tty::Terminal;
