@@ -14,6 +14,16 @@ pub enum HostError {
         /// Its error number.
         source: io::Error,
     },
+    /// The kernel lacks something that is needed.
+    #[error("{what} is not available in this kernel: {remedy} ({source})")]
+    Unavailable {
+        /// What is missing: "nftables".
+        what: String,
+        /// What to do about it, as an imperative.
+        remedy: &'static str,
+        /// The kernel's error number.
+        source: io::Error,
+    },
     /// There is no device of that name.
     #[error("no network device {0}")]
     NoDevice(String),

@@ -16,6 +16,7 @@
 mod dns;
 mod error;
 mod fake;
+mod firewall;
 mod journal;
 mod ledger;
 mod netlink;
@@ -28,6 +29,7 @@ mod tests;
 pub use dns::{DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec};
 pub use error::HostError;
 pub use fake::FakeHost;
+pub use firewall::{Firewall, FirewallRules, MssClamp};
 pub use journal::{Journal, recover, run_directory};
 pub use ledger::{Applied, Change, Failure, Ledger};
 pub use netlink::NetlinkHost;

@@ -5,45 +5,19 @@
 //!   tun0                                 (a TUN device)
 //! ```
 //!
-//! Each test runs this program again under `unshare --net`, so that the namespace goes with it. Needs root.
+//! Needs root.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::{net::IpAddr, process::Command};
+mod namespace;
+
+use std::net::IpAddr;
 
 use culvert_host::{
     Address, Applied, DeviceConfig, Family, Host, HostError, Ledger, NetlinkHost, Place, Plan, Redirect,
     Route, RouteContext, RouteKind, RouteSettings, RouteSpec, Step,
 };
-
-/// Runs the ignored test of this name in a network namespace of its own.
-fn in_namespace(test: &str) {
-    let root = Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success());
-    if !root {
-        assert!(std::env::var_os("CI").is_none(), "this test needs root and unshare(1), and CI is set");
-        eprintln!("left out: this test needs root and unshare(1)");
-        return;
-    }
-    let program = std::env::current_exe().expect("the test program has a path");
-    let output = Command::new("unshare")
-        .args(["--net", "--"])
-        .arg(program)
-        .args(["--exact", &format!("inside::{test}"), "--ignored", "--test-threads=1"])
-        .output()
-        .expect("unshare starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
-}
-
-macro_rules! namespaced {
-    ($($name:ident)*) => { $(
-        #[test]
-        fn $name() {
-            in_namespace(stringify!($name));
-        }
-    )* };
-}
+use namespace::{ip, namespaced};
 
 namespaced! {
     a_device_is_configured_and_restored
@@ -55,12 +29,6 @@ namespaced! {
     what_is_gone_already_is_no_error
     routes_have_metric_table_source_and_kind
     the_way_out_is_found
-}
-
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The routes of all tables, sorted; what the kernel makes itself for addresses is left out.
