@@ -15,6 +15,7 @@ mod client;
 mod clock;
 pub mod credentials;
 mod exit;
+mod firewall;
 mod hooks;
 mod life;
 mod link;

@@ -16,7 +16,9 @@ use super::{Advance, Client, Outcome, Restart, Up, attempt::Link};
 use crate::{
     address::AfAddress,
     exit::Ended,
+    firewall::Guard,
     life::Life,
+    offload::is_kernel,
     ovlog,
     scripts::{Hook, ScriptEnv, Trust, ipchange_arguments},
     server::{configure::framing_of, sessions::log_note},
@@ -288,7 +290,7 @@ impl Client {
     ) -> Option<Outcome> {
         let spec = TunnelSpec::from_profile(&self.profile).with_pushed(&progress.pushed);
         let peer = self.peer_spec(entry, progress, &spec, &params);
-        let id = peer.id;
+        let (id, mss) = (peer.id, peer.mss);
         let placement = offload.placement(&peer);
         if !placement.because.is_empty() {
             let reasons: Vec<_> = placement.because.iter().map(ToString::to_string).collect();
@@ -306,7 +308,9 @@ impl Client {
         progress.link.session.send(SessionInput::Bound(id));
         progress.link.session.command(Command::Configured { peer_id: params.peer_id, push: Vec::new() });
         progress.start_limits(&self.profile.keepalive);
-        self.bring_up(life, progress, offload, spec).await
+        // The engine looks into TCP segments itself.
+        let by_kernel = is_kernel(&**offload) && placement.because.is_empty();
+        self.bring_up(life, progress, offload, spec, mss.filter(|_| by_kernel)).await
     }
 
     fn peer_spec(
@@ -364,6 +368,7 @@ impl Client {
         progress: &mut Progress,
         offload: &Arc<dyn Offload>,
         spec: TunnelSpec,
+        mss: Option<u16>,
     ) -> Option<Outcome> {
         progress.env.set_peer_address(Trust::Trusted, progress.link.remote);
         let made_of = progress.pushed.lasting().map(str::to_owned).collect::<Vec<_>>();
@@ -394,7 +399,8 @@ impl Client {
         };
         match Tunnel::up(request).await {
             Ok((tunnel, completion)) => {
-                self.up = Some(Up { tunnel, device, made_of });
+                let guard = Guard::of_client(&device, mss);
+                self.up = Some(Up { tunnel, device, _guard: guard, made_of });
                 self.context = ScriptContext::Restart;
                 life.completed(completion == Completion::Complete);
                 None

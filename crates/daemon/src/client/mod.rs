@@ -24,6 +24,7 @@ use tracing::warn;
 use crate::{
     credentials::{self, Prompter},
     exit::Ended,
+    firewall::Guard,
     hooks::Hooks,
     life::Life,
     log::Logger,
@@ -71,6 +72,8 @@ struct Client {
 struct Up {
     tunnel: Tunnel,
     device: Device,
+    /// Rules that go with the tunnel.
+    _guard: Guard,
     made_of: Vec<String>,
 }
 

@@ -183,7 +183,9 @@ impl Server {
             ovlog!(1, "offload: engine for this client, because {}", reasons.join(", and because "));
         }
         self.device_changed = self.offload.device() != self.device;
-        let routes = self.client_routes.install(&spec, &self.offload.device_of(spec.id));
+        let device = self.offload.device_of(spec.id);
+        self.guard.cover(&device);
+        let routes = self.client_routes.install(&spec, &device);
         let mut options = pending.overrides.push_list(&self.profile.server.push);
         options.extend(migration.map(str::to_owned));
         let mtu = self.tun_mtu();

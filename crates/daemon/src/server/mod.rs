@@ -36,6 +36,7 @@ use tracing::warn;
 
 use crate::{
     exit::Ended,
+    firewall::Guard,
     hooks::Hooks,
     log::Logger,
     ovlog,
@@ -80,6 +81,8 @@ struct Server {
     next_listener: u64,
     /// Routes of the machine to clients and their networks.
     client_routes: ClientRoutes,
+    /// Keeps clients apart where the machine forwards their packets.
+    guard: Guard,
     /// The offload's device as the tunnel was made of it.
     device: Device,
     /// The one peer is carried by another device.

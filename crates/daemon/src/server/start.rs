@@ -22,6 +22,7 @@ use super::{
 use crate::{
     address::AfAddress,
     exit::Ended,
+    firewall::Guard,
     hooks::Hooks,
     life::Life,
     link, offload, ovlog,
@@ -191,6 +192,7 @@ impl Server {
         let client_routes = ClientRoutes::new(profile, &*offload);
         Ok(Self {
             client_routes,
+            guard: Guard::of_server(profile, &*offload),
             device: offload.device(),
             device_changed: false,
             device_lost: false,
