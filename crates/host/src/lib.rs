@@ -23,6 +23,7 @@ mod netlink;
 mod plan;
 mod redirect;
 mod route;
+mod shaper;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +62,10 @@ pub trait Host: Send {
     /// When there is no such device or it refuses the value.
     fn set_mtu(&mut self, device: &str, mtu: u32) -> Result<(), HostError>;
 
+    /// Returns what kind of virtual device this is: `ovpn`, `tun`, `veth`. `None` when there is no such device, or it is
+    /// of no kind (hardware).
+    fn link_kind(&mut self, device: &str) -> Option<String>;
+
     /// Sets the length of a device's transmit queue, in packets.
     ///
     /// # Errors
@@ -72,6 +77,20 @@ pub trait Host: Send {
     /// # Errors
     /// When there is no such device.
     fn set_up(&mut self, device: &str) -> Result<(), HostError>;
+
+    /// Limits what leaves through a device, headers of the link included; a second call changes the limit. The device's
+    /// MTU must be set before, as larger packets are dropped.
+    ///
+    /// # Errors
+    /// [`HostError::is_exists`] when the device has a queueing discipline that somebody else made; it stays.
+    /// [`HostError::Unavailable`] when the kernel cannot shape.
+    fn shape(&mut self, device: &str, bytes_per_second: u32) -> Result<(), HostError>;
+
+    /// Removes the limit.
+    ///
+    /// # Errors
+    /// [`HostError::is_gone`] when it is not there.
+    fn unshape(&mut self, device: &str) -> Result<(), HostError>;
 
     /// Adds an address to a device.
     ///
