@@ -9,6 +9,11 @@
 //! [`Ledger::undo`] takes the changes back in reverse order; things that are gone already (the device was closed and
 //! took its routes along) are not errors. After a `kill -9`, [`recover`] does the same from the journal files.
 //!
+//! Two things stand beside the plan. A [`Firewall`] does what a kernel with the data packets in its hands does not do by
+//! itself (isolation of clients, MSS clamping); its rules are one nftables table that lives exactly as long as the
+//! value, or the process, and so needs no ledger. A [`RouteWatch`] changes nothing: it tells which routes others put on
+//! a tunnel device, for data planes that route by themselves.
+//!
 //! A route that fails is reported and the rest goes on: whether to continue is the caller's decision.
 
 #![forbid(unsafe_code)]
@@ -26,6 +31,7 @@ mod route;
 mod shaper;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use dns::{DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec};
 pub use error::HostError;
@@ -37,6 +43,7 @@ pub use netlink::NetlinkHost;
 pub use plan::{Address, DeviceConfig, Plan, Step};
 pub use redirect::{NetGateway, Planned, Redirect, RouteContext, RouteSettings};
 pub use route::{Family, Place, Route, RouteKind, RouteSpec};
+pub use watch::{RouteWatch, ViaRoute};
 
 use std::net::IpAddr;
 
