@@ -13,6 +13,8 @@ pub struct FakeHost {
     pub routes: Vec<Route>,
     /// Addresses per device; a device exists when it has an entry.
     pub devices: BTreeMap<String, Vec<(IpAddr, u8)>>,
+    /// Kinds of devices, as far as they have one.
+    pub kinds: BTreeMap<String, String>,
     /// Calls that contain one of these texts fail with `EPERM`.
     pub refuse: Vec<String>,
 }
@@ -72,6 +74,10 @@ impl Host for FakeHost {
         self.note(format!("set mtu {mtu} dev {device}"))
     }
 
+    fn link_kind(&mut self, device: &str) -> Option<String> {
+        self.kinds.get(device).cloned()
+    }
+
     fn set_tx_queue_len(&mut self, device: &str, packets: u32) -> Result<(), HostError> {
         self.known(device)?;
         self.note(format!("set txqueuelen {packets} dev {device}"))
@@ -80,6 +86,16 @@ impl Host for FakeHost {
     fn set_up(&mut self, device: &str) -> Result<(), HostError> {
         self.known(device)?;
         self.note(format!("set up dev {device}"))
+    }
+
+    fn shape(&mut self, device: &str, bytes_per_second: u32) -> Result<(), HostError> {
+        self.known(device)?;
+        self.note(format!("shape {bytes_per_second} dev {device}"))
+    }
+
+    fn unshape(&mut self, device: &str) -> Result<(), HostError> {
+        self.known(device)?;
+        self.note(format!("unshape dev {device}"))
     }
 
     fn add_address(&mut self, device: &str, address: &Address) -> Result<(), HostError> {

@@ -139,6 +139,7 @@ fn encode(change: &Change) -> String {
         }
         Change::Route(route) => format!("route\t{}", encode_route(route)),
         Change::Displaced(route) => format!("displaced\t{}", encode_route(route)),
+        Change::Shaped { device } => format!("shaped\t{device}\t"),
         Change::Dns(DnsUndo::Resolved { device }) => format!("dns\tresolved\t{device}"),
         Change::Dns(DnsUndo::Resolvconf { device }) => format!("dns\tresolvconf\t{device}"),
         Change::Dns(DnsUndo::File { backup }) => format!("dns\tfile\t{backup}"),
@@ -187,6 +188,12 @@ fn decode(line: &str) -> Option<Change> {
         }
         "route" => decode_route(fields).map(Change::Route),
         "displaced" => decode_route(fields).map(Change::Displaced),
+        "shaped" => {
+            let device = fields.next()?.to_owned();
+            // The field after it is empty, and shows that the name is whole.
+            fields.next()?;
+            Some(Change::Shaped { device })
+        }
         "dns" => {
             let (kind, name) = (fields.next()?, fields.next()?.to_owned());
             Some(Change::Dns(match kind {
@@ -280,6 +287,7 @@ mod tests {
                 kind: RouteKind::Unreachable,
                 ..Route::to("2000::".parse().expect("an address"), 3)
             }),
+            Change::Shaped { device: "tun0".to_owned() },
             Change::Dns(DnsUndo::Resolved { device: "tun0".to_owned() }),
             Change::Dns(DnsUndo::File { backup: "/etc/resolv.conf.culvert".to_owned() }),
         ];

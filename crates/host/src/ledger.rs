@@ -17,6 +17,11 @@ pub enum Change {
     Route(Route),
     /// A route was removed.
     Displaced(Route),
+    /// What leaves through a device was limited.
+    Shaped {
+        /// Which device.
+        device: String,
+    },
     /// The resolver was told about DNS servers.
     Dns(DnsUndo),
 }
@@ -110,6 +115,10 @@ impl Ledger {
     }
 
     fn record(&mut self, change: Change) {
+        // A limit that is changed needs to be taken back once only.
+        if matches!(change, Change::Shaped { .. }) && self.changes.contains(&change) {
+            return;
+        }
         self.changes.push(change);
         self.rewrite_journal();
     }
@@ -164,6 +173,12 @@ fn run(host: &mut dyn Host, step: &Step) -> Result<Option<Change>, HostError> {
                 Err(error) => Err(error),
             }
         }
+        // A discipline that is there already is an error here, unlike a route: traffic would not be limited.
+        Step::Shape { device, bytes_per_second } => {
+            tracing::info!("shaper: {bytes_per_second} bytes per second for {device}");
+            host.shape(device, *bytes_per_second)?;
+            Ok(Some(Change::Shaped { device: device.clone() }))
+        }
         Step::Dns { device, settings } => Ok(Some(Change::Dns(host.set_dns(device, settings)?))),
     }
 }
@@ -196,6 +211,7 @@ fn revert(host: &mut dyn Host, change: &Change) -> Result<(), HostError> {
                 other => other,
             }
         }
+        Change::Shaped { device } => host.unshape(device),
         Change::Dns(undo) => host.unset_dns(undo),
     }
 }
@@ -208,6 +224,7 @@ fn complaint(step: &Step, error: &HostError) -> String {
         Step::Mtu { .. } | Step::TxQueueLen { .. } | Step::Up { .. } => {
             format!("ERROR: Linux can't configure interface: {error}")
         }
+        Step::Shape { .. } => format!("ERROR: Linux can't limit the traffic: {error}"),
         Step::Dns { .. } => format!("{error}"),
     }
 }

@@ -9,6 +9,11 @@
 //! [`Ledger::undo`] takes the changes back in reverse order; things that are gone already (the device was closed and
 //! took its routes along) are not errors. After a `kill -9`, [`recover`] does the same from the journal files.
 //!
+//! Two things stand beside the plan. A [`Firewall`] does what a kernel with the data packets in its hands does not do by
+//! itself (isolation of clients, MSS clamping); its rules are one nftables table that lives exactly as long as the
+//! value, or the process, and so needs no ledger. A [`RouteWatch`] changes nothing: it tells which routes others put on
+//! a tunnel device, for data planes that route by themselves.
+//!
 //! A route that fails is reported and the rest goes on: whether to continue is the caller's decision.
 
 #![forbid(unsafe_code)]
@@ -23,8 +28,10 @@ mod netlink;
 mod plan;
 mod redirect;
 mod route;
+mod shaper;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use dns::{DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec};
 pub use error::HostError;
@@ -36,6 +43,7 @@ pub use netlink::NetlinkHost;
 pub use plan::{Address, DeviceConfig, Plan, Step};
 pub use redirect::{NetGateway, Planned, Redirect, RouteContext, RouteSettings};
 pub use route::{Family, Place, Route, RouteKind, RouteSpec};
+pub use watch::{RouteWatch, ViaRoute};
 
 use std::net::IpAddr;
 
@@ -61,6 +69,10 @@ pub trait Host: Send {
     /// When there is no such device or it refuses the value.
     fn set_mtu(&mut self, device: &str, mtu: u32) -> Result<(), HostError>;
 
+    /// Returns what kind of virtual device this is: `ovpn`, `tun`, `veth`. `None` when there is no such device, or it is
+    /// of no kind (hardware).
+    fn link_kind(&mut self, device: &str) -> Option<String>;
+
     /// Sets the length of a device's transmit queue, in packets.
     ///
     /// # Errors
@@ -72,6 +84,20 @@ pub trait Host: Send {
     /// # Errors
     /// When there is no such device.
     fn set_up(&mut self, device: &str) -> Result<(), HostError>;
+
+    /// Limits what leaves through a device, headers of the link included; a second call changes the limit. The device's
+    /// MTU must be set before, as larger packets are dropped.
+    ///
+    /// # Errors
+    /// [`HostError::is_exists`] when the device has a queueing discipline that somebody else made; it stays.
+    /// [`HostError::Unavailable`] when the kernel cannot shape.
+    fn shape(&mut self, device: &str, bytes_per_second: u32) -> Result<(), HostError>;
+
+    /// Removes the limit.
+    ///
+    /// # Errors
+    /// [`HostError::is_gone`] when it is not there.
+    fn unshape(&mut self, device: &str) -> Result<(), HostError>;
 
     /// Adds an address to a device.
     ///

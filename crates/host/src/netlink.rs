@@ -9,11 +9,11 @@ use netlink_bindings::{
 };
 use netlink_socket2::{NetlinkSocket, ReplyError};
 
-use crate::{Address, DnsBackend, DnsSettings, DnsUndo, Family, Host, HostError, Route, RouteKind};
+use crate::{Address, DnsBackend, DnsSettings, DnsUndo, Family, Host, HostError, Route, RouteKind, shaper};
 
 // linux/socket.h, linux/rtnetlink.h, linux/if.h
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub(crate) const AF_INET: u8 = 2;
+pub(crate) const AF_INET6: u8 = 10;
 const IFF_UP: u32 = 1;
 const IFA_F_NODAD: u8 = 0x02;
 const RT_TABLE_UNSPEC: u8 = 0;
@@ -21,15 +21,15 @@ const RT_TABLE_MAIN: u32 = 254;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RT_SCOPE_NOWHERE: u8 = 255;
-const RTN_UNICAST: u8 = 1;
+pub(crate) const RTN_UNICAST: u8 = 1;
 const RTN_BLACKHOLE: u8 = 6;
 const RTN_UNREACHABLE: u8 = 7;
 const RTNH_F_ONLINK: u32 = 4;
-const RTM_F_CLONED: u32 = 0x200;
+pub(crate) const RTM_F_CLONED: u32 = 0x200;
 
 /// `rtm_protocol` of routes that culvert makes, so that an operator can find them: `ip route show proto 0x76`.
 /// No daemon of iproute2's list uses it.
-const RTPROT_CULVERT: u8 = 0x76;
+pub(crate) const RTPROT_CULVERT: u8 = 0x76;
 
 /// The network namespace of the thread that created it.
 pub struct NetlinkHost {
@@ -232,6 +232,15 @@ impl Host for NetlinkHost {
         })
     }
 
+    fn link_kind(&mut self, device: &str) -> Option<String> {
+        let mut request = rt_link::Request::new().op_getlink_do(&Ifinfomsg::new());
+        request.encode().push_ifname_bytes(device.as_bytes());
+        let mut reply = self.socket.request(&request).ok()?;
+        let (_, attributes) = reply.recv_one().ok()?;
+        let kind = attributes.get_linkinfo().ok()?.get_kind().ok()?;
+        Some(kind.to_string_lossy().into_owned())
+    }
+
     fn set_tx_queue_len(&mut self, device: &str, packets: u32) -> Result<(), HostError> {
         self.change_link(device, &format!("txqueuelen {packets}"), 0, |link| {
             link.push_txqlen(packets);
@@ -240,6 +249,17 @@ impl Host for NetlinkHost {
 
     fn set_up(&mut self, device: &str) -> Result<(), HostError> {
         self.change_link(device, "state up", IFF_UP, |_| {})
+    }
+
+    fn shape(&mut self, device: &str, bytes_per_second: u32) -> Result<(), HostError> {
+        let index = self.device_index(device)?;
+        let mtu = self.mtu(device)?;
+        shaper::install(&mut self.socket, device, index, mtu, bytes_per_second)
+    }
+
+    fn unshape(&mut self, device: &str) -> Result<(), HostError> {
+        let index = self.device_index(device)?;
+        shaper::remove(&mut self.socket, device, index)
     }
 
     fn add_address(&mut self, device: &str, address: &Address) -> Result<(), HostError> {
@@ -374,7 +394,7 @@ fn family_code(family: Family) -> u8 {
     }
 }
 
-fn refused(what: String, error: impl Into<ReplyError>) -> HostError {
+pub(crate) fn refused(what: String, error: impl Into<ReplyError>) -> HostError {
     let error = error.into();
     let detail = error
         .ext_ack()

@@ -89,6 +89,13 @@ pub enum Step {
     Route(Route),
     /// Remove a route which stands in the way (the default route under `redirect-gateway` without `def1`).
     Displace(Route),
+    /// Limit what leaves through a device (`shaper`). After [`Step::Mtu`]; a second one changes the limit.
+    Shape {
+        /// Which device.
+        device: String,
+        /// The average rate, all traffic together; OpenVPN allows 100 to 100000000.
+        bytes_per_second: u32,
+    },
     /// Tell the resolver about DNS servers behind a device.
     Dns {
         /// Which device.

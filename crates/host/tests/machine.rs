@@ -11,7 +11,10 @@
 
 mod namespace;
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, UdpSocket},
+    process::Command,
+};
 
 use culvert_host::{
     Address, Applied, DeviceConfig, Family, Host, HostError, Ledger, NetlinkHost, Place, Plan, Redirect,
@@ -29,6 +32,10 @@ namespaced! {
     what_is_gone_already_is_no_error
     routes_have_metric_table_source_and_kind
     the_way_out_is_found
+    clients_have_routes_behind_them
+    what_leaves_is_limited_until_it_is_undone
+    a_foreign_queueing_discipline_stays
+    a_device_tells_its_kind
 }
 
 /// The routes of all tables, sorted; what the kernel makes itself for addresses is left out.
@@ -91,6 +98,24 @@ fn context(host: &mut NetlinkHost, remote: &str) -> RouteContext {
 
 fn complete(applied: &Applied) {
     assert!(applied.is_complete(), "{:?}", applied.failures);
+}
+
+/// Runs tc(8), which must succeed, and returns what it prints.
+fn tc(arguments: &str) -> String {
+    let output = Command::new("tc").args(arguments.split(' ')).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "tc {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Returns the number after a word.
+fn number(text: &str, word: &str) -> u32 {
+    let (_, rest) = text.split_once(word).unwrap_or_else(|| panic!("{word} in {text}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{word} in {text}"))
+}
+
+fn shape(bytes_per_second: u32) -> Plan {
+    Plan::from_iter([Step::Shape { device: "eth0".to_owned(), bytes_per_second }])
 }
 
 mod inside {
@@ -304,5 +329,127 @@ mod inside {
         assert_eq!(host.route_to(address("198.51.100.7")).expect("an answer"), None);
         assert_eq!(context(&mut host, "198.51.100.7").net4, None);
         assert!(matches!(host.device_index("nope0"), Err(HostError::NoDevice(_))));
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn clients_have_routes_behind_them() {
+        let mut host = machine();
+        let before = routes();
+        complete(&Ledger::new().apply(&mut host, &tunnel().plan()));
+        let mut ledger = Ledger::new();
+        let behind = |network, prefix, gateway| {
+            Route::to(address(network), prefix).via(Some(address(gateway))).dev("tun0").metric(Some(100))
+        };
+        let alone = |client, source| Route {
+            source: Some(address(source)),
+            ..Route::to_host(address(client)).dev("tun0").metric(Some(100))
+        };
+        let hole =
+            |network, prefix| Route { kind: RouteKind::Blackhole, ..Route::to(address(network), prefix) };
+        let wanted = [
+            behind("192.168.7.0", 24, "10.8.0.9"),
+            behind("fd00:77::", 64, "fd00:8::9"),
+            alone("10.99.0.5", "10.8.0.2"),
+            alone("fd00:99::5", "fd00:8::2"),
+            // A client outside the device's network is a gateway once its own route stands.
+            behind("192.168.8.0", 24, "10.99.0.5"),
+            behind("fd00:78::", 64, "fd00:99::5"),
+            hole("192.168.0.0", 16),
+            hole("fd00:70::", 32),
+        ];
+        complete(&ledger.apply(&mut host, &wanted.iter().cloned().map(Step::Route).collect()));
+        let now = routes().join("\n");
+        for text in [
+            "192.168.7.0/24 via 10.8.0.9 dev tun0 proto 118 metric 100",
+            "fd00:77::/64 via fd00:8::9 dev tun0 proto 118 metric 100",
+            "10.99.0.5 dev tun0 proto 118 scope link src 10.8.0.2 metric 100",
+            "fd00:99::5 dev tun0 proto 118 src fd00:8::2 metric 100",
+            "192.168.8.0/24 via 10.99.0.5 dev tun0 proto 118 metric 100",
+            "fd00:78::/64 via fd00:99::5 dev tun0 proto 118 metric 100",
+            "blackhole 192.168.0.0/16 proto 118",
+            "blackhole fd00:70::/32 dev lo proto 118",
+        ] {
+            assert!(now.contains(text), "{text}\n{now}");
+        }
+        for route in &wanted {
+            let again = host.add_route(route).expect_err("it stands");
+            assert!(again.is_exists() && !again.is_gone(), "{again}");
+        }
+        assert_eq!(ledger.undo(&mut host).len(), 0);
+        assert_eq!(routes(), before);
+        for route in &wanted {
+            let again = host.delete_route(route).expect_err("it is gone");
+            assert!(again.is_gone() && !again.is_exists(), "{again}");
+        }
+
+        ip("link delete tun0");
+        assert!(host.add_route(&wanted[0]).expect_err("no device").is_gone());
+        assert!(host.delete_route(&wanted[0]).expect_err("no device").is_gone());
+        let own = Address::V4 { local: [10, 8, 0, 2].into(), prefix: 24 };
+        assert!(host.delete_address("tun0", &own).expect_err("no device").is_gone());
+        assert!(host.unshape("tun0").expect_err("no device").is_gone());
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn what_leaves_is_limited_until_it_is_undone() {
+        let mut host = machine();
+        ip("neighbour add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0");
+        let before = tc("qdisc show dev eth0");
+        let mut ledger = Ledger::new();
+        complete(&ledger.apply(&mut host, &shape(1000)));
+        let socket = UdpSocket::bind("192.0.2.10:0").expect("a socket");
+        for _ in 0..50 {
+            // The kernel may tell that the queue is full, or not.
+            let _ = socket.send_to(&[0; 1000], "192.0.2.77:9");
+        }
+        // The bucket holds 1564 bytes, one datagram; the queue ten frames, 15 datagrams; the rest is lost.
+        let text = tc("-s qdisc show dev eth0");
+        assert!(text.contains("qdisc tbf 76: root") && text.contains("rate 8Kbit burst 1564b"), "{text}");
+        assert!(number(&text, "dropped ") > 20, "{text}");
+        assert!(number(&text, "backlog ") > 0, "{text}");
+
+        complete(&ledger.apply(&mut host, &shape(100_000_000)));
+        let text = tc("-s qdisc show dev eth0");
+        assert!(text.contains("qdisc tbf 76: root") && text.contains("rate 800Mbit"), "{text}");
+        let dropped = number(&text, "dropped ");
+        for _ in 0..50 {
+            socket.send_to(&[0; 1000], "192.0.2.77:9").expect("sent");
+        }
+        assert_eq!(number(&tc("-s qdisc show dev eth0"), "dropped "), dropped, "nothing more is lost");
+
+        assert_eq!(ledger.changes().len(), 1, "a change of the limit is undone with it");
+        assert_eq!(ledger.undo(&mut host).len(), 0);
+        assert_eq!(tc("qdisc show dev eth0"), before);
+        assert!(host.unshape("eth0").expect_err("nothing to remove").is_gone());
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn a_foreign_queueing_discipline_stays() {
+        let mut host = machine();
+        tc("qdisc add dev eth0 root handle 5: pfifo limit 77");
+        let mut ledger = Ledger::new();
+        let applied = ledger.apply(&mut host, &shape(1000));
+        let error = &applied.failures[0].error;
+        assert!(error.is_exists() && error.to_string().contains("tc qdisc delete dev eth0 root"), "{error}");
+        assert_eq!(ledger.changes(), []);
+
+        tc("qdisc delete dev eth0 root");
+        complete(&ledger.apply(&mut host, &shape(1000)));
+        tc("qdisc replace dev eth0 root handle 5: pfifo limit 77");
+        assert_eq!(ledger.undo(&mut host).len(), 0);
+        assert!(tc("qdisc show dev eth0").contains("pfifo 5: root"), "it took our place and is left alone");
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn a_device_tells_its_kind() {
+        let mut host = machine();
+        assert_eq!(host.link_kind("tun0").as_deref(), Some("tun"));
+        assert_eq!(host.link_kind("eth0").as_deref(), Some("veth"));
+        assert_eq!(host.link_kind("lo"), None);
+        assert_eq!(host.link_kind("nope0"), None);
     }
 }

@@ -6,7 +6,7 @@
 //! passes it over. `nft list table inet culvert-LABEL` shows:
 //!
 //! ```text
-//! table inet culvert-LABEL { # progname culvert
+//! table inet culvert-LABEL {
 //!     flags owner
 //!     set isolated { type ifname; elements = { "tun0", "tun1" } }
 //!     chain forward {
@@ -23,6 +23,8 @@
 //!     }
 //! }
 //! ```
+//!
+//! Both see routed packets only: what a bridge passes between its ports meets neither.
 //!
 //! Rules match names, not indexes: a device that is closed and opened again under its name stays covered.
 
