@@ -145,7 +145,8 @@ fn not_carried(profile: &Profile, offload: &dyn Offload) -> Vec<CipherName> {
 /// The version of the kernel's module, if it is loaded; the kernel's own where the module has none.
 pub(crate) fn kernel_version() -> Option<String> {
     let own = std::fs::read_to_string("/sys/module/ovpn/version").map(|text| text.trim().to_owned());
-    let of_kernel = || std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned());
+    let of_kernel =
+        || std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned());
     std::path::Path::new("/sys/module/ovpn").exists().then(|| own.or_else(|_| of_kernel()).ok()).flatten()
 }
 

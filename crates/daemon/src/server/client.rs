@@ -76,6 +76,8 @@ pub(super) struct Connected {
     /// The same as it was told to the client.
     pub(super) addresses: ClientAddresses,
     pub(super) iroutes: Vec<(IpAddr, u8)>,
+    /// Networks that somebody routed to it by hand, where the engine has to be told.
+    pub(super) routed: Vec<(IpAddr, u8)>,
     /// Routes of the machine that lead to it.
     pub(super) routes: Vec<Route>,
     pub(super) cipher: CipherName,

@@ -185,6 +185,7 @@ impl Server {
         self.device_changed = self.offload.device() != self.device;
         let device = self.offload.device_of(spec.id);
         self.guard.cover(&device);
+        let beside = self.device != device && self.profile.role() == Role::Server;
         let routes = self.client_routes.install(&spec, &device);
         let mut options = pending.overrides.push_list(&self.profile.server.push);
         options.extend(migration.map(str::to_owned));
@@ -199,6 +200,10 @@ impl Server {
             ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
         }
         let id = spec.id;
+        if beside {
+            self.host_routes.follow(&device);
+        }
+        let is_routed = !self.host_routes.behind(&spec.vpn).is_empty();
         self.by_peer.insert(id, key);
         let Some(client) = self.clients.get_mut(&key) else { return };
         client.state = State::Connected(Box::new(connected));
@@ -210,7 +215,10 @@ impl Server {
         let told = client.handle.send(SessionInput::Bound(id))
             && client.handle.command(Command::Configured { peer_id: Some(id), push });
         if !told {
-            self.remove(key, "the session does not take orders any more");
+            return self.remove(key, "the session does not take orders any more");
+        }
+        if is_routed {
+            self.apply_host_routes();
         }
     }
 
@@ -231,6 +239,7 @@ impl Server {
             vpn: spec.vpn,
             addresses: pending.addresses,
             iroutes: spec.iroutes.clone(),
+            routed: Vec::new(),
             routes,
             cipher: pending.params.cipher,
             since: pending.since,

@@ -11,6 +11,7 @@ mod admission;
 mod client;
 pub(crate) mod configure;
 mod environment;
+mod host_routes;
 pub(crate) mod listeners;
 mod peer_ids;
 mod push;
@@ -48,6 +49,7 @@ use crate::{
 };
 use admission::{Admission, Decision};
 use client::Client;
+use host_routes::HostRoutes;
 use listeners::{ListenerId, ListenerReport, Orders};
 use peer_ids::PeerIds;
 use routes::ClientRoutes;
@@ -81,6 +83,8 @@ struct Server {
     next_listener: u64,
     /// Routes of the machine to clients and their networks.
     client_routes: ClientRoutes,
+    /// Networks that somebody routes to clients of the engine.
+    host_routes: HostRoutes,
     /// Keeps clients apart where the machine forwards their packets.
     guard: Guard,
     /// The offload's device as the tunnel was made of it.
@@ -153,6 +157,9 @@ impl Server {
                 },
                 now = tick.tick() => {
                     self.enforce_limits(now);
+                    if self.host_routes.have_changed() {
+                        self.apply_host_routes();
+                    }
                     if usage_limited {
                         self.report_usage();
                     }

@@ -17,7 +17,8 @@ use culvert_proto::{
 use tokio::sync::mpsc;
 
 use super::{
-    Admission, ClientRoutes, Configs, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers, accept_streams,
+    Admission, ClientRoutes, Configs, HostRoutes, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers,
+    accept_streams,
 };
 use crate::{
     address::AfAddress,
@@ -192,6 +193,7 @@ impl Server {
         let client_routes = ClientRoutes::new(profile, &*offload);
         Ok(Self {
             client_routes,
+            host_routes: HostRoutes::of(profile, &*offload),
             guard: Guard::of_server(profile, &*offload),
             device: offload.device(),
             device_changed: false,

@@ -136,6 +136,15 @@ impl Tunnel {
                 return Err(TunnelError::Device(failure.error.to_string()));
             }
         }
+        if let Some(bytes_per_second) = spec.shaper {
+            ovlog!(3, "Output Traffic Shaping initialized at {bytes_per_second} bytes per second");
+            let shape = Step::Shape { device: device.name.clone(), bytes_per_second };
+            let applied;
+            (changes, applied) = apply(changes, Plan::from_iter([shape])).await?;
+            for failure in &applied.failures {
+                error!("--shaper has no effect: {}", failure.error);
+            }
+        }
         let mut own = ScriptEnv::new();
         network::export_device(&mut own, &device.name, mtu, &spec.device, spec.topology);
         network::export_foreign_options(&mut own, &spec.routes);
