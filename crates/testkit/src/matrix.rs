@@ -2,7 +2,8 @@
 //!
 //! Environment:
 //!
-//! - `CULVERT_MATRIX_ONLY`: runs the cases whose table row contains this text;
+//! - `CULVERT_MATRIX_ONLY`: runs the cases whose table row contains this text, or each of several with `&` between
+//!   them;
 //! - `CULVERT_MATRIX_JOBS`: how many at a time (2).
 
 use std::env;
@@ -43,7 +44,7 @@ pub fn run<Case: Sync>(
     work: impl Fn(&Case) -> Verdict + Sync,
 ) {
     let only = env::var("CULVERT_MATRIX_ONLY").unwrap_or_default();
-    cases.retain(|case| row(case).contains(&only));
+    cases.retain(|case| only.split('&').all(|text| row(case).contains(text)));
     println!("{name}: {} cases", cases.len());
     let start = Instant::now();
     let results = run_all(&cases, &row, &work);
