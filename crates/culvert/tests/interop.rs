@@ -10,21 +10,17 @@
 //!
 //! - `CULVERT_TEST_SUBJECT`: `2.5`, `2.6` or `2.7` puts that OpenVPN in culvert's place, which tests this
 //!   harness (and what OpenVPN releases do with each other);
-//! - `CULVERT_MATRIX_ONLY`: runs the cases whose table row contains this text;
-//! - `CULVERT_MATRIX_JOBS`: how many at a time (2).
+//! - `CULVERT_MATRIX_ONLY`, `CULVERT_MATRIX_JOBS`: see `culvert_testkit::matrix`.
 
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
-use std::fmt::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Instant;
+use std::sync::Arc;
 
+use culvert_testkit::matrix::{self, Verdict};
 use culvert_testkit::{
-    Algorithm, Cipher, Failure, Implementation, Inner, Login, Materials, Peers, Role, TlsVersion, Topology,
-    Transport, Trust, Tunnel, TunnelSpec, Wrapping, pairwise,
+    Algorithm, Cipher, Implementation, Inner, Login, Materials, Peers, Role, TlsVersion, Topology, Transport,
+    Trust, Tunnel, TunnelSpec, Wrapping, pairwise,
 };
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Ec, Algorithm::Rsa, Algorithm::Ed25519];
@@ -35,14 +31,6 @@ struct Case {
     role: Role,
     peer: Implementation,
     spec: TunnelSpec,
-}
-
-/// How a case ended.
-enum Verdict {
-    Passed,
-    Failed(Failure),
-    /// OpenVPN never had it.
-    NotAFeature(&'static str),
 }
 
 impl Case {
@@ -67,7 +55,7 @@ impl Case {
             tunnel.prove_traffic()?;
             tunnel.prove_negotiated()
         };
-        prove().map_or_else(Verdict::Failed, |()| Verdict::Passed)
+        prove().into()
     }
 }
 
@@ -150,66 +138,16 @@ fn all_cases(subject: &Implementation, peers: &Peers) -> Vec<Case> {
     cases
 }
 
-/// Runs the cases, some at a time, and prints each row as it ends.
-fn run_all(cases: &[Case], subject: &Implementation, materials: &Arc<Materials>) -> Vec<(usize, Verdict)> {
-    let jobs = std::env::var("CULVERT_MATRIX_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(2);
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while let Some((index, case)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    cases.get(index).map(|case| (index, case))
-                } {
-                    let start = Instant::now();
-                    let verdict = case.run(subject, materials);
-                    let word = match &verdict {
-                        Verdict::Passed => "ok".to_owned(),
-                        Verdict::Failed(failure) => format!("FAILED: {}", failure.headline()),
-                        Verdict::NotAFeature(why) => format!("not a feature of that peer: {why}"),
-                    };
-                    println!("{} {:>5.1} s  {word}", case.row(), start.elapsed().as_secs_f32());
-                    results.lock().unwrap_or_else(PoisonError::into_inner).push((index, verdict));
-                }
-            });
-        }
-    });
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn culvert_interoperates_with_every_peer_in_both_roles() {
     let peers = Peers::find().unwrap();
     let subject = peers.subject(env!("CARGO_BIN_EXE_culvert")).unwrap();
     let materials = Materials::new(&peers).unwrap();
-    let only = std::env::var("CULVERT_MATRIX_ONLY").unwrap_or_default();
-    let mut cases = all_cases(&subject, &peers);
-    cases.retain(|case| case.row().contains(&only));
-    println!("interop: {subject} in {} cases", cases.len());
-    let start = Instant::now();
-    let results = run_all(&cases, &subject, &materials);
-    let (mut passed, mut skipped, mut failures) = (0, 0, String::new());
-    for (index, verdict) in &results {
-        match verdict {
-            Verdict::Passed => passed += 1,
-            Verdict::NotAFeature(_) => skipped += 1,
-            Verdict::Failed(failure) => {
-                let _ = writeln!(failures, "\n== {}\n{failure}", cases[*index].row());
-            }
-        }
-    }
-    let failed = results.len() - passed - skipped;
-    print!("{failures}");
     for (release, why) in peers.absent() {
         println!("interop: column {} absent: {why}", release.name());
     }
-    println!(
-        "interop: {passed} passed, {failed} failed, {skipped} not a feature of that peer, in {} s",
-        start.elapsed().as_secs()
-    );
-    assert_eq!(results.len(), cases.len(), "every case has a verdict");
-    assert!(passed > 0, "no case matched");
-    assert_eq!(failed, 0, "see the table above");
+    println!("interop: {subject}");
+    let cases = all_cases(&subject, &peers);
+    matrix::run("interop", cases, Case::row, |case| case.run(&subject, &materials));
 }

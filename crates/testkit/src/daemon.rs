@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, kill_process};
 
-use crate::{Failure, Implementation, Namespace, Result};
+use crate::{Failure, Implementation, Namespace, Result, patient};
 
 /// The line that OpenVPN logs when a tunnel is up.
 const UP: &str = "Initialization Sequence Completed";
@@ -115,6 +115,7 @@ impl Daemon {
 
     /// The same, but only looks at lines after the first `mark` ones.
     pub fn wait_for_after(&self, mark: usize, text: &str, timeout: Duration) -> Result<String> {
+        let timeout = patient(timeout);
         let deadline = Instant::now() + timeout;
         let mut state = self.log.lock();
         loop {
@@ -174,6 +175,7 @@ impl Daemon {
 
     /// Waits for the process to end by itself.
     pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let timeout = patient(timeout);
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.poll_exit()? {

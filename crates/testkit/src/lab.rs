@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::{Failure, Result};
+use crate::{Failure, Result, patient};
 
 /// Two namespaces joined by a wire.
 pub struct NetnsLab {
@@ -147,6 +147,12 @@ impl Namespace {
         output(Command::new("ip").args(["-n", &self.name]).args(arguments))
     }
 
+    /// Returns the names of the links of one kind: `tun`, or `ovpn` for those of the kernel's module.
+    pub fn links_of_kind(&self, kind: &str) -> Result<Vec<String>> {
+        let list = self.ip(&["-o", "-br", "link", "show", "type", kind])?;
+        Ok(list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    }
+
     /// Calls `work` on a thread whose sockets belong to this namespace.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let path = Path::new("/run/netns").join(&self.name);
@@ -187,7 +193,7 @@ impl Namespace {
     /// Waits until the kernel has noticed that both ends of the wire are up, and takes the IPv6 addresses on it for
     /// usable: both a moment later.
     fn wait_for_carrier(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patient(Duration::from_secs(5));
         while !self.ip(&["-br", "link", "show", WIRE])?.contains(" UP ")
             || self.ip(&["-o", "address", "show", "dev", WIRE])?.contains("tentative")
         {

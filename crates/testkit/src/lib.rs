@@ -9,7 +9,7 @@
 //! - [`Relay`] is a wire that records, loses, and carries what a test injects.
 //! - [`TunnelSpec`] says what a tunnel is made of (transport, wrapping, cipher, ...), writes the
 //!   configuration files of both ends in the dialect of each implementation, and [`Tunnel`] runs it.
-//! - [`pairwise`] picks few cases that cover every pair of values.
+//! - [`matrix`] runs many cases and prints their table; [`pairwise`] picks few cases that cover every pair of values.
 //! - [`sim`] is a hostile network in virtual time, for protocol code without sockets.
 //! - [`vectors`] are the known answers of the protocol.
 //!
@@ -21,7 +21,9 @@
 mod daemon;
 mod failure;
 mod lab;
+pub mod matrix;
 pub mod pairwise;
+mod patience;
 mod peers;
 mod pki;
 mod profile;
@@ -35,9 +37,12 @@ pub mod vectors;
 pub use daemon::{Daemon, Signal, read_pid, signal_process};
 pub use failure::{Failure, Result};
 pub use lab::{Namespace, NetnsLab};
+pub use patience::patient;
 pub use peers::{Implementation, Peers, Release};
 pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};
-pub use profile::{Cipher, Inner, Login, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping};
+pub use profile::{
+    Cipher, Inner, Login, Offload, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping,
+};
 pub use relay::Relay;
 pub use temp::TempDir;
 pub use tunnel::{Certificates, Materials, Tunnel};

@@ -35,7 +35,9 @@ dimension!(
         /// UDP over IPv6.
         Udp6 = "udp6",
         /// TCP over IPv4.
-        Tcp = "tcp",
+        Tcp4 = "tcp4",
+        /// TCP over IPv6.
+        Tcp6 = "tcp6",
     }
 );
 
@@ -121,6 +123,29 @@ dimension!(
     }
 );
 
+dimension!(
+    /// Which ends leave their data packets to the kernel's `ovpn` module.
+    ///
+    /// The other ends are told `disable-dco`, so that they do the same on every machine.
+    Offload {
+        /// None.
+        Neither = "neither",
+        /// The server.
+        Server = "server",
+        /// The client.
+        Client = "client",
+        /// Both.
+        Both = "both",
+    }
+);
+
+impl Offload {
+    /// Tells whether an end is one of them.
+    pub fn is_at(self, role: Role) -> bool {
+        self == Self::Both || self == if role == Role::Server { Self::Server } else { Self::Client }
+    }
+}
+
 /// Which end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -151,6 +176,8 @@ pub struct TunnelSpec {
     pub topology: Topology,
     /// Which addresses the tunnel has.
     pub inner: Inner,
+    /// Which ends leave their data packets to the kernel.
+    pub offload: Offload,
     /// Where the client sends to instead of the server's own address: a [`crate::Relay`].
     pub remote: Option<SocketAddr>,
     /// A line left out of both files.
@@ -173,6 +200,7 @@ impl Default for TunnelSpec {
             login: Login::Certificate,
             topology: Topology::Subnet,
             inner: Inner::V4,
+            offload: Offload::Neither,
             remote: None,
             without: None,
             server_extra: String::new(),
@@ -241,10 +269,8 @@ impl TunnelSpec {
         self.add_trust(role, materials, &mut lines)?;
         self.add_wrapping(role, materials, &mut lines)?;
         self.add_login(role, folder, &mut lines)?;
-        if matches!(implementation, Implementation::OpenVpn(..)) && !implementation.is_2_5() {
-            // The kernel module of the machine under test is another implementation: not what is asked here.
-            lines.add("disable-dco");
-        }
+        // 2.5 has neither the option nor the offload.
+        lines.add_if(!self.offload.is_at(role) && !implementation.is_2_5(), "disable-dco");
         let (name, extra) = match role {
             Role::Server => ("server", &self.server_extra),
             Role::Client => ("client", &self.client_extra),
@@ -290,7 +316,8 @@ impl TunnelSpec {
         let (server, client, address) = match self.transport {
             Transport::Udp4 => ("udp4", "udp4", IpAddr::V4(NetnsLab::SERVER_V4)),
             Transport::Udp6 => ("udp6", "udp6", IpAddr::V6(NetnsLab::SERVER_V6)),
-            Transport::Tcp => ("tcp4-server", "tcp4-client", IpAddr::V4(NetnsLab::SERVER_V4)),
+            Transport::Tcp4 => ("tcp4-server", "tcp4-client", IpAddr::V4(NetnsLab::SERVER_V4)),
+            Transport::Tcp6 => ("tcp6-server", "tcp6-client", IpAddr::V6(NetnsLab::SERVER_V6)),
         };
         match role {
             Role::Server => {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::{Failure, Namespace, Result};
+use crate::{Failure, Namespace, Result, patient};
 
 /// Payloads of one proof: small, usual, near the tunnel's MTU, and larger than it (two IP fragments).
 const PAYLOADS: [usize; 4] = [16, 512, 1372, 2400];
@@ -47,7 +47,7 @@ pub fn echo(
     (b, b_address): (&Namespace, IpAddr),
     timeout: Duration,
 ) -> Result<()> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + patient(timeout);
     let answering = udp_socket_soon(b, SocketAddr::new(b_address, ECHO_PORT), deadline)?;
     let asking = udp_socket_soon(a, SocketAddr::new(a_address, 0), deadline)?;
     asking.set_read_timeout(Some(PATIENCE))?;
@@ -104,6 +104,7 @@ pub fn tcp(
     let what = format!("{size} bytes over TCP between {a_address} and {b_address}");
     let listener = b.enter(|| TcpListener::bind(SocketAddr::new(b_address, ECHO_PORT)))??;
     let address = listener.local_addr()?;
+    let timeout = patient(timeout);
     let deadline = Instant::now() + timeout;
     let work = || -> Result<()> {
         let mut stream = a.enter(|| TcpStream::connect_timeout(&address, timeout))??;
@@ -242,7 +243,7 @@ fn send_numbers(socket: &UdpSocket, size: usize, interval: Duration, sent: &Atom
 }
 
 fn receive_numbers(socket: &UdpSocket, sent: &AtomicU64, stop: &AtomicBool) -> Received {
-    const LAST_CALL: Duration = Duration::from_secs(1);
+    let last_call = patient(Duration::from_secs(1));
     let mut received = Received::default();
     let mut buffer = [0; 2048];
     let mut last = None::<Instant>;
@@ -262,7 +263,7 @@ fn receive_numbers(socket: &UdpSocket, sent: &AtomicU64, stop: &AtomicBool) -> R
         if stop.load(Ordering::SeqCst) {
             let since = *ending.get_or_insert_with(Instant::now);
             let complete = received.numbers.len() as u64 == sent.load(Ordering::SeqCst);
-            if since.elapsed() > LAST_CALL || (complete && since.elapsed() > LAST_CALL / 10) {
+            if since.elapsed() > last_call || (complete && since.elapsed() > last_call / 10) {
                 return received;
             }
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::{
     Algorithm, Daemon, Failure, Identity, Implementation, Inner, Namespace, NetnsLab, Peers, Pki, Release,
-    Result, Role, TempDir, TunnelSpec, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key, traffic,
+    Result, Role, TempDir, Topology, Transport, TunnelSpec, static_key, tls_crypt_v2_client_key,
+    tls_crypt_v2_server_key, traffic,
 };
 
 /// How long an end may take to say that the tunnel is up.
@@ -137,8 +138,8 @@ impl Tunnel {
         // The socket is open before this line in every release; a client that comes earlier would lose time
         // with its first retransmission.
         let ready = match (spec.topology, spec.transport) {
-            (crate::Topology::Subnet, _) => "Initialization Sequence Completed",
-            (_, crate::Transport::Tcp) => "Listening for incoming TCP connection",
+            (Topology::Subnet, _) => "Initialization Sequence Completed",
+            (_, Transport::Tcp4 | Transport::Tcp6) => "Listening for incoming TCP connection",
             (_, _) => "link remote",
         };
         server_process.wait_for(ready, UP_WITHIN)?;
@@ -245,13 +246,33 @@ impl Tunnel {
     /// Proves by the logs of both ends that the cipher and the TLS version are those asked for.
     pub fn prove_negotiated(&self) -> Result<()> {
         let cipher = format!("ipher '{}'", self.spec.cipher);
+        // An OpenVPN server in whose place the kernel encrypts only says what it pushed.
+        let pushed = format!(",cipher {},", self.spec.cipher);
         let control = format!("Control Channel: {}", self.spec.tls);
-        for end in [&self.server, &self.client] {
-            for expected in [&cipher, &control] {
-                if !end.has_logged(expected) {
-                    let failure = Failure::new(format!("an end does not say `{expected}`"));
-                    return Err(self.with_logs(&failure));
-                }
+        for (role, end) in [(Role::Server, &self.server), (Role::Client, &self.client)] {
+            let says_pushed = self.spec.offload.is_at(role) && end.has_logged(&pushed);
+            if !end.has_logged(&cipher) && !says_pushed {
+                let failure = Failure::new(format!("{role:?} does not say `{cipher}`"));
+                return Err(self.with_logs(&failure));
+            }
+            if !end.has_logged(&control) {
+                let failure = Failure::new(format!("{role:?} does not say `{control}`"));
+                return Err(self.with_logs(&failure));
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves by the devices of both ends that the kernel carries the data where it should, and only there.
+    pub fn prove_offload(&self) -> Result<()> {
+        for (role, namespace) in [(Role::Server, &self.lab.server), (Role::Client, &self.lab.client)] {
+            let (expected, other) =
+                if self.spec.offload.is_at(role) { ("ovpn", "tun") } else { ("tun", "ovpn") };
+            let (good, bad) = (namespace.links_of_kind(expected)?, namespace.links_of_kind(other)?);
+            if good.len() != 1 || !bad.is_empty() {
+                return Err(self.with_logs(&Failure::new(format!(
+                    "{role:?} should have one device of kind {expected}, but has {good:?}, and {bad:?} of kind {other}"
+                ))));
             }
         }
         Ok(())

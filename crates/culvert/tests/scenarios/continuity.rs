@@ -219,7 +219,7 @@ in_each_role_against_each_release!(restart_by_signal:
 
 /// SIGUSR1 and SIGHUP restart a server on TCP: its port is free for its next life, and its client comes back.
 fn restart_a_server_on_tcp(role: Role, release: Release) {
-    let spec = TunnelSpec { transport: Transport::Tcp, ..TunnelSpec::default() };
+    let spec = TunnelSpec { transport: Transport::Tcp4, ..TunnelSpec::default() };
     let tunnel = World::new().tunnel(role, release, &spec);
     for signal in [Signal::Restart, Signal::Reload] {
         let mark = tunnel.client.mark();

@@ -146,7 +146,7 @@ fn a_server_on_tcp_closes_the_streams_of_silent_strangers() {
         println!("OpenVPN itself waits as long as the kernel does");
         return;
     }
-    let spec = TunnelSpec { transport: Transport::Tcp, ..TunnelSpec::default() };
+    let spec = TunnelSpec { transport: Transport::Tcp4, ..TunnelSpec::default() };
     let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
     let server = SocketAddr::new(NetnsLab::SERVER_V4.into(), NetnsLab::PORT);
     let is_closed = |stream: &mut TcpStream, patience: Duration| {
