@@ -26,6 +26,10 @@ struct Pair {
 }
 
 fn pair(mode: DeviceMode) -> Pair {
+    pair_with(mode, |kernel| kernel)
+}
+
+fn pair_with(mode: DeviceMode, change: impl FnOnce(Capabilities) -> Capabilities) -> Pair {
     let spec = DeviceSpec {
         name: Some("tun7".to_owned()),
         node: None,
@@ -37,12 +41,9 @@ fn pair(mode: DeviceMode) -> Pair {
         replay_window: (64, 15),
         threads: None,
     };
-    let kernels = FakeBackend::with_capabilities(|all| Capabilities {
-        kind: OffloadKind::Linux,
-        epoch: false,
-        data_v1: false,
-        framing: false,
-        ..all
+    let kernels = FakeBackend::with_capabilities(|all| {
+        let kind = OffloadKind::Linux;
+        change(Capabilities { kind, epoch: false, data_v1: false, framing: false, ..all })
     });
     let engines = FakeBackend::with_capabilities(|mut all| {
         all.ciphers.push(CipherName::Aes192Gcm);
@@ -198,6 +199,19 @@ fn a_stream_moves_to_the_engine_with_its_peer() {
     assert_eq!(poll_recv(&mut receiver).unwrap(), [b"hello"]);
     pair.engine().hang_up(TransportId(0));
     assert_eq!(poll_recv(&mut receiver).unwrap(), [[]; 0], "the end of the stream is the end of the port");
+}
+
+#[test]
+fn where_the_kernels_tcp_is_not_trusted_streams_go_to_the_engine_and_datagrams_do_not() {
+    let pair = pair_with(DeviceMode::MultiPeer, |kernel| Capabilities { tcp: false, ..kernel });
+    let (stream, _tcp) = pair.open_tcp();
+    let placement = pair.offload.placement(&peer(ENGINE_IDS, stream));
+    assert_eq!((placement.first_id, placement.because), (ENGINE_IDS, vec![Shortfall::Tcp]));
+    pair.offload.peer_new(peer(ENGINE_IDS, stream)).unwrap();
+    assert!(matches!(pair.engine().calls().last(), Some(Call::PeerNew(_))));
+    let (datagrams, _udp) = pair.open_udp();
+    pair.offload.peer_new(peer(PeerId::FIRST, datagrams)).unwrap();
+    assert!(matches!(pair.kernel().calls().last(), Some(Call::PeerNew(_))));
 }
 
 #[test]
