@@ -23,7 +23,7 @@ mod strangers;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
-use culvert_config::Profile;
+use culvert_config::{Profile, Role};
 use culvert_offload::{DeleteReason, Device, Offload, OffloadEvent, PeerChange, TransportId};
 use culvert_proto::{Command, Event, SessionConfig, tls::TlsFactory};
 use culvert_wire::PeerId;
@@ -309,10 +309,11 @@ impl Server {
     /// Tells clients that the server leaves, where it was asked to, and gives the packets time to go.
     async fn say_goodbye(&mut self) {
         let Some(entry) = self.profile.connections.first() else { return };
-        let message = match entry.explicit_exit_notify {
-            0 if !self.device_lost => return,
-            0 => "RESTART",
-            1 => "RESTART",
+        let message = match (self.profile.role(), entry.explicit_exit_notify) {
+            (_, 0) if !self.device_lost => return,
+            // One of two equal ends takes no orders to restart; that the other leaves makes it call again.
+            (Role::P2p, _) => "EXIT",
+            (_, 0 | 1) => "RESTART",
             _ => "RESTART,[N]",
         };
         // Nobody new from here on: a client that heard us comes back at once, and must find our successor.
