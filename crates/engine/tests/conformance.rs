@@ -52,3 +52,13 @@ mod data {
     use super::Engines;
     culvert_offload::conformance_tests!(data, Engines::default());
 }
+
+mod keys {
+    use super::Engines;
+    culvert_offload::conformance_tests!(keys, Engines::default());
+}
+
+mod ends {
+    use super::Engines;
+    culvert_offload::conformance_tests!(ends, Engines::default());
+}

@@ -1,7 +1,8 @@
 //! One suite for all implementations of [`Offload`].
 //!
-//! An implementation's tests provide a [`Lab`] and name the groups that they run: [`calls`] needs an offload only,
-//! [`data`] also the host's side of its device and a socket that plays the peer.
+//! An implementation's tests provide a [`Lab`] and name the groups that they run: [`calls`] needs an offload only, the
+//! others also the host's side of its device. Sockets play the peers ([`wire_peer`]); most behaviours begin with a
+//! [`server`].
 //!
 //! ```ignore
 //! culvert_offload::conformance_tests!(calls, MyLab::new());
@@ -16,10 +17,13 @@
 
 pub mod calls;
 pub mod data;
-mod wire_peer;
+pub mod ends;
+pub mod keys;
+pub mod server;
+pub mod wire_peer;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
@@ -35,7 +39,7 @@ use crate::{
 };
 
 /// How long a behaviour may take to show. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where an implementation is tried.
 pub trait Lab {
@@ -54,7 +58,7 @@ pub trait Lab {
 }
 
 /// The host's side of a device: what goes in leaves through the tunnel.
-pub trait Tunnel {
+pub trait Tunnel: Send + Sync {
     /// Sends an IP packet into the tunnel.
     fn send(&self, packet: &[u8]);
     /// Waits for an IP packet out of the tunnel.
@@ -85,13 +89,21 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each [$(#[$attribute])*] data, $lab;
             packets_go_both_ways
             a_replayed_packet_is_dropped
-            both_slots_decrypt_and_the_primary_encrypts
-            a_swap_while_receiving_loses_nothing
-            a_deleted_key_decrypts_no_more
             a_removed_peer_gets_and_sends_nothing
             packets_find_their_peer_by_destination
             a_packet_with_a_foreign_source_is_dropped
             control_packets_come_out_of_the_port
+        );
+    };
+    ($(#[$attribute:meta])* keys, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] keys, $lab;
+            both_slots_decrypt_and_the_primary_encrypts
+            a_swap_while_receiving_loses_nothing
+            a_deleted_key_decrypts_no_more
+        );
+    };
+    ($(#[$attribute:meta])* ends, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] ends, $lab;
             a_silent_peer_expires
             a_quiet_tunnel_is_pinged
         );
@@ -108,7 +120,9 @@ macro_rules! conformance_tests {
     };
 }
 
-fn device(mode: DeviceMode) -> DeviceSpec {
+/// A device with this many peers.
+#[must_use]
+pub fn device(mode: DeviceMode) -> DeviceSpec {
     DeviceSpec {
         name: None,
         node: None,
@@ -122,11 +136,15 @@ fn device(mode: DeviceMode) -> DeviceSpec {
     }
 }
 
-fn id(raw: u32) -> PeerId {
+/// A peer id.
+#[must_use]
+pub fn id(raw: u32) -> PeerId {
     PeerId::new(raw).expect("a small number")
 }
 
-fn udp() -> TransportSpec {
+/// A port of 127.0.0.1.
+#[must_use]
+pub fn udp() -> TransportSpec {
     TransportSpec::BindUdp {
         local: SocketAddr::from(([127, 0, 0, 1], 0)),
         remote: None,
@@ -134,8 +152,15 @@ fn udp() -> TransportSpec {
     }
 }
 
+/// The VPN address fd00:8::`number`.
+#[must_use]
+pub fn inner6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 8, 0, 0, 0, 0, 0, number.into())
+}
+
 /// A peer with the VPN address 10.8.0.`number`.
-fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
+#[must_use]
+pub fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
     PeerSpec {
         id: id(number.into()),
         tx_id: None,
@@ -153,24 +178,28 @@ fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
 }
 
 /// A key; `mirrored` is the one for the other end.
-fn key(key_id: u8, mirrored: bool) -> DataKey {
+#[must_use]
+pub fn key(key_id: u8, mirrored: bool) -> DataKey {
     let half = |direction: u8| DirectionKey { secret: [key_id ^ direction; 32], implicit_iv: [direction; 8] };
     let (send, recv) = if mirrored { (half(0x20), half(0x10)) } else { (half(0x10), half(0x20)) };
     DataKey::Classic { id: KeyId::new(key_id).expect("0..=7"), cipher: CipherName::Aes256Gcm, send, recv }
 }
 
-fn stats(offload: &dyn Offload, peer: PeerId) -> PeerStats {
+/// The counters of one peer.
+#[must_use]
+pub fn stats(offload: &dyn Offload, peer: PeerId) -> PeerStats {
     let mut out = Vec::new();
     offload.stats(Some(peer), &mut out).expect("the peer is known");
     out[0]
 }
 
-fn event(offload: &dyn Offload) -> OffloadEvent {
+/// Waits for the next event.
+pub fn event(offload: &dyn Offload) -> OffloadEvent {
     wait(|cx| offload.poll_event(cx)).expect("the device is still there")
 }
 
 /// Polls until ready.
-fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+pub fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

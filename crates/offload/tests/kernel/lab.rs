@@ -1,9 +1,4 @@
-//! The conformance suite over the Linux module `ovpn`, and what only the module does.
-//!
-//! Each test has a network namespace of its own. Needs root and the module: `./test kernel` boots a kernel that has it.
-
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+//! Network namespaces to try the module in.
 
 use std::{
     fs::File,
@@ -24,13 +19,13 @@ use culvert_offload::{
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt::Timeout};
 
 /// A network namespace with the calling thread inside.
-struct KernelLab {
+pub(crate) struct KernelLab {
     namespace: String,
     device: Mutex<String>,
 }
 
 impl KernelLab {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("cvk{}n{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         run("ip", &["netns", "add", &namespace]);
@@ -110,29 +105,14 @@ impl Tunnel for RawTunnel {
 
     fn recv(&self, timeout: Duration) -> Option<Vec<u8>> {
         rustix::net::sockopt::set_socket_timeout(&self.receiver, Timeout::Recv, Some(timeout)).unwrap();
-        let mut buf = vec![0; 2048];
+        let mut buf = vec![0; 65_536];
         let (len, _) = rustix::net::recv(&self.receiver, &mut buf, RecvFlags::empty()).ok()?;
         buf.truncate(len);
         Some(buf)
     }
 }
 
-mod suite {
-    use super::KernelLab;
-
-    culvert_offload::conformance_tests!(
-        #[ignore = "needs the ovpn module: run ./test kernel"]
-        calls,
-        KernelLab::new()
-    );
-    culvert_offload::conformance_tests!(
-        #[ignore = "needs the ovpn module: run ./test kernel"]
-        data,
-        KernelLab::new()
-    );
-}
-
-fn run(program: &str, arguments: &[&str]) {
+pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
