@@ -93,6 +93,14 @@ macro_rules! conformance_tests {
             packets_find_their_peer_by_destination
             a_packet_with_a_foreign_source_is_dropped
             control_packets_come_out_of_the_port
+            packets_carry_the_ids_of_peer_and_key
+            a_peer_may_be_sent_another_id_than_its_own
+            the_lowest_and_the_highest_id_are_usable
+            packets_of_every_size_go_both_ways
+            a_packet_larger_than_the_mtu_breaks_nothing
+            what_is_no_packet_goes_nowhere
+            an_unknown_peers_packets_go_nowhere
+            a_peer_deleted_under_traffic_takes_nobody_along
         );
     };
     ($(#[$attribute:meta])* keys, $lab:expr) => {
@@ -100,6 +108,11 @@ macro_rules! conformance_tests {
             both_slots_decrypt_and_the_primary_encrypts
             a_swap_while_receiving_loses_nothing
             a_deleted_key_decrypts_no_more
+            a_peer_without_keys_carries_nothing_until_the_next_one
+            a_key_in_an_occupied_slot_replaces_the_old_one
+            an_unknown_key_id_opens_nothing
+            counters_equal_what_was_sent
+            the_counters_of_a_key_begin_anew_at_a_swap
         );
     };
     ($(#[$attribute:meta])* ends, $lab:expr) => {
