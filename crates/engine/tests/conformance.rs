@@ -43,22 +43,12 @@ impl Tunnel for Host {
     }
 }
 
-mod calls {
-    use super::Engines;
-    culvert_offload::conformance_tests!(calls, Engines::default());
+macro_rules! suite {
+    ($($group:ident)*) => {
+        $(mod $group {
+            culvert_offload::conformance_tests!($group, super::Engines::default());
+        })*
+    };
 }
 
-mod data {
-    use super::Engines;
-    culvert_offload::conformance_tests!(data, Engines::default());
-}
-
-mod keys {
-    use super::Engines;
-    culvert_offload::conformance_tests!(keys, Engines::default());
-}
-
-mod ends {
-    use super::Engines;
-    culvert_offload::conformance_tests!(ends, Engines::default());
-}
+suite!(calls data keys ends addresses tcp);

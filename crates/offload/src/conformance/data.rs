@@ -182,7 +182,7 @@ pub fn an_unknown_peers_packets_go_nowhere(lab: &impl Lab) {
     let mut server = server(lab);
     let stranger = WirePeer::bind(9, server.address);
     let reset = [7 << 3, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0];
-    let mut knock = |server: &mut Server| {
+    let knock = |server: &mut Server| {
         stranger.send(&mut WireKey::new(0), &packet(9, 1, 1));
         stranger.send_raw(&[6 << 3; 64]);
         stranger.send_raw(&reset);

@@ -15,11 +15,13 @@
     reason = "each function is a test: it panics when the behaviour is missing"
 )]
 
+pub mod addresses;
 pub mod calls;
 pub mod data;
 pub mod ends;
 pub mod keys;
 pub mod server;
+pub mod tcp;
 pub mod wire_peer;
 
 use std::{
@@ -118,7 +120,47 @@ macro_rules! conformance_tests {
     ($(#[$attribute:meta])* ends, $lab:expr) => {
         $crate::conformance_tests!(@each [$(#[$attribute])*] ends, $lab;
             a_silent_peer_expires
+            an_expired_peer_can_come_back
             a_quiet_tunnel_is_pinged
+            a_ping_comes_out_nowhere
+            a_peer_with_an_interval_only_is_pinged_and_stays
+            a_peer_with_a_timeout_only_is_not_pinged
+            a_peer_without_times_is_left_alone
+            keepalive_can_be_changed
+            a_deletion_of_ones_own_is_no_event
+        );
+    };
+    ($(#[$attribute:meta])* addresses, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] addresses, $lab;
+            data_leaves_from_the_bound_address
+            data_leaves_from_the_local_address_of_the_peer
+            a_peer_that_moves_is_followed
+            a_peer_that_moves_is_answered_from_the_same_address
+            a_replayed_packet_moves_nobody
+            a_peer_that_may_not_move_stays_where_it_was
+            a_peer_cannot_move_to_where_another_is
+            a_call_moves_a_peer
+            a_call_moves_no_peer_to_where_another_is
+            a_peer_can_be_reached_over_ipv6
+            a_socket_of_both_families_carries_both
+            every_transport_carries_its_peers
+            ipv6_goes_both_ways_between_its_owners
+            a_network_behind_a_peer_is_its_own
+            a_changed_vpn_address_is_the_peers_from_then_on
+        );
+    };
+    ($(#[$attribute:meta])* tcp, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] tcp, $lab;
+            packets_go_both_ways_over_a_stream
+            control_goes_both_ways_before_and_after_the_peer_exists
+            frames_may_come_in_any_pieces
+            frames_that_wait_when_the_peer_is_added_are_not_lost
+            a_frame_may_be_under_way_when_the_peer_is_added
+            control_goes_both_ways_while_data_flows
+            a_stream_outlives_its_peer
+            a_silent_peer_expires_over_a_stream
+            a_port_ends_with_its_stream
+            a_stream_out_of_step_ends_its_peer
         );
     };
     (@each $attributes:tt $group:ident, $lab:expr; $($name:ident)*) => {
@@ -158,11 +200,14 @@ pub fn id(raw: u32) -> PeerId {
 /// A port of 127.0.0.1.
 #[must_use]
 pub fn udp() -> TransportSpec {
-    TransportSpec::BindUdp {
-        local: SocketAddr::from(([127, 0, 0, 1], 0)),
-        remote: None,
-        options: UdpOptions::default(),
-    }
+    udp_at(Ipv4Addr::LOCALHOST.into())
+}
+
+/// A port of this address.
+#[must_use]
+pub fn udp_at(local: IpAddr) -> TransportSpec {
+    let local = SocketAddr::new(local, 0);
+    TransportSpec::BindUdp { local, remote: None, options: UdpOptions::default() }
 }
 
 /// The VPN address fd00:8::`number`.

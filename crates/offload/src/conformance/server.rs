@@ -50,6 +50,15 @@ pub fn tcp_server(lab: &impl Lab, number: u8) -> (Server, TcpPeer) {
 }
 
 impl Server {
+    /// Opens another transport, which new peers are added to from then on; returns the control port of the former.
+    #[must_use]
+    pub fn open(&mut self, spec: TransportSpec) -> (Box<dyn ControlReceiver>, Arc<dyn ControlSender>) {
+        let (transport, receiver, sender) = self.offload.open_transport(spec).unwrap();
+        self.transport = transport;
+        self.address = self.offload.local_address(transport).expect("an address of the transport");
+        (std::mem::replace(&mut self.receiver, receiver), std::mem::replace(&mut self.sender, sender))
+    }
+
     /// Adds peer 10.8.0.`number` with key 0.
     pub fn add(&self, number: u8, change: impl FnOnce(PeerSpec) -> PeerSpec) -> (WirePeer, WireKey) {
         let wire = WirePeer::bind(number, self.address);

@@ -9,14 +9,17 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use culvert_offload::{
     Backend as _, DeviceMode, DeviceSpec, LinuxBackend, Offload,
     conformance::{Lab, Tunnel},
 };
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt::Timeout};
+use rustix::{
+    event::{PollFd, PollFlags},
+    net::{AddressFamily, RecvFlags, SendFlags, SocketType},
+};
 
 /// A network namespace with the calling thread inside.
 pub(crate) struct KernelLab {
@@ -33,6 +36,8 @@ impl KernelLab {
         let network = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(file.as_fd(), network).expect("root enters a namespace");
         run("ip", &["link", "set", "lo", "up"]);
+        // The suite's second address: the module sends only from addresses that are configured.
+        run("ip", &["address", "add", "127.0.0.2/8", "dev", "lo"]);
         Self { namespace, device: Mutex::default() }
     }
 }
@@ -54,6 +59,7 @@ impl Lab for KernelLab {
         } else {
             run("ip", &["address", "add", "10.8.0.1", "peer", "10.8.0.2", "dev", &name]);
         }
+        run("ip", &["address", "add", "fd00:8::1/64", "dev", &name, "nodad"]);
         *self.device.lock().unwrap() = name;
         offload
     }
@@ -77,38 +83,66 @@ impl Lab for KernelLab {
 
 /// Packets of the suite's protocol, as this machine sends and gets them.
 struct RawTunnel {
-    /// Takes whole packets.
+    /// Take whole packets.
     sender: OwnedFd,
+    sender6: OwnedFd,
     receiver: OwnedFd,
+    /// Gets all of IPv6: a raw socket would keep the header.
+    receiver6: OwnedFd,
+    /// With nobody to take the protocol, the machine would answer that it does not know it.
+    _taker6: OwnedFd,
 }
+
+/// "Use for experimentation and testing" (RFC 3692).
+const PROTOCOL: u8 = 253;
 
 impl RawTunnel {
     fn open() -> Self {
-        /// "Use for experimentation and testing" (RFC 3692).
-        const PROTOCOL: u32 = 253;
         /// Packets come with their header.
         const RAW: u32 = 255;
-        let open = |protocol: u32| {
+        /// linux/if_ether.h
+        const ETH_P_IPV6: u16 = 0x86DD;
+        let open = |family, kind, protocol: u32| {
             let protocol = rustix::net::Protocol::from_raw(protocol.try_into().unwrap());
-            rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(protocol)).unwrap()
+            rustix::net::socket(family, kind, Some(protocol)).unwrap()
         };
-        Self { sender: open(RAW), receiver: open(PROTOCOL) }
+        Self {
+            sender: open(AddressFamily::INET, SocketType::RAW, RAW),
+            sender6: open(AddressFamily::INET6, SocketType::RAW, RAW),
+            receiver: open(AddressFamily::INET, SocketType::RAW, PROTOCOL.into()),
+            receiver6: open(AddressFamily::PACKET, SocketType::DGRAM, ETH_P_IPV6.to_be().into()),
+            _taker6: open(AddressFamily::INET6, SocketType::RAW, PROTOCOL.into()),
+        }
     }
 }
 
 impl Tunnel for RawTunnel {
     fn send(&self, packet: &[u8]) {
-        let to: [u8; 4] = packet[16..20].try_into().unwrap();
-        let to = SocketAddr::from((to, 0));
-        rustix::net::sendto(&self.sender, packet, SendFlags::empty(), &to).unwrap();
+        let (socket, to): (_, IpAddr) = match packet[0] >> 4 {
+            4 => (&self.sender, <[u8; 4]>::try_from(&packet[16..20]).unwrap().into()),
+            _ => (&self.sender6, <[u8; 16]>::try_from(&packet[24..40]).unwrap().into()),
+        };
+        rustix::net::sendto(socket, packet, SendFlags::empty(), &SocketAddr::new(to, 0)).unwrap();
     }
 
     fn recv(&self, timeout: Duration) -> Option<Vec<u8>> {
-        rustix::net::sockopt::set_socket_timeout(&self.receiver, Timeout::Recv, Some(timeout)).unwrap();
+        let deadline = Instant::now() + timeout;
         let mut buf = vec![0; 65_536];
-        let (len, _) = rustix::net::recv(&self.receiver, &mut buf, RecvFlags::empty()).ok()?;
-        buf.truncate(len);
-        Some(buf)
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).try_into().unwrap();
+            let mut sockets = [&self.receiver, &self.receiver6].map(|fd| PollFd::new(fd, PollFlags::IN));
+            if rustix::event::poll(&mut sockets, Some(&left)).unwrap() == 0 {
+                return None;
+            }
+            let six = sockets[0].revents().is_empty();
+            let socket = if six { &self.receiver6 } else { &self.receiver };
+            let (len, _) = rustix::net::recv(socket, &mut buf, RecvFlags::DONTWAIT).ok()?;
+            // Neighbours and routers have their own packets.
+            if !six || buf[6] == PROTOCOL {
+                buf.truncate(len);
+                return Some(buf);
+            }
+        }
     }
 }
 

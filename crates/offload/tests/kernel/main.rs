@@ -20,5 +20,5 @@ mod suite {
         };
     }
 
-    suite!(calls data keys ends);
+    suite!(calls data keys ends addresses tcp);
 }
