@@ -76,6 +76,8 @@ macro_rules! conformance_tests {
             calls_for_an_unknown_peer_say_so
             a_peer_needs_a_transport
             a_vpn_address_belongs_to_one_peer
+            an_address_that_no_host_can_have_is_refused
+            an_ipv6_address_belongs_to_one_peer
             a_removed_peers_addresses_are_free_again
             a_point_to_point_device_takes_one_peer
             a_swap_needs_a_secondary_key

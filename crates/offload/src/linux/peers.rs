@@ -80,6 +80,9 @@ impl Peers {
 
     /// Refuses a peer, or a change of one, that would collide with another.
     pub(super) fn check(&self, spec: &PeerSpec) -> Result<(), OffloadError> {
+        if self.mode == DeviceMode::MultiPeer {
+            spec.vpn.check()?;
+        }
         let taken = match self.mode {
             DeviceMode::PointToPoint => self.known.keys().any(|id| *id != spec.id),
             DeviceMode::MultiPeer => networks(spec)
