@@ -36,7 +36,11 @@ pub fn server(lab: &impl Lab) -> Server {
 
 /// A server on some transport.
 pub fn server_over(lab: &impl Lab, spec: TransportSpec) -> Server {
-    let offload = lab.open(device(DeviceMode::MultiPeer));
+    server_on(lab, lab.open(device(DeviceMode::MultiPeer)), spec)
+}
+
+/// A server on the device that was opened last.
+pub fn server_on(lab: &impl Lab, offload: Arc<dyn Offload>, spec: TransportSpec) -> Server {
     let tunnel = lab.tunnel();
     let (transport, receiver, sender) = offload.open_transport(spec).unwrap();
     let address = offload.local_address(transport).expect("an address of the transport");

@@ -156,6 +156,7 @@ impl Shared {
     pub(super) fn lost_device(&self, kernel: &mut Kernel) {
         if !kernel.gone {
             kernel.gone = true;
+            kernel.peers.specs().for_each(|peer| self.break_stream_of(peer));
             self.events.push(OffloadEvent::DeviceGone);
             self.events.end();
         }

@@ -78,6 +78,10 @@ impl Peers {
         self.known.keys().copied()
     }
 
+    pub(super) fn specs(&self) -> impl Iterator<Item = &PeerSpec> {
+        self.known.values().map(|peer| &peer.spec)
+    }
+
     /// Refuses a peer, or a change of one, that would collide with another.
     pub(super) fn check(&self, spec: &PeerSpec) -> Result<(), OffloadError> {
         if self.mode == DeviceMode::MultiPeer {

@@ -155,7 +155,7 @@ impl Watcher {
         match notification {
             // The device is about to go, and every peer with it: one piece of news. (No peer of ours is ever replaced.)
             Notification::Deleted(_, DeleteReason::Teardown) => {
-                if !kernel.device_exists() {
+                if !kernel.gone && !kernel.device_exists() {
                     self.shared.lost_device(kernel);
                 }
             }

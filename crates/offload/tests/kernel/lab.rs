@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     process::Command,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -25,10 +25,29 @@ use rustix::{
 pub(crate) struct KernelLab {
     namespace: String,
     device: Mutex<String>,
+    _use: Use,
 }
+
+/// Whether others may use the module meanwhile.
+enum Use {
+    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+}
+
+/// Unloading the module takes it from everybody.
+static MODULE: RwLock<()> = RwLock::new(());
 
 impl KernelLab {
     pub(crate) fn new() -> Self {
+        Self::with(Use::Shared(MODULE.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// A namespace for a test that no other may run beside.
+    pub(crate) fn alone() -> Self {
+        Self::with(Use::Alone(MODULE.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with(module: Use) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("cvk{}n{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         run("ip", &["netns", "add", &namespace]);
@@ -38,7 +57,7 @@ impl KernelLab {
         run("ip", &["link", "set", "lo", "up"]);
         // The suite's second address: the module sends only from addresses that are configured.
         run("ip", &["address", "add", "127.0.0.2/8", "dev", "lo"]);
-        Self { namespace, device: Mutex::default() }
+        Self { namespace, device: Mutex::default(), _use: module }
     }
 }
 
@@ -146,8 +165,20 @@ impl Tunnel for RawTunnel {
     }
 }
 
-pub(crate) fn run(program: &str, arguments: &[&str]) {
+/// Runs a program, which has to succeed; returns what it wrote.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The index of a network device of this namespace, if it is there.
+pub(crate) fn index_of(device: &str) -> Option<u32> {
+    let links = run("ip", &["-o", "link"]);
+    links.lines().find_map(|line| {
+        let (index, rest) = line.split_once(": ")?;
+        let (name, _) = rest.split_once([':', '@'])?;
+        (name == device).then(|| index.parse().unwrap())
+    })
 }

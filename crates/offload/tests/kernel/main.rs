@@ -5,7 +5,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
 
+mod device;
+mod ends;
+mod helper;
 mod lab;
+mod network;
+mod unload;
 
 mod suite {
     macro_rules! suite {
