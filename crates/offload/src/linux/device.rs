@@ -195,6 +195,13 @@ impl Kernel {
         Ok(())
     }
 
+    /// Removes a peer that is not in the books: its notification is not about a successor.
+    pub(super) fn remove(&mut self, id: PeerId) -> Result<(), Refused> {
+        self.commands.peer_del(id)?;
+        self.peers.deleted(id);
+        Ok(())
+    }
+
     pub(super) fn device_exists(&mut self) -> bool {
         let index = self.link.device.ifindex;
         self.links.exists(index)
@@ -317,18 +324,22 @@ impl Offload for KernelOffload {
                 socket,
                 ends,
                 vpn,
-                keepalive: spec.keepalive,
             };
             match kernel.commands.peer_new(&peer) {
                 // Whose peer that is does not matter: the id is ours to give.
                 Err(refused) if refused.errno() == Some(EEXIST) => {
-                    kernel.commands.peer_del(spec.id)?;
-                    kernel.commands.peer_new(&peer)
+                    kernel.remove(spec.id)?;
+                    kernel.commands.peer_new(&peer)?;
                 }
-                done => done,
+                done => done?,
             }
+            let Some(keepalive) = spec.keepalive else { return Ok(()) };
+            kernel.commands.peer_set(spec.id, None, None, Some(keepalive)).inspect_err(|_| {
+                // A peer that would never be given up is none.
+                let _gone = kernel.remove(spec.id);
+            })
         };
-        let done = match &transport {
+        let done: Result<(), Refused> = match &transport {
             Transport::Udp(udp) => {
                 udp.socket().map_err(Refused::from).and_then(|socket| new(&mut kernel, socket.as_fd()))
             }

@@ -242,7 +242,7 @@ impl Watcher {
         }
         for id in foreign {
             tracing::debug!("removing peer {id}, which is not ours");
-            let _gone = kernel.commands.peer_del(id);
+            let _gone = kernel.remove(id);
         }
         if overrun {
             self.follow(&mut kernel, &dump);
