@@ -110,6 +110,7 @@ impl Table {
 
     /// Adds a peer. A point-to-point device takes one.
     pub(crate) fn insert(&self, spec: &PeerSpec, peer: Arc<Peer>) -> Result<(), OffloadError> {
+        self.check(&spec.vpn)?;
         let mut entries = self.lock();
         let prefixes = prefixes(&spec.vpn, &spec.iroutes);
         let full = self.mode == DeviceMode::PointToPoint && !entries.peers.is_empty();
@@ -158,6 +159,7 @@ impl Table {
         vpn: &VpnAddresses,
         iroutes: &[(IpAddr, u8)],
     ) -> Result<(), OffloadError> {
+        self.check(vpn)?;
         let mut entries = self.lock();
         let new = prefixes(vpn, iroutes);
         if new.iter().any(|prefix| entries.prefixes.get(prefix).is_some_and(|owner| *owner != id)) {
@@ -191,6 +193,13 @@ impl Table {
     /// Renews what workers see after a peer's address changed.
     pub(crate) fn republish(&self) {
         self.publish_addresses(&self.lock());
+    }
+
+    fn check(&self, vpn: &VpnAddresses) -> Result<(), OffloadError> {
+        match self.mode {
+            DeviceMode::PointToPoint => Ok(()),
+            DeviceMode::MultiPeer => vpn.check(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {

@@ -43,12 +43,12 @@ impl Tunnel for Host {
     }
 }
 
-mod calls {
-    use super::Engines;
-    culvert_offload::conformance_tests!(calls, Engines::default());
+macro_rules! suite {
+    ($($group:ident)*) => {
+        $(mod $group {
+            culvert_offload::conformance_tests!($group, super::Engines::default());
+        })*
+    };
 }
 
-mod data {
-    use super::Engines;
-    culvert_offload::conformance_tests!(data, Engines::default());
-}
+suite!(calls data keys ends addresses tcp);

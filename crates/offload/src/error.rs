@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, net::IpAddr};
 
 use culvert_wire::{CipherName, PeerId};
 use thiserror::Error;
@@ -24,6 +24,9 @@ pub enum OffloadError {
     /// The peer id or one of the peer's VPN addresses is in use.
     #[error("peer {0} collides with an existing peer")]
     PeerExists(PeerId),
+    /// No host can have this address, so no peer can have it inside the tunnel.
+    #[error("{0} cannot be a peer's address inside the tunnel")]
+    UnusableAddress(IpAddr),
     /// No such transport.
     #[error("{0:?} is unknown to the offload")]
     UnknownTransport(TransportId),

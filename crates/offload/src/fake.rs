@@ -17,7 +17,7 @@ use culvert_wire::{CipherName, KeyId, OffloadKind, PeerId, Slot, Transmit};
 use crate::{
     Backend, Capabilities, ControlBatch, ControlPacket, ControlReceiver, ControlSender, Device, DeviceMode,
     DeviceSpec, Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, Support, Traffic,
-    TransportId, TransportSpec,
+    TransportId, TransportSpec, VpnAddresses,
 };
 
 /// A factory of [`FakeOffload`]s.
@@ -224,6 +224,13 @@ impl FakeOffload {
         state.calls.push(call);
         Ok(())
     }
+
+    fn check(&self, vpn: &VpnAddresses) -> Result<(), OffloadError> {
+        match self.mode {
+            DeviceMode::PointToPoint => Ok(()),
+            DeviceMode::MultiPeer => vpn.check(),
+        }
+    }
 }
 
 impl State {
@@ -287,6 +294,7 @@ impl Offload for FakeOffload {
         if !state.transports.contains_key(&peer.transport.0) {
             return Err(OffloadError::UnknownTransport(peer.transport));
         }
+        self.check(&peer.vpn)?;
         let full = self.mode == DeviceMode::PointToPoint && !state.peers.is_empty();
         if full || state.peers.contains_key(&peer.id) || state.is_taken(&owned(&peer), peer.id) {
             return Err(OffloadError::PeerExists(peer.id));
@@ -306,6 +314,7 @@ impl Offload for FakeOffload {
 
     fn peer_set(&self, id: PeerId, change: &PeerChange) -> Result<(), OffloadError> {
         if let Some((vpn, iroutes)) = &change.vpn {
+            self.check(vpn)?;
             let state = lock(&self.state);
             let spec = &state.peers.get(&id).ok_or(OffloadError::UnknownPeer(id))?.spec;
             let wanted = PeerSpec { vpn: *vpn, iroutes: iroutes.clone(), ..spec.clone() };

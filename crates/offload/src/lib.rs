@@ -117,7 +117,7 @@ pub trait Offload: Send + Sync {
     /// Adds a peer. It carries nothing until it has a key.
     ///
     /// # Errors
-    /// When the id or one of the VPN addresses is taken, or the transport is unknown.
+    /// When the id or one of the VPN addresses is taken, no host can have such an address, or the transport is unknown.
     fn peer_new(&self, peer: PeerSpec) -> Result<(), OffloadError>;
 
     /// Changes a peer in place.

@@ -5,7 +5,7 @@ use std::{
 
 use culvert_wire::{CipherName, PeerId};
 
-use crate::TransportId;
+use crate::{OffloadError, TransportId};
 
 /// A peer to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,25 @@ pub struct VpnAddresses {
     pub v4: Option<Ipv4Addr>,
     /// IPv6.
     pub v6: Option<Ipv6Addr>,
+}
+
+impl VpnAddresses {
+    /// Refuses addresses that no host can have: multicast, loopback and the like. Offloads do so on devices with many
+    /// peers, where these addresses decide.
+    ///
+    /// # Errors
+    /// With the first such address.
+    pub fn check(&self) -> Result<(), OffloadError> {
+        let v4 = self
+            .v4
+            .filter(|ip| ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast());
+        // The lowest hold the unspecified address, loopback and the "compatible" form of IPv4.
+        let v6 = self.v6.filter(|ip| ip.is_multicast() || ip.to_bits() <= u32::MAX.into());
+        match v4.map(IpAddr::from).or(v6.map(IpAddr::from)) {
+            Some(unusable) => Err(OffloadError::UnusableAddress(unusable)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Keepalive of the data channel.

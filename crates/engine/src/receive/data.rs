@@ -327,7 +327,9 @@ fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpA
         return; // somebody else lives there
     }
     peer.activity.last_float.store(now.max(1), Relaxed);
-    peer.remote.store(Arc::new(Remote { address: from, local: to }));
+    // Where the socket does not tell what it was spoken to at, the peer is answered as before.
+    let local = to.or(peer.remote.load().local);
+    peer.remote.store(Arc::new(Remote { address: from, local }));
     shared.table.republish();
     shared.events.push(OffloadEvent::Floated(peer.id, from));
 }

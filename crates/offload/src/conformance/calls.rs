@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use culvert_wire::{CipherName, Slot};
 
-use super::{Lab, device, id, key, peer, udp, wait};
-use crate::{ControlBatch, DeviceMode, Offload, OffloadError, PeerChange, TransportId};
+use super::{Lab, device, id, inner6, key, peer, udp, wait};
+use crate::{
+    ControlBatch, DeviceMode, Offload, OffloadError, PeerChange, PeerSpec, TransportId, VpnAddresses,
+};
 
 fn remote() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
@@ -64,6 +66,57 @@ pub fn a_vpn_address_belongs_to_one_peer(lab: &impl Lab) {
     offload.peer_new(second).unwrap();
     let change = PeerChange { vpn: Some((first.vpn, Vec::new())), ..PeerChange::default() };
     assert!(matches!(offload.peer_set(id(2), &change), Err(OffloadError::PeerExists(_))));
+}
+
+/// Addresses that no host can have are no peer's, whether it is new or not; nothing is changed then.
+pub fn an_address_that_no_host_can_have_is_refused(lab: &impl Lab) {
+    let (offload, transport) = server(lab);
+    offload.peer_new(peer(1, transport, remote())).unwrap();
+    let v4 = |ip: [u8; 4]| VpnAddresses { v4: Some(ip.into()), v6: None };
+    let v6 = |ip: &str| VpnAddresses { v4: None, v6: Some(ip.parse().unwrap()) };
+    for vpn in [
+        v4([224, 0, 0, 1]),
+        v4([127, 0, 0, 1]),
+        v4([255, 255, 255, 255]),
+        v4([0, 0, 0, 0]),
+        v6("ff02::1"),
+        v6("::1"),
+        v6("::"),
+        v6("::10.8.0.1"),
+    ] {
+        let refused = |result: Result<(), OffloadError>| {
+            assert!(matches!(result, Err(OffloadError::UnusableAddress(_))), "{vpn:?}: {result:?}");
+        };
+        refused(offload.peer_new(PeerSpec { vpn, ..peer(2, transport, remote()) }));
+        refused(
+            offload.peer_set(id(1), &PeerChange { vpn: Some((vpn, Vec::new())), ..PeerChange::default() }),
+        );
+        assert!(matches!(offload.peer_del(id(2)), Err(OffloadError::UnknownPeer(_))));
+    }
+    let mut second = peer(2, transport, remote());
+    second.vpn = peer(1, transport, remote()).vpn;
+    assert!(
+        matches!(offload.peer_new(second), Err(OffloadError::PeerExists(_))),
+        "the old one is the first's"
+    );
+}
+
+/// IPv6 addresses belong to one peer, too, whichever call asks for them.
+pub fn an_ipv6_address_belongs_to_one_peer(lab: &impl Lab) {
+    let (offload, transport) = server(lab);
+    let six = |number| VpnAddresses { v4: None, v6: Some(inner6(number)) };
+    offload.peer_new(PeerSpec { vpn: six(1), ..peer(1, transport, remote()) }).unwrap();
+    offload.peer_new(PeerSpec { vpn: six(2), ..peer(2, transport, remote()) }).unwrap();
+    let taken =
+        |result: Result<(), OffloadError>| assert!(matches!(result, Err(OffloadError::PeerExists(_))));
+    taken(offload.peer_new(PeerSpec { vpn: six(1), ..peer(3, transport, remote()) }));
+    let set =
+        |vpn| offload.peer_set(id(2), &PeerChange { vpn: Some((vpn, Vec::new())), ..PeerChange::default() });
+    taken(set(six(1)));
+    set(six(2)).unwrap();
+    offload.peer_del(id(1)).unwrap();
+    set(six(1)).unwrap();
+    offload.peer_new(PeerSpec { vpn: six(2), ..peer(3, transport, remote()) }).unwrap();
 }
 
 /// What a removed peer owned can be given to another.

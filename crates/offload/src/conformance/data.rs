@@ -1,70 +1,15 @@
 //! Behaviour that shows in packets.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use culvert_wire::Slot;
+use culvert_wire::{KeyId, Slot, data::v2_header};
 
 use super::{
-    Lab, PATIENCE, Tunnel, device, event, id, key, peer, stats, udp, wait,
+    Lab, id, key, peer,
+    server::{SHORTLY, Server, packet, packet_of, server},
     wire_peer::{WireKey, WirePeer},
 };
-use crate::{
-    ControlBatch, ControlReceiver, DeleteReason, DeviceMode, Keepalive, Offload, OffloadEvent, PeerSpec,
-    PeerStats, TransportId,
-};
-
-struct Server {
-    offload: Arc<dyn Offload>,
-    tunnel: Box<dyn Tunnel>,
-    transport: TransportId,
-    receiver: Box<dyn ControlReceiver>,
-    address: SocketAddr,
-}
-
-fn server(lab: &impl Lab) -> Server {
-    let offload = lab.open(device(DeviceMode::MultiPeer));
-    let tunnel = lab.tunnel();
-    let (transport, receiver, _) = offload.open_transport(udp()).unwrap();
-    let address = offload.local_address(transport).expect("an address of the transport");
-    Server { offload, tunnel, transport, receiver, address }
-}
-
-impl Server {
-    /// Adds peer 10.8.0.`number` with key 0.
-    fn add(&self, number: u8, change: impl FnOnce(PeerSpec) -> PeerSpec) -> (WirePeer, WireKey) {
-        let mut wire = WirePeer::bind(number);
-        wire.connect(self.address);
-        self.offload.peer_new(change(peer(number, self.transport, wire.address()))).unwrap();
-        self.offload.key_new(id(number.into()), Slot::Primary, key(0, false)).unwrap();
-        (wire, WireKey::new(0))
-    }
-
-    fn expect(&self, packet: &[u8]) {
-        assert_eq!(self.tunnel.recv(PATIENCE).as_deref(), Some(packet), "a packet out of the tunnel");
-    }
-
-    fn wait_for(&self, number: u8, what: &str, condition: impl Fn(&PeerStats) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !condition(&stats(&*self.offload, id(number.into()))) {
-            assert!(Instant::now() < deadline, "never happened: {what}");
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// A UDP packet from 10.8.0.`from` to 10.8.0.`to`, distinguishable by its number.
-fn packet(from: u8, to: u8, number: u32) -> Vec<u8> {
-    let mut packet = vec![0x45, 0, 0, 24, 0, 0, 0x40, 0, 64, 253, 0, 0, 10, 8, 0, from, 10, 8, 0, to];
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let sum = u16::try_from((sum & 0xFFFF) + (sum >> 16)).expect("a short header");
-    packet[10..12].copy_from_slice(&(!sum).to_be_bytes());
-    packet.extend_from_slice(&number.to_be_bytes());
-    packet
-}
+use crate::PeerSpec;
 
 /// What one end sends the other end receives, and both are counted.
 pub fn packets_go_both_ways(lab: &impl Lab) {
@@ -83,61 +28,11 @@ pub fn packets_go_both_ways(lab: &impl Lab) {
 pub fn a_replayed_packet_is_dropped(lab: &impl Lab) {
     let server = server(lab);
     let (wire, mut key) = server.add(2, |spec| spec);
-    let first = wire.seal(&mut key, &packet(2, 1, 1));
+    let first = key.seal(wire.ids.sent, &packet(2, 1, 1));
     wire.send_raw(&first);
     wire.send_raw(&first);
     wire.send(&mut key, &packet(2, 1, 2));
     server.expect(&packet(2, 1, 1));
-    server.expect(&packet(2, 1, 2));
-}
-
-/// A key in the secondary slot decrypts at once; the primary one is used for sending until the swap.
-pub fn both_slots_decrypt_and_the_primary_encrypts(lab: &impl Lab) {
-    let server = server(lab);
-    let (wire, mut old) = server.add(2, |spec| spec);
-    server.offload.key_new(id(2), Slot::Secondary, key(1, false)).unwrap();
-    let mut new = WireKey::new(1);
-    wire.send(&mut new, &packet(2, 1, 1));
-    wire.send(&mut old, &packet(2, 1, 2));
-    server.expect(&packet(2, 1, 1));
-    server.expect(&packet(2, 1, 2));
-    server.tunnel.send(&packet(1, 2, 3));
-    assert_eq!(wire.receive(&old), packet(1, 2, 3));
-
-    server.offload.key_swap(id(2)).unwrap();
-    server.tunnel.send(&packet(1, 2, 4));
-    assert_eq!(wire.receive(&new), packet(1, 2, 4));
-    wire.send(&mut old, &packet(2, 1, 5));
-    server.expect(&packet(2, 1, 5));
-}
-
-/// Packets under way during a swap arrive.
-pub fn a_swap_while_receiving_loses_nothing(lab: &impl Lab) {
-    let server = server(lab);
-    let (wire, mut old) = server.add(2, |spec| spec);
-    server.offload.key_new(id(2), Slot::Secondary, key(1, false)).unwrap();
-    let mut new = WireKey::new(1);
-    for number in 0..60 {
-        let key = if number % 2 == 0 { &mut old } else { &mut new };
-        wire.send(key, &packet(2, 1, number));
-        if number % 10 == 5 {
-            server.offload.key_swap(id(2)).unwrap();
-        }
-    }
-    for number in 0..60 {
-        server.expect(&packet(2, 1, number));
-    }
-}
-
-/// A deleted key is gone.
-pub fn a_deleted_key_decrypts_no_more(lab: &impl Lab) {
-    let server = server(lab);
-    let (wire, mut old) = server.add(2, |spec| spec);
-    server.offload.key_new(id(2), Slot::Secondary, key(1, false)).unwrap();
-    server.offload.key_swap(id(2)).unwrap();
-    server.offload.key_del(id(2), Slot::Secondary).unwrap();
-    wire.send(&mut old, &packet(2, 1, 1));
-    wire.send(&mut WireKey::new(1), &packet(2, 1, 2));
     server.expect(&packet(2, 1, 2));
 }
 
@@ -153,8 +48,7 @@ pub fn a_removed_peer_gets_and_sends_nothing(lab: &impl Lab) {
     server.tunnel.send(&packet(1, 2, 3));
     server.tunnel.send(&packet(1, 3, 4));
     assert_eq!(stays.receive(&stays_key), packet(1, 3, 4));
-    gone.socket.set_nonblocking(true).unwrap();
-    assert!(gone.socket.recv(&mut [0; 64]).is_err(), "nothing was sent to the removed peer");
+    gone.expect_nothing();
 }
 
 /// On a device with many peers, the destination decides; of two networks that hold it, the narrower one.
@@ -192,31 +86,142 @@ pub fn control_packets_come_out_of_the_port(lab: &impl Lab) {
     wire.send(&mut key, &packet(2, 1, 2));
     server.expect(&packet(2, 1, 1));
     server.expect(&packet(2, 1, 2));
-    let mut batch = ControlBatch::default();
-    wait(|cx| server.receiver.poll_recv(cx, &mut batch)).unwrap();
-    assert_eq!(batch.packets[0].bytes, reset);
-    assert_eq!(batch.packets[0].from, wire.address());
+    let packets = server.control(1);
+    assert_eq!(packets[0].bytes, reset);
+    assert_eq!(packets[0].from, wire.address());
 }
 
-/// A peer that says nothing is let go of, and the offload says why.
-pub fn a_silent_peer_expires(lab: &impl Lab) {
+/// Packets to a peer carry its id and the id of the key.
+pub fn packets_carry_the_ids_of_peer_and_key(lab: &impl Lab) {
     let server = server(lab);
-    let keepalive = Keepalive { interval: Duration::ZERO, timeout: Duration::from_secs(1) };
-    let (_wire, _) = server.add(2, |spec| PeerSpec { keepalive: Some(keepalive), ..spec });
-    let gone = event(&*server.offload);
-    assert!(
-        matches!(gone, OffloadEvent::PeerGone(peer, DeleteReason::Expired, _) if peer == id(2)),
-        "{gone:?}"
-    );
-    assert!(server.offload.peer_del(id(2)).is_err(), "it does not exist any more");
+    for (number, key_id) in [(2, 0), (3, 7)] {
+        let (wire, _) = server.add(number, |spec| spec);
+        server.offload.key_new(id(number.into()), Slot::Primary, key(key_id, false)).unwrap();
+        server.tunnel.send(&packet(1, number, 1));
+        let header = v2_header(KeyId::new(key_id).unwrap(), Some(id(number.into())));
+        assert_eq!(wire.receive_raw()[..4], header);
+    }
 }
 
-/// A tunnel without traffic carries pings.
-pub fn a_quiet_tunnel_is_pinged(lab: &impl Lab) {
+/// Packets from a peer carry its id; those to it may carry another one, which then says nothing about who sent them.
+pub fn a_peer_may_be_sent_another_id_than_its_own(lab: &impl Lab) {
     let server = server(lab);
-    let keepalive = Keepalive { interval: Duration::from_secs(1), timeout: Duration::from_secs(60) };
-    let (wire, key) = server.add(2, |spec| PeerSpec { keepalive: Some(keepalive), ..spec });
-    let ping =
-        [0x2A, 0x18, 0x7B, 0xF3, 0x64, 0x1E, 0xB4, 0xCB, 0x07, 0xED, 0x2D, 0x0A, 0x98, 0x1F, 0xC7, 0x48];
-    assert_eq!(wire.receive(&key), ping);
+    if !server.offload.capabilities().tx_id {
+        return;
+    }
+    let (other, mut other_key) = server.add(3, |spec| spec);
+    for tx_id in [id(0), id(3), id(0xFF_FFFE)] {
+        let (mut wire, mut key) = server.add(2, |spec| PeerSpec { tx_id: Some(tx_id), ..spec });
+        wire.ids.received = tx_id;
+        server.expect_both_ways(2, &wire, &mut key, 1);
+        server.expect_both_ways(3, &other, &mut other_key, 2);
+        wire.ids.sent = id(0xFF_FFFE);
+        wire.send(&mut key, &packet(2, 1, 3));
+        server.expect_both_ways(3, &other, &mut other_key, 4);
+        server.offload.peer_del(id(2)).unwrap();
+    }
+}
+
+/// The ids at both ends of the range are ids like others.
+pub fn the_lowest_and_the_highest_id_are_usable(lab: &impl Lab) {
+    let server = server(lab);
+    for own in [id(0), id(0xFF_FFFE)] {
+        let (mut wire, mut key) = server.add(2, |spec| PeerSpec { id: own, ..spec });
+        (wire.ids.sent, wire.ids.received) = (own, own);
+        server.expect_both_ways(2, &wire, &mut key, 1);
+        server.offload.peer_del(own).unwrap();
+    }
+}
+
+/// Packets of all sizes up to the device's MTU go both ways.
+pub fn packets_of_every_size_go_both_ways(lab: &impl Lab) {
+    let server = server(lab);
+    let (wire, mut key) = server.add(2, |spec| spec);
+    for len in (21..1500).step_by(87).chain([1499, 1500]) {
+        wire.send(&mut key, &packet_of(2, 1, len));
+        server.expect(&packet_of(2, 1, len));
+        server.tunnel.send(&packet_of(1, 2, len));
+        assert_eq!(wire.receive(&key), packet_of(1, 2, len));
+    }
+}
+
+/// A peer may send packets larger than the device's MTU: they come out whole, as of any network device.
+pub fn a_packet_larger_than_the_mtu_breaks_nothing(lab: &impl Lab) {
+    let server = server(lab);
+    let (wire, mut key) = server.add(2, |spec| spec);
+    for len in [1501, 4000, 20_000] {
+        wire.send(&mut key, &packet_of(2, 1, len));
+        server.expect(&packet_of(2, 1, len));
+    }
+    server.expect_both_ways(2, &wire, &mut key, 1);
+}
+
+/// Payloads that are no packets, too short ones and damaged ones go nowhere.
+pub fn what_is_no_packet_goes_nowhere(lab: &impl Lab) {
+    let server = server(lab);
+    let (wire, mut key) = server.add(2, |spec| spec);
+    for payload in [&[][..], &[0x45], &[0; 64], &[0xFF; 64], &packet(2, 1, 1)[..19]] {
+        wire.send(&mut key, payload);
+    }
+    let whole = key.seal(wire.ids.sent, &packet(2, 1, 2));
+    for len in 0..whole.len() {
+        // A datagram of no bytes is one, too.
+        wire.send_raw(&whole[..len]);
+    }
+    for place in [4, 8, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1;
+        wire.send_raw(&damaged);
+    }
+    wire.send_raw(&whole);
+    server.expect(&packet(2, 1, 2));
+}
+
+/// Data packets that are no peer's go nowhere, also not to the control port, whether or not there are peers.
+pub fn an_unknown_peers_packets_go_nowhere(lab: &impl Lab) {
+    let mut server = server(lab);
+    let stranger = WirePeer::bind(9, server.address);
+    let reset = [7 << 3, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0];
+    let knock = |server: &mut Server| {
+        stranger.send(&mut WireKey::new(0), &packet(9, 1, 1));
+        stranger.send_raw(&[6 << 3; 64]);
+        stranger.send_raw(&reset);
+        assert_eq!(server.control(1)[0].bytes, reset);
+    };
+    knock(&mut server);
+    let (wire, mut key) = server.add(2, |spec| spec);
+    knock(&mut server);
+    server.expect_both_ways(2, &wire, &mut key, 2);
+    stranger.expect_nothing();
+}
+
+/// A peer can go and come back while packets are under way to it and from it.
+pub fn a_peer_deleted_under_traffic_takes_nobody_along(lab: &impl Lab) {
+    let server = server(lab);
+    let (stays, mut stays_key) = server.add(3, |spec| spec);
+    let wire = WirePeer::bind(2, server.address);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut key = WireKey::new(0);
+            for number in 0.. {
+                if ended.load(Relaxed) {
+                    return;
+                }
+                wire.send(&mut key, &packet(2, 1, number));
+                server.tunnel.send(&packet(1, 2, number));
+                // Nothing may pile up: what the others send has to find room.
+                let _arrived = server.tunnel.recv(SHORTLY);
+            }
+        });
+        for _ in 0..50 {
+            server.offload.peer_new(peer(2, server.transport, wire.address())).unwrap();
+            server.offload.key_new(id(2), Slot::Primary, key(0, false)).unwrap();
+            server.offload.peer_del(id(2)).unwrap();
+        }
+        ended.store(true, Relaxed);
+    });
+    stays.send(&mut stays_key, &packet(3, 1, 1));
+    server.expect_among_others(&packet(3, 1, 1));
+    server.expect_both_ways(3, &stays, &mut stays_key, 2);
 }

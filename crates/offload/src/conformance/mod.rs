@@ -1,7 +1,8 @@
 //! One suite for all implementations of [`Offload`].
 //!
-//! An implementation's tests provide a [`Lab`] and name the groups that they run: [`calls`] needs an offload only,
-//! [`data`] also the host's side of its device and a socket that plays the peer.
+//! An implementation's tests provide a [`Lab`] and name the groups that they run: [`calls`] needs an offload only, the
+//! others also the host's side of its device. Sockets play the peers ([`wire_peer`]); most behaviours begin with a
+//! [`server`].
 //!
 //! ```ignore
 //! culvert_offload::conformance_tests!(calls, MyLab::new());
@@ -14,12 +15,17 @@
     reason = "each function is a test: it panics when the behaviour is missing"
 )]
 
+pub mod addresses;
 pub mod calls;
 pub mod data;
-mod wire_peer;
+pub mod ends;
+pub mod keys;
+pub mod server;
+pub mod tcp;
+pub mod wire_peer;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
@@ -35,7 +41,7 @@ use crate::{
 };
 
 /// How long a behaviour may take to show. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where an implementation is tried.
 pub trait Lab {
@@ -54,7 +60,7 @@ pub trait Lab {
 }
 
 /// The host's side of a device: what goes in leaves through the tunnel.
-pub trait Tunnel {
+pub trait Tunnel: Send + Sync {
     /// Sends an IP packet into the tunnel.
     fn send(&self, packet: &[u8]);
     /// Waits for an IP packet out of the tunnel.
@@ -70,6 +76,8 @@ macro_rules! conformance_tests {
             calls_for_an_unknown_peer_say_so
             a_peer_needs_a_transport
             a_vpn_address_belongs_to_one_peer
+            an_address_that_no_host_can_have_is_refused
+            an_ipv6_address_belongs_to_one_peer
             a_removed_peers_addresses_are_free_again
             a_point_to_point_device_takes_one_peer
             a_swap_needs_a_secondary_key
@@ -85,15 +93,76 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each [$(#[$attribute])*] data, $lab;
             packets_go_both_ways
             a_replayed_packet_is_dropped
-            both_slots_decrypt_and_the_primary_encrypts
-            a_swap_while_receiving_loses_nothing
-            a_deleted_key_decrypts_no_more
             a_removed_peer_gets_and_sends_nothing
             packets_find_their_peer_by_destination
             a_packet_with_a_foreign_source_is_dropped
             control_packets_come_out_of_the_port
+            packets_carry_the_ids_of_peer_and_key
+            a_peer_may_be_sent_another_id_than_its_own
+            the_lowest_and_the_highest_id_are_usable
+            packets_of_every_size_go_both_ways
+            a_packet_larger_than_the_mtu_breaks_nothing
+            what_is_no_packet_goes_nowhere
+            an_unknown_peers_packets_go_nowhere
+            a_peer_deleted_under_traffic_takes_nobody_along
+        );
+    };
+    ($(#[$attribute:meta])* keys, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] keys, $lab;
+            both_slots_decrypt_and_the_primary_encrypts
+            a_swap_while_receiving_loses_nothing
+            a_deleted_key_decrypts_no_more
+            a_peer_without_keys_carries_nothing_until_the_next_one
+            a_key_in_an_occupied_slot_replaces_the_old_one
+            an_unknown_key_id_opens_nothing
+            counters_equal_what_was_sent
+            the_counters_of_a_key_begin_anew_at_a_swap
+        );
+    };
+    ($(#[$attribute:meta])* ends, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] ends, $lab;
             a_silent_peer_expires
+            an_expired_peer_can_come_back
             a_quiet_tunnel_is_pinged
+            a_ping_comes_out_nowhere
+            a_peer_with_an_interval_only_is_pinged_and_stays
+            a_peer_with_a_timeout_only_is_not_pinged
+            a_peer_without_times_is_left_alone
+            keepalive_can_be_changed
+            a_deletion_of_ones_own_is_no_event
+        );
+    };
+    ($(#[$attribute:meta])* addresses, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] addresses, $lab;
+            data_leaves_from_the_bound_address
+            data_leaves_from_the_local_address_of_the_peer
+            a_peer_that_moves_is_followed
+            a_peer_that_moves_is_answered_from_the_same_address
+            a_replayed_packet_moves_nobody
+            a_peer_that_may_not_move_stays_where_it_was
+            a_peer_cannot_move_to_where_another_is
+            a_call_moves_a_peer
+            a_call_moves_no_peer_to_where_another_is
+            a_peer_can_be_reached_over_ipv6
+            a_socket_of_both_families_carries_both
+            every_transport_carries_its_peers
+            ipv6_goes_both_ways_between_its_owners
+            a_network_behind_a_peer_is_its_own
+            a_changed_vpn_address_is_the_peers_from_then_on
+        );
+    };
+    ($(#[$attribute:meta])* tcp, $lab:expr) => {
+        $crate::conformance_tests!(@each [$(#[$attribute])*] tcp, $lab;
+            packets_go_both_ways_over_a_stream
+            control_goes_both_ways_before_and_after_the_peer_exists
+            frames_may_come_in_any_pieces
+            frames_that_wait_when_the_peer_is_added_are_not_lost
+            a_frame_may_be_under_way_when_the_peer_is_added
+            control_goes_both_ways_while_data_flows
+            a_stream_outlives_its_peer
+            a_silent_peer_expires_over_a_stream
+            a_port_ends_with_its_stream
+            a_stream_out_of_step_ends_its_peer
         );
     };
     (@each $attributes:tt $group:ident, $lab:expr; $($name:ident)*) => {
@@ -108,7 +177,9 @@ macro_rules! conformance_tests {
     };
 }
 
-fn device(mode: DeviceMode) -> DeviceSpec {
+/// A device with this many peers.
+#[must_use]
+pub fn device(mode: DeviceMode) -> DeviceSpec {
     DeviceSpec {
         name: None,
         node: None,
@@ -122,20 +193,34 @@ fn device(mode: DeviceMode) -> DeviceSpec {
     }
 }
 
-fn id(raw: u32) -> PeerId {
+/// A peer id.
+#[must_use]
+pub fn id(raw: u32) -> PeerId {
     PeerId::new(raw).expect("a small number")
 }
 
-fn udp() -> TransportSpec {
-    TransportSpec::BindUdp {
-        local: SocketAddr::from(([127, 0, 0, 1], 0)),
-        remote: None,
-        options: UdpOptions::default(),
-    }
+/// A port of 127.0.0.1.
+#[must_use]
+pub fn udp() -> TransportSpec {
+    udp_at(Ipv4Addr::LOCALHOST.into())
+}
+
+/// A port of this address.
+#[must_use]
+pub fn udp_at(local: IpAddr) -> TransportSpec {
+    let local = SocketAddr::new(local, 0);
+    TransportSpec::BindUdp { local, remote: None, options: UdpOptions::default() }
+}
+
+/// The VPN address fd00:8::`number`.
+#[must_use]
+pub fn inner6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 8, 0, 0, 0, 0, 0, number.into())
 }
 
 /// A peer with the VPN address 10.8.0.`number`.
-fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
+#[must_use]
+pub fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
     PeerSpec {
         id: id(number.into()),
         tx_id: None,
@@ -153,24 +238,28 @@ fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec {
 }
 
 /// A key; `mirrored` is the one for the other end.
-fn key(key_id: u8, mirrored: bool) -> DataKey {
+#[must_use]
+pub fn key(key_id: u8, mirrored: bool) -> DataKey {
     let half = |direction: u8| DirectionKey { secret: [key_id ^ direction; 32], implicit_iv: [direction; 8] };
     let (send, recv) = if mirrored { (half(0x20), half(0x10)) } else { (half(0x10), half(0x20)) };
     DataKey::Classic { id: KeyId::new(key_id).expect("0..=7"), cipher: CipherName::Aes256Gcm, send, recv }
 }
 
-fn stats(offload: &dyn Offload, peer: PeerId) -> PeerStats {
+/// The counters of one peer.
+#[must_use]
+pub fn stats(offload: &dyn Offload, peer: PeerId) -> PeerStats {
     let mut out = Vec::new();
     offload.stats(Some(peer), &mut out).expect("the peer is known");
     out[0]
 }
 
-fn event(offload: &dyn Offload) -> OffloadEvent {
+/// Waits for the next event.
+pub fn event(offload: &dyn Offload) -> OffloadEvent {
     wait(|cx| offload.poll_event(cx)).expect("the device is still there")
 }
 
 /// Polls until ready.
-fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+pub fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -34,7 +34,6 @@ pub(super) struct NewPeer<'a> {
     pub(super) ends: Option<Ends>,
     /// Many peers only.
     pub(super) vpn: Option<VpnAddresses>,
-    pub(super) keepalive: Option<Keepalive>,
 }
 
 /// Where a peer's datagrams go to and come from.
@@ -58,6 +57,8 @@ pub(super) struct PeerState {
 }
 
 impl Commands {
+    /// Adds a peer, without keepalive: the module starts its timer before the peer is in its tables (Linux 7.3.4), and a
+    /// timer that runs at once finds nobody and never runs again.
     pub(super) fn peer_new(&mut self, peer: &NewPeer<'_>) -> Result<(), Refused> {
         let mut request = ovpn::Request::new().op_peer_new_do();
         let socket = u32::try_from(peer.socket.as_raw_fd()).unwrap_or(u32::MAX);
@@ -75,9 +76,6 @@ impl Commands {
         }
         if let Some(vpn) = &peer.vpn {
             nest = push_vpn(nest, vpn);
-        }
-        if let Some(keepalive) = peer.keepalive {
-            nest = push_keepalive(nest, keepalive);
         }
         nest.end_nested();
         self.requests.order(&request)

@@ -14,7 +14,7 @@ use std::{
 
 use culvert_crypto::DataKey;
 use culvert_sys::since_boot;
-use culvert_wire::{CipherName, OffloadKind, PeerId, Slot};
+use culvert_wire::{PeerId, Slot};
 
 use super::{
     LinuxBackend,
@@ -107,7 +107,7 @@ impl KernelOffload {
             transports: Mutex::default(),
             next_transport: AtomicU32::new(0),
         });
-        let capabilities = capabilities(&module, backend);
+        let capabilities = module.capabilities(backend.trust_tcp);
         // From here on, dropping removes the device.
         let mut offload = Self { shared, capabilities, device, watch: None };
         let watch = Watch::start(&offload.shared, &module).map_err(|source| {
@@ -147,10 +147,16 @@ impl Shared {
         })
     }
 
+    /// Where a peer's datagrams go to and come from, while its transport is open.
+    pub(super) fn ends_of(&self, peer: &PeerSpec) -> Option<Ends> {
+        self.lock_transports().get(&peer.transport.0)?.ends(peer)
+    }
+
     /// The device vanished: nothing will come from it any more.
     pub(super) fn lost_device(&self, kernel: &mut Kernel) {
         if !kernel.gone {
             kernel.gone = true;
+            kernel.peers.specs().for_each(|peer| self.break_stream_of(peer));
             self.events.push(OffloadEvent::DeviceGone);
             self.events.end();
         }
@@ -186,6 +192,13 @@ impl Kernel {
                 tracing::debug!("removing the stale peer {}: {refused}", peer.id);
             }
         }
+        Ok(())
+    }
+
+    /// Removes a peer that is not in the books: its notification is not about a successor.
+    pub(super) fn remove(&mut self, id: PeerId) -> Result<(), Refused> {
+        self.commands.peer_del(id)?;
+        self.peers.deleted(id);
         Ok(())
     }
 
@@ -311,18 +324,22 @@ impl Offload for KernelOffload {
                 socket,
                 ends,
                 vpn,
-                keepalive: spec.keepalive,
             };
             match kernel.commands.peer_new(&peer) {
                 // Whose peer that is does not matter: the id is ours to give.
                 Err(refused) if refused.errno() == Some(EEXIST) => {
-                    kernel.commands.peer_del(spec.id)?;
-                    kernel.commands.peer_new(&peer)
+                    kernel.remove(spec.id)?;
+                    kernel.commands.peer_new(&peer)?;
                 }
-                done => done,
+                done => done?,
             }
+            let Some(keepalive) = spec.keepalive else { return Ok(()) };
+            kernel.commands.peer_set(spec.id, None, None, Some(keepalive)).inspect_err(|_| {
+                // A peer that would never be given up is none.
+                let _gone = kernel.remove(spec.id);
+            })
         };
-        let done = match &transport {
+        let done: Result<(), Refused> = match &transport {
             Transport::Udp(udp) => {
                 udp.socket().map_err(Refused::from).and_then(|socket| new(&mut kernel, socket.as_fd()))
             }
@@ -346,6 +363,9 @@ impl Offload for KernelOffload {
         }
         if let Some(remote) = change.remote {
             wanted.remote = remote;
+            if kernel.peers.is_occupied(&wanted) {
+                return Err(OffloadError::PeerExists(id));
+            }
         }
         if change.keepalive.is_some() {
             wanted.keepalive = change.keepalive;
@@ -358,10 +378,9 @@ impl Offload for KernelOffload {
             let done = kernel.commands.peer_set(id, ends, vpn, change.keepalive);
             done.map_err(|refused| self.shared.explain(&mut kernel, "change", id, refused))?;
         }
-        let peer = kernel.peers.get_mut(id)?;
-        peer.spec = wanted;
+        kernel.peers.change(wanted);
         if change.keepalive.is_some() {
-            peer.keepalive_set(since_boot());
+            kernel.peers.get_mut(id)?.keepalive_set(since_boot());
         }
         Ok(())
     }
@@ -470,24 +489,5 @@ impl Drop for KernelOffload {
             };
         }
         self.shared.events.end();
-    }
-}
-
-fn capabilities(module: &Module, backend: LinuxBackend) -> Capabilities {
-    Capabilities {
-        kind: OffloadKind::Linux,
-        ciphers: vec![
-            CipherName::Aes256Gcm,
-            CipherName::ChaCha20Poly1305,
-            CipherName::Aes128Gcm,
-            CipherName::Aes192Gcm,
-        ],
-        epoch: false,
-        data_v1: false,
-        multi_peer: true,
-        tcp: backend.trust_tcp || module.release.tcp_defect().is_none(),
-        tx_id: module.tx_id,
-        framing: false,
-        mssfix: false,
     }
 }

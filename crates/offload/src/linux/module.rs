@@ -3,9 +3,11 @@
 use std::{fmt, io};
 
 use culvert_sys::NetlinkFamily;
+use culvert_wire::{CipherName, OffloadKind};
 use netlink_bindings::{nlctrl, ovpn};
 
 use super::netlink::{Requests, attributes, unsigned};
+use crate::Capabilities;
 
 /// The generic netlink family, also the kind of its links and the name of the module.
 pub(super) const FAMILY: &str = "ovpn";
@@ -74,6 +76,26 @@ impl Module {
         let module = Self::find(&mut requests)?;
         requests.generic_family = module.family;
         Ok((requests, module))
+    }
+
+    /// What its devices can carry. `trust_tcp`: also over TCP where this module has a known defect.
+    pub(super) fn capabilities(&self, trust_tcp: bool) -> Capabilities {
+        Capabilities {
+            kind: OffloadKind::Linux,
+            ciphers: vec![
+                CipherName::Aes256Gcm,
+                CipherName::ChaCha20Poly1305,
+                CipherName::Aes128Gcm,
+                CipherName::Aes192Gcm,
+            ],
+            epoch: false,
+            data_v1: false,
+            multi_peer: true,
+            tcp: trust_tcp || self.release.tcp_defect().is_none(),
+            tx_id: self.tx_id,
+            framing: false,
+            mssfix: false,
+        }
     }
 }
 

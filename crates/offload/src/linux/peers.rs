@@ -6,21 +6,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use culvert_crypto::usage;
 use culvert_wire::{CipherName, KeyId, PeerId, Slot};
 
-use super::commands::{LONGEST, PeerState};
-use crate::{DeviceMode, Drops, OffloadError, PeerSpec, PeerStats, Traffic};
+use super::{
+    commands::{LONGEST, PeerState},
+    device::plain,
+};
+use crate::{DeviceMode, Drops, OffloadError, PeerSpec, PeerStats, Traffic, TransportId};
 
 /// The peers of a device.
 #[derive(Debug)]
 pub(super) struct Peers {
     mode: DeviceMode,
     known: BTreeMap<PeerId, Peer>,
+    /// Whose each address and network inside the tunnel is.
+    networks: HashMap<(IpAddr, u8), PeerId>,
+    /// Who is where outside.
+    places: HashMap<(TransportId, SocketAddr), PeerId>,
     /// Deletions whose notification is still to come.
     echoes: HashMap<PeerId, u32>,
 }
@@ -50,7 +57,13 @@ struct Key {
 
 impl Peers {
     pub(super) fn new(mode: DeviceMode) -> Self {
-        Self { mode, known: BTreeMap::new(), echoes: HashMap::new() }
+        Self {
+            mode,
+            known: BTreeMap::new(),
+            networks: HashMap::new(),
+            places: HashMap::new(),
+            echoes: HashMap::new(),
+        }
     }
 
     pub(super) fn get(&self, id: PeerId) -> Result<&Peer, OffloadError> {
@@ -65,21 +78,30 @@ impl Peers {
         self.known.keys().copied()
     }
 
+    pub(super) fn specs(&self) -> impl Iterator<Item = &PeerSpec> {
+        self.known.values().map(|peer| &peer.spec)
+    }
+
     /// Refuses a peer, or a change of one, that would collide with another.
     pub(super) fn check(&self, spec: &PeerSpec) -> Result<(), OffloadError> {
-        let others = || self.known.iter().filter(|(id, _)| **id != spec.id).map(|(_, peer)| &peer.spec);
+        if self.mode == DeviceMode::MultiPeer {
+            spec.vpn.check()?;
+        }
         let taken = match self.mode {
-            DeviceMode::PointToPoint => others().next().is_some(),
-            DeviceMode::MultiPeer => {
-                let wanted = networks(spec);
-                others().any(|other| !networks(other).is_disjoint(&wanted))
-            }
+            DeviceMode::PointToPoint => self.known.keys().any(|id| *id != spec.id),
+            DeviceMode::MultiPeer => networks(spec)
+                .any(|network| self.networks.get(&network).is_some_and(|owner| *owner != spec.id)),
         };
         if taken { Err(OffloadError::PeerExists(spec.id)) } else { Ok(()) }
     }
 
     pub(super) fn contains(&self, id: PeerId) -> bool {
         self.known.contains_key(&id)
+    }
+
+    /// Whether another peer is where this one would be (SEC-DATA-4).
+    pub(super) fn is_occupied(&self, spec: &PeerSpec) -> bool {
+        self.places.get(&place(spec)).is_some_and(|owner| *owner != spec.id)
     }
 
     pub(super) fn insert(&mut self, spec: PeerSpec, now: Duration) {
@@ -89,14 +111,44 @@ impl Peers {
             vpn: Traffic::default(),
             link: Traffic::default(),
         };
+        self.enter(&spec);
         let peer = Peer { primary: None, secondary: None, last, keepalive_since: now, spec };
         self.known.insert(peer.spec.id, peer);
+    }
+
+    /// Changes a peer to what is given.
+    pub(super) fn change(&mut self, spec: PeerSpec) {
+        let Some(peer) = self.known.get_mut(&spec.id) else { return };
+        let old = std::mem::replace(&mut peer.spec, spec.clone());
+        self.leave(&old);
+        self.enter(&spec);
+    }
+
+    fn remove(&mut self, id: PeerId) -> Option<Peer> {
+        let peer = self.known.remove(&id)?;
+        self.leave(&peer.spec);
+        Some(peer)
+    }
+
+    fn enter(&mut self, spec: &PeerSpec) {
+        self.networks.extend(networks(spec).map(|network| (network, spec.id)));
+        self.places.insert(place(spec), spec.id);
+    }
+
+    fn leave(&mut self, spec: &PeerSpec) {
+        for network in networks(spec) {
+            self.networks.remove(&network);
+        }
+        // Two peers may have been put into one place by calls.
+        if self.places.get(&place(spec)) == Some(&spec.id) {
+            self.places.remove(&place(spec));
+        }
     }
 
     /// Removes a peer that was deleted by a call: its notification is still to come.
     pub(super) fn deleted(&mut self, id: PeerId) -> Option<Peer> {
         *self.echoes.entry(id).or_default() += 1;
-        self.known.remove(&id)
+        self.remove(id)
     }
 
     /// A notification says that a peer is gone. Returns the peer, unless the notification is an echo.
@@ -108,7 +160,7 @@ impl Peers {
             }
             return None;
         }
-        self.known.remove(&id)
+        self.remove(id)
     }
 
     /// Notifications were lost: none is waited for any more.
@@ -162,9 +214,14 @@ impl Peers {
 }
 
 /// Every address and network that is this peer's alone.
-fn networks(spec: &PeerSpec) -> BTreeSet<(IpAddr, u8)> {
+fn networks(spec: &PeerSpec) -> impl Iterator<Item = (IpAddr, u8)> {
     let own = [spec.vpn.v4.map(|v4| (v4.into(), 32)), spec.vpn.v6.map(|v6| (v6.into(), 128))];
-    own.into_iter().flatten().chain(spec.iroutes.iter().copied()).collect()
+    own.into_iter().flatten().chain(spec.iroutes.iter().copied())
+}
+
+/// Where a peer is.
+fn place(spec: &PeerSpec) -> (TransportId, SocketAddr) {
+    (spec.transport, plain(spec.remote))
 }
 
 impl Peer {
@@ -250,10 +307,10 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::{Keepalive, Shape, TransportId, VpnAddresses};
+    use crate::{Keepalive, Shape, VpnAddresses};
 
     fn id(raw: u32) -> PeerId {
         PeerId::new(raw).unwrap()

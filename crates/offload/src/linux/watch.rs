@@ -20,7 +20,7 @@ use super::{
     peers::Peer,
     waiting::Waiting,
 };
-use crate::{DeleteReason, OffloadEvent, Protocol};
+use crate::{DeleteReason, OffloadEvent, PeerSpec, Protocol};
 
 /// How often counters are looked at: for usage limits (hours away at any speed that the module reaches), for the last
 /// counters of a peer that expires, and for notifications that were lost.
@@ -155,7 +155,7 @@ impl Watcher {
         match notification {
             // The device is about to go, and every peer with it: one piece of news. (No peer of ours is ever replaced.)
             Notification::Deleted(_, DeleteReason::Teardown) => {
-                if !kernel.device_exists() {
+                if !kernel.gone && !kernel.device_exists() {
                     self.shared.lost_device(kernel);
                 }
             }
@@ -165,14 +165,15 @@ impl Watcher {
                 }
             }
             Notification::Floated(id, address) => {
-                let Ok(peer) = kernel.peers.get_mut(id) else { return };
-                if peer.spec.float {
-                    peer.spec.remote = address;
+                let Ok(peer) = kernel.peers.get(id) else { return };
+                let moved = PeerSpec { remote: address, ..peer.spec.clone() };
+                if moved.float && !kernel.peers.is_occupied(&moved) {
+                    kernel.peers.change(moved);
                     self.shared.events.push(OffloadEvent::Floated(id, address));
                 } else {
-                    // The module follows every peer that authenticates; this one may not move.
-                    let ends = super::commands::Ends { remote: peer.spec.remote, local: peer.spec.local };
-                    if let Err(refused) = kernel.commands.peer_set(id, Some(ends), None, None) {
+                    let ends = self.shared.ends_of(&peer.spec);
+                    // The module follows every peer that authenticates; this one may not move, or not there.
+                    if let Err(refused) = kernel.commands.peer_set(id, ends, None, None) {
                         tracing::debug!("setting peer {id} back to its address: {refused}");
                     }
                 }
@@ -241,7 +242,7 @@ impl Watcher {
         }
         for id in foreign {
             tracing::debug!("removing peer {id}, which is not ours");
-            let _gone = kernel.commands.peer_del(id);
+            let _gone = kernel.remove(id);
         }
         if overrun {
             self.follow(&mut kernel, &dump);
