@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use culvert_config::{Profile, Role};
-use culvert_host::{DeviceConfig, Host as _, HostError, Ledger, NetlinkHost, Route};
+use culvert_host::{Address, DeviceConfig, Host as _, HostError, Ledger, NetlinkHost, Route};
 use culvert_offload::{Device, Offload, PeerSpec};
 use tracing::{debug, warn};
 
@@ -132,8 +132,15 @@ impl ClientRoutes {
 
     fn bring_up(&mut self, device: &Device) {
         let Some(host) = &mut self.host else { return };
-        let config =
-            DeviceConfig { name: device.name.clone(), mtu: Some(self.mtu), ..DeviceConfig::default() };
+        // The server's own addresses, alone: what leaves here by a route that somebody added has them for its source.
+        let v4 = self.v4.map(|(local, _)| Address::V4 { local, prefix: 32 });
+        let v6 = self.v6.map(|(local, _)| Address::V6 { local, prefix: 128 });
+        let config = DeviceConfig {
+            name: device.name.clone(),
+            mtu: Some(self.mtu),
+            addresses: v4.into_iter().chain(v6).collect(),
+            ..DeviceConfig::default()
+        };
         // It goes with the engine, and with it whatever was set on it.
         let applied = Ledger::new().apply(host, &config.plan());
         for failure in &applied.failures {
