@@ -77,7 +77,6 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     // OpenVPN goes on with its offload and forgets these; culvert does not.
     (CLIENT, "bind-dev eth0", &["Note: --bind-dev disables data channel offload."]),
     (SERVER, "bind-dev eth0", &["Note: --bind-dev disables data channel offload."]),
-    (CLIENT, "block-ipv6", &["Note: --block-ipv6 disables data channel offload."]),
     (
         CLIENT,
         "client-nat snat 10.0.0.0 255.0.0.0 11.0.0.0",
@@ -213,6 +212,8 @@ fn what_the_module_goes_without_is_said_once_by_who_chose_it() {
 fn what_culvert_does_itself_is_not_called_lost() {
     for (base, text, option) in [
         (CLIENT, "shaper 100000", "shaper"),
+        (CLIENT, "block-ipv6", "block-ipv6"),
+        (SERVER, "block-ipv6", "block-ipv6"),
         (CLIENT, "reneg-bytes 1000", "reneg-bytes"),
         (CLIENT, "reneg-pkts 1000", "reneg-pkts"),
         (CLIENT, "inactive 60 1000", "inactive"),
@@ -332,7 +333,7 @@ fn every_option_has_a_verdict_on_linux() {
     };
     assert_eq!(
         sorted(with_extent(Extent::Profile)),
-        "bind-dev block-ipv6 client-nat comp-lzo compress dev dev-node dev-type disable-dco fragment http-proxy \
+        "bind-dev client-nat comp-lzo compress dev dev-node dev-type disable-dco fragment http-proxy \
          http-proxy-override management-query-proxy mktun offload socks-proxy tls-client topology tun-mtu"
     );
     assert_eq!(
@@ -345,7 +346,7 @@ fn every_option_has_a_verdict_on_linux() {
     );
     assert_eq!(
         sorted(with_extent(Extent::Kept)),
-        "client-to-client explicit-exit-notify float ifconfig-push inactive iroute iroute-ipv6 local mark mssfix \
+        "block-ipv6 client-to-client explicit-exit-notify float ifconfig-push inactive iroute iroute-ipv6 local mark mssfix \
          multihome reneg-bytes reneg-pkts shaper"
     );
 }

@@ -1,4 +1,4 @@
-//! Isolation and MSS clamping, seen by packets.
+//! Isolation, MSS clamping and the refusal of IPv6, seen by packets.
 //!
 //! ```text
 //!   tun0 10.8.0.1/24, fd00:8::1/64    clients of one server ...
@@ -15,24 +15,28 @@ mod namespace;
 mod packets;
 
 use std::{
-    io::{BufRead as _, BufReader},
-    net::TcpListener,
+    io::{BufRead as _, BufReader, ErrorKind},
+    net::{TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use culvert_host::{Firewall, FirewallRules, HostError, MssClamp};
+use culvert_host::{Firewall, FirewallRules, HostError, Ipv6Refusal, MssClamp, Refused};
 use culvert_sys::{Epoll, Interest, Tun, TunConfig, privilege};
 use namespace::{ip, namespaced};
 use netlink_bindings::nftables::{Nfgenmsg, Request};
 use netlink_socket2::NetlinkSocket;
-use packets::{Segment, segment, udp};
+use packets::{Segment, Unreachable, segment, udp};
 
 namespaced! {
     isolated_clients_do_not_reach_each_other
     a_syn_is_clamped_both_ways_and_in_both_families
     connections_that_end_here_are_clamped_too
+    a_connection_over_ipv6_into_a_device_that_refuses_it_fails_and_ipv4_works
+    forwarded_ipv6_is_answered_and_does_not_leave
+    what_clients_send_over_ipv6_is_answered_too_where_both_ways_are_refused
+    where_leaving_alone_is_refused_ipv6_may_come_in
     rules_are_replaced_and_go_with_their_owner
     the_table_goes_with_a_killed_process
     rules_change_after_privileges_were_dropped
@@ -111,6 +115,20 @@ impl Router {
         passed
     }
 
+    /// Whether a datagram out of the network behind reaches a device over IPv6: one over IPv4 tells when it is over.
+    fn passes_ipv6_of_lan(&self, to: &str, destination: &str) -> bool {
+        let last = if to == "tun0" { "10.8.0.9" } else { "10.9.0.9" };
+        self.send("lan0", &udp("2001:db8::2", destination, b"question"));
+        self.send("lan0", &udp("192.0.2.7", last, b"last one"));
+        let mut passed = false;
+        self.receive(to, |packet| {
+            let text = packets::udp_text(packet)?;
+            passed |= text == b"question";
+            (text == b"last one").then_some(())
+        });
+        passed
+    }
+
     /// Sends a SYN that announces 1400 bytes and returns what it announces when it comes out.
     fn announced(&self, from: &str, to: &str, source: &str, destination: &str) -> u16 {
         self.send(from, &segment(source, destination, Segment { mss: 1400, ..Segment::syn(5000, 443) }));
@@ -126,6 +144,17 @@ fn isolation(devices: &[&str]) -> FirewallRules {
 
 fn clamp(device: &str, v4: u16, v6: u16) -> FirewallRules {
     FirewallRules { mss: vec![MssClamp { device: device.to_owned(), v4, v6 }], ..FirewallRules::default() }
+}
+
+fn refusal(device: &str, direction: Refused) -> FirewallRules {
+    let device = device.to_owned();
+    FirewallRules { refused_ipv6: vec![Ipv6Refusal { device, direction }], ..FirewallRules::default() }
+}
+
+/// "No route to destination" to `host`, about a packet to `about`.
+fn no_route(host: &str, about: &str) -> Unreachable {
+    let address = |text: &str| text.parse().expect("an address");
+    Unreachable { code: 0, to: address(host), about: address(about) }
 }
 
 /// Whether the kernel has the table.
@@ -221,6 +250,72 @@ mod inside {
 
     #[test]
     #[ignore = "runs in a namespace"]
+    fn a_connection_over_ipv6_into_a_device_that_refuses_it_fails_and_ipv4_works() {
+        let router = Router::new();
+        let mut firewall = Firewall::open("test").expect("nftables");
+        firewall.set(&refusal("tun0", Refused::Leaving)).expect("set");
+        let failure = TcpStream::connect("[fd00:8::2]:443").expect_err("nothing leaves");
+        assert_eq!(failure.kind(), ErrorKind::NetworkUnreachable, "the answer, not a timeout: {failure}");
+        let socket = UdpSocket::bind("10.8.0.1:1234").expect("a socket");
+        socket.send_to(b"over IPv4", "10.8.0.2:1234").expect("sent");
+        let first = router.receive("tun0", |packet| match packets::udp_text(packet) {
+            Some(text) => Some(text.to_vec()),
+            None => {
+                assert!(Segment::read(packet).is_none(), "the connection's segment came out");
+                None
+            }
+        });
+        assert_eq!(first, b"over IPv4");
+        drop(firewall);
+        let socket = UdpSocket::bind("[fd00:8::1]:1234").expect("a socket");
+        socket.send_to(b"over IPv6", "[fd00:8::2]:1234").expect("the rules went with their owner");
+        router.receive("tun0", |packet| (packets::udp_text(packet)? == b"over IPv6").then_some(()));
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn forwarded_ipv6_is_answered_and_does_not_leave() {
+        let router = Router::new();
+        let mut firewall = Firewall::open("test").expect("nftables");
+        assert!(router.passes_ipv6_of_lan("tun0", "fd00:8::2"), "without rules");
+        for direction in [Refused::Leaving, Refused::BothWays] {
+            firewall.set(&refusal("tun0", direction)).expect("set");
+            assert!(!router.passes_ipv6_of_lan("tun0", "fd00:8::2"));
+            let answer = router.receive("lan0", Unreachable::read);
+            assert_eq!(answer, no_route("2001:db8::2", "fd00:8::2"));
+            assert!(router.passes_ipv6_of_lan("tun1", "fd00:9::2"), "another device");
+            assert!(router.passes("lan0", "tun0", "192.0.2.2", "10.8.0.2"), "IPv4");
+        }
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn what_clients_send_over_ipv6_is_answered_too_where_both_ways_are_refused() {
+        let router = Router::new();
+        let mut firewall = Firewall::open("test").expect("nftables");
+        let isolated = isolation(&["tun0"]).isolated;
+        let rules = FirewallRules { isolated, ..refusal("tun0", Refused::BothWays) };
+        firewall.set(&rules).expect("set");
+        // To the network behind, to the server itself, to another client.
+        for destination in ["2001:db8::3", "fd00:8::1", "fd00:8::3"] {
+            router.send("tun0", &udp("fd00:8::2", destination, b"question"));
+            let answer = router.receive("tun0", Unreachable::read);
+            assert_eq!(answer, no_route("fd00:8::2", destination));
+        }
+        assert!(router.passes("tun0", "lan0", "10.8.0.2", "192.0.2.3"), "IPv4");
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn where_leaving_alone_is_refused_ipv6_may_come_in() {
+        let router = Router::new();
+        let mut firewall = Firewall::open("test").expect("nftables");
+        firewall.set(&refusal("tun0", Refused::Leaving)).expect("set");
+        assert!(router.passes("tun0", "lan0", "fd00:8::2", "2001:db8::3"));
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
     fn rules_are_replaced_and_go_with_their_owner() {
         let mut firewall = Firewall::open("test").expect("nftables");
         assert!(!stands(), "opening makes no table");
@@ -295,13 +390,22 @@ mod inside {
     #[ignore = "runs in a namespace"]
     fn the_table_reads_as_nft_writes_it() {
         let mut firewall = Firewall::open("test").expect("nftables");
-        let rules = FirewallRules { mss: clamp("tun0", 1300, 1280).mss, ..isolation(&["tun0", "tun1"]) };
+        let rules = FirewallRules {
+            isolated: isolation(&["tun0", "tun1"]).isolated,
+            mss: clamp("tun0", 1300, 1280).mss,
+            refused_ipv6: refusal("tun0", Refused::BothWays).refused_ipv6,
+        };
         firewall.set(&rules).expect("set");
         let lines = [
             "type ifname",
             "elements = { \"tun0\", \"tun1\" }",
             "type filter hook forward priority filter; policy accept;",
             "iifname @isolated oifname @isolated counter packets 0 bytes 0 drop",
+            "oifname \"tun0\" meta nfproto ipv6 counter packets 0 bytes 0 reject with icmpv6",
+            "iifname \"tun0\" meta nfproto ipv6 counter packets 0 bytes 0 reject with icmpv6",
+            "type filter hook output priority filter; policy accept;",
+            "icmpv6 type destination-unreachable accept",
+            "type filter hook input priority filter; policy accept;",
             "type filter hook prerouting priority mangle; policy accept;",
             "iifname \"tun0\" meta nfproto ipv4 tcp flags syn / syn,rst tcp option maxseg size set 1300",
             "iifname \"tun0\" meta nfproto ipv6 tcp flags syn / syn,rst tcp option maxseg size set 1280",

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -219,19 +219,16 @@ impl Paired {
         options: UdpOptions,
     ) -> Result<TransportState, OffloadError> {
         let failed = |source| OffloadError::system(format!("bind UDP {local}"), source);
-        let bind = |local| {
-            UdpSocket::bind(local, |fd| {
-                sockopt::set_reuse_port(fd, true)?;
-                options.apply(fd)?;
-                // On both or on none: the system joins a flow's packets before it knows whose they are.
-                let _unknown_to_old_kernels = sockopt::set_udp_gro(fd, true);
-                Ok(())
-            })
+        let configure = |fd: BorrowedFd<'_>| {
+            options.apply(fd)?;
+            // On both or on none: the system joins a flow's packets before it knows whose they are.
+            let _unknown_to_old_kernels = sockopt::set_udp_gro(fd, true);
+            Ok(())
         };
-        let first = bind(local).map_err(failed)?;
+        let first = UdpSocket::bind_shared(local, configure).map_err(failed)?;
         sockopt::steer_by_peer_id(&first, ENGINE_IDS.get()).map_err(failed)?;
         // Both now: later, this process may be another user, whom the port does not belong to.
-        let second = first.local_addr().and_then(bind).map_err(failed)?;
+        let second = first.share(configure).map_err(failed)?;
         let spec = TransportSpec::AdoptUdp { socket: first.into(), options: options.clone() };
         let (id, receiver, sender) = kernel.open_transport(spec)?;
         Ok(TransportState {

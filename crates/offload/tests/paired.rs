@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, UdpSocket},
     os::fd::OwnedFd,
     sync::Arc,
@@ -185,6 +186,22 @@ fn control_packets_come_out_whichever_socket_they_arrived_at() {
     pair.engine().deliver(TransportId(0), control(b"two"));
     assert_eq!(poll_recv(&mut receiver).unwrap(), [b"two"]);
     assert_eq!(poll_recv(&mut receiver), None);
+}
+
+#[test]
+fn a_port_that_another_server_has_is_not_shared_with_it() {
+    let first = pair(DeviceMode::MultiPeer);
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let local = free.local_addr().unwrap();
+    drop(free);
+    let spec = || TransportSpec::BindUdp { local, remote: None, options: UdpOptions::default() };
+    let (transport, receiver, sender) = first.offload.open_transport(spec()).unwrap();
+    let second = pair(DeviceMode::MultiPeer);
+    let Err(failure) = second.offload.open_transport(spec()) else { panic!("the port was shared") };
+    assert!(matches!(&failure, OffloadError::System { source, .. } if source.kind() == ErrorKind::AddrInUse));
+    assert!(failure.to_string().starts_with(&format!("bind UDP {local}")), "{failure}");
+    drop((first.offload.close_transport(transport).unwrap(), receiver, sender, first));
+    second.offload.open_transport(spec()).unwrap();
 }
 
 #[test]

@@ -100,6 +100,41 @@ impl UdpSocket {
         Ok(Self { fd, v6: local.is_ipv6(), peer: None })
     }
 
+    /// Binds the first of several sockets that are to share a port; [`UdpSocket::share`] makes the others.
+    ///
+    /// The system would let another program of the same user share it, too, and give each a part of the packets. So the
+    /// port must be free at first, as with [`UdpSocket::bind`].
+    ///
+    /// # Errors
+    /// As [`UdpSocket::bind`].
+    pub fn bind_shared(
+        local: SocketAddr,
+        configure: impl Fn(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        if local.port() != 0 {
+            drop(Self::bind(local, &configure)?);
+        }
+        Self::bind_sharing(local, configure)
+    }
+
+    /// Binds one more socket to the port of this one, which was bound by [`UdpSocket::bind_shared`].
+    ///
+    /// # Errors
+    /// As [`UdpSocket::bind`].
+    pub fn share(&self, configure: impl Fn(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<Self> {
+        Self::bind_sharing(self.local_addr()?, configure)
+    }
+
+    fn bind_sharing(
+        local: SocketAddr,
+        configure: impl Fn(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        Self::bind(local, |fd| {
+            sockopt::set_reuse_port(fd, true)?;
+            configure(fd)
+        })
+    }
+
     /// Connects the socket: from now on it receives from this address only, and needs no destination.
     ///
     /// # Errors
@@ -330,6 +365,20 @@ mod tests {
             payloads.iter().map(|bytes| Outgoing { bytes, segment: None, to, from: None }).collect();
         assert_eq!(a.send_batch(&messages).unwrap(), 100);
         assert_eq!(receive(&b).2, payloads.map_to_vecs());
+    }
+
+    #[test]
+    fn a_port_is_shared_by_sockets_of_one_owner_and_by_nobody_else() {
+        for local in ["127.0.0.1:0", "[::]:0"] {
+            let first = UdpSocket::bind_shared(local.parse().unwrap(), |_| Ok(())).unwrap();
+            let second = first.share(|_| Ok(())).unwrap();
+            let address = first.local_addr().unwrap();
+            assert_eq!(second.local_addr().unwrap(), address);
+            let taken = UdpSocket::bind_shared(address, |_| Ok(())).unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+            drop((first, second));
+            UdpSocket::bind_shared(address, |_| Ok(())).unwrap();
+        }
     }
 
     trait MapToVecs {

@@ -5,7 +5,6 @@ use std::{net::Ipv6Addr, time::Duration};
 use super::{read::Source, *};
 use crate::{
     args::{Args, Problem, problem},
-    push::PushReason,
     value::Dns,
 };
 
@@ -150,16 +149,16 @@ pub(super) const ROWS: &[OptionRow] = &[
         .unless_nopull()
         .reset(|p| p.block_ipv6 = false)
         .default("off")
-        .not_yet()
-        .offload(&[blocks(KERNEL, "the kernel answers no packets", "block IPv6 in the firewall")])
+        .offload(&[
+            kept(LINUX, "rules of nftables answer IPv6 packets at the device"),
+            blocks(WINDOWS, "the driver answers no packets", "block IPv6 in the firewall"),
+        ])
         .set(|d, _| {
             d.profile.routes.block_ipv6 = true;
             Ok(())
         })
         .pushed(|p, _| {
             p.pushed.block_ipv6 = true;
-            // IPv6 that nobody blocks is a leak: it must not go unsaid.
-            p.pushed.note("block-ipv6", PushReason::NoEffect("not yet supported".to_owned()));
             Ok(())
         }),
     row("client-nat", "snat|dnat NET MASK ALIAS", "one-to-one IPv4 address rewriting in the client")

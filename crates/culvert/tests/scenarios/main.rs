@@ -10,6 +10,7 @@
 mod continuity;
 mod hostile;
 mod machine;
+mod machine_rules;
 mod messages;
 mod policy;
 mod refusal;

@@ -388,6 +388,8 @@ impl Client {
         let ipchange = self.hooks.scripts.ipchange.clone();
         let arguments = ipchange_arguments(progress.link.remote);
         self.hooks.run(Hook::IpChange, ipchange.as_ref(), &arguments, &progress.env).await;
+        // Before addresses and routes: what is to be refused never passes.
+        let guard = Guard::of_client(&device, mss, spec.routes.block_ipv6);
         let request = TunnelRequest {
             hooks: Arc::clone(&self.hooks),
             device: device.clone(),
@@ -399,7 +401,6 @@ impl Client {
         };
         match Tunnel::up(request).await {
             Ok((tunnel, completion)) => {
-                let guard = Guard::of_client(&device, mss);
                 self.up = Some(Up { tunnel, device, _guard: guard, made_of });
                 self.context = ScriptContext::Restart;
                 life.completed(completion == Completion::Complete);

@@ -1,7 +1,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
@@ -37,21 +37,20 @@ impl Udp {
         config: &EngineConfig,
         workers: usize,
     ) -> io::Result<Self> {
-        let count = if remote.is_some() { 1 } else { workers.max(1) };
-        let mut sockets: Vec<UdpSocket> = Vec::with_capacity(count);
-        for _ in 0..count {
-            // Port 0 is chosen by the first socket for all.
-            let local = sockets.first().map_or(Ok(local), UdpSocket::local_addr)?;
-            let mut socket = UdpSocket::bind(local, |fd| {
-                if count > 1 {
-                    sockopt::set_reuse_port(fd, true)?;
-                }
-                options.apply(fd)
-            })?;
-            if let Some(remote) = remote {
-                socket.connect(remote)?;
-            }
+        let configure = |fd: BorrowedFd<'_>| options.apply(fd);
+        let mut sockets = Vec::new();
+        if let Some(remote) = remote {
+            let mut socket = UdpSocket::bind(local, configure)?;
+            socket.connect(remote)?;
             sockets.push(socket);
+        } else if workers <= 1 {
+            sockets.push(UdpSocket::bind(local, configure)?);
+        } else {
+            let first = UdpSocket::bind_shared(local, configure)?;
+            for _ in 1..workers {
+                sockets.push(first.share(configure)?);
+            }
+            sockets.insert(0, first);
         }
         Ok(Self::with_sockets(sockets, options, config))
     }

@@ -1,7 +1,7 @@
-//! Rules of packet filtering around tunnel devices: client isolation and MSS clamping.
+//! Rules of packet filtering around tunnel devices: client isolation, MSS clamping and the refusal of IPv6.
 //!
-//! A kernel that carries the data packets itself forwards between clients like between any two hosts, and looks into no
-//! TCP header. Both are done by nftables here, in a table of its own that this process **owns**: the kernel removes it
+//! A kernel that carries the data packets itself forwards between clients like between any two hosts, looks into no TCP
+//! header and answers no packets. All three are done by nftables here, in a table of its own that this process **owns**: the kernel removes it
 //! when the netlink socket closes, which `kill -9` does too. No other process can change it, and `nft flush ruleset`
 //! passes it over. `nft list table inet culvert-LABEL` shows:
 //!
@@ -11,7 +11,18 @@
 //!     set isolated { type ifname; elements = { "tun0", "tun1" } }
 //!     chain forward {
 //!         type filter hook forward priority filter; policy accept;
+//!         oifname "tun0" meta nfproto ipv6 counter packets 0 bytes 0 reject with icmpv6 no-route
+//!         iifname "tun0" meta nfproto ipv6 counter packets 0 bytes 0 reject with icmpv6 no-route
 //!         iifname @isolated oifname @isolated counter packets 0 bytes 0 drop
+//!     }
+//!     chain output {
+//!         type filter hook output priority filter; policy accept;
+//!         oifname "tun0" meta nfproto ipv6 icmpv6 type destination-unreachable accept
+//!         oifname "tun0" meta nfproto ipv6 counter packets 0 bytes 0 reject with icmpv6 no-route
+//!     }
+//!     chain input {
+//!         type filter hook input priority filter; policy accept;
+//!         iifname "tun0" meta nfproto ipv6 counter packets 0 bytes 0 reject with icmpv6 no-route
 //!     }
 //!     chain mss-in {
 //!         type filter hook prerouting priority mangle; policy accept;
@@ -24,7 +35,7 @@
 //! }
 //! ```
 //!
-//! Both see routed packets only: what a bridge passes between its ports meets neither.
+//! All see routed packets only: what a bridge passes between its ports meets none of them.
 //!
 //! Rules match names, not indexes: a device that is closed and opened again under its name stays covered.
 
@@ -45,7 +56,9 @@ use crate::{Family, HostError};
 // linux/netfilter.h, linux/netfilter_ipv4.h
 const NFPROTO_INET: u8 = 1;
 const NF_INET_PRE_ROUTING: u32 = 0;
+const NF_INET_LOCAL_IN: u32 = 1;
 const NF_INET_FORWARD: u32 = 2;
+const NF_INET_LOCAL_OUT: u32 = 3;
 const NF_INET_POST_ROUTING: u32 = 4;
 const NF_ACCEPT: u32 = 1;
 const NF_IP_PRI_MANGLE: i32 = -150;
@@ -66,13 +79,21 @@ pub struct FirewallRules {
     pub isolated: Vec<String>,
     /// Where TCP is told to send smaller segments: OpenVPN's `mssfix`.
     pub mss: Vec<MssClamp>,
+    /// Devices through which no IPv6 packet passes: OpenVPN's `block-ipv6`.
+    pub refused_ipv6: Vec<Ipv6Refusal>,
 }
 
 impl FirewallRules {
     /// Whether nothing is to be filtered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.isolated.is_empty() && self.clamps().next().is_none()
+        self.isolated.is_empty() && self.clamps().next().is_none() && self.refused_ipv6.is_empty()
+    }
+
+    /// Returns the names of all devices that rules are about.
+    fn devices(&self) -> impl Iterator<Item = &String> {
+        let clamped = self.mss.iter().map(|clamp| &clamp.device);
+        self.isolated.iter().chain(clamped).chain(self.refused_ipv6.iter().map(|refusal| &refusal.device))
     }
 
     /// Returns device, family and largest segment of everything to be clamped.
@@ -96,6 +117,27 @@ pub struct MssClamp {
     pub v4: u16,
     /// The same over IPv6.
     pub v6: u16,
+}
+
+/// A device whose IPv6 packets are answered with "no route to destination" (ICMPv6 type 1, code 0: what OpenVPN says)
+/// instead of passing.
+///
+/// Where an answer is not allowed (RFC 4443, 2.4: to multicasts, to other errors) the packet is dropped in silence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipv6Refusal {
+    /// Name of the device.
+    pub device: String,
+    /// Which way.
+    pub direction: Refused,
+}
+
+/// The packets that an [`Ipv6Refusal`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Those that would leave through the device: of this machine, and of those that it forwards for.
+    Leaving,
+    /// Also those that come out of the device: a server refuses what its clients send. The answers leave through the device.
+    BothWays,
 }
 
 /// One nftables table of the calling thread's network namespace, which lives as long as this value.
@@ -153,8 +195,7 @@ impl Firewall {
     /// When the kernel refuses, in which case the rules of before stay; [`HostError::Unavailable`] when it lacks a part
     /// of nftables that is needed; [`HostError::NoDevice`] for a name that no device can have.
     pub fn set(&mut self, rules: &FirewallRules) -> Result<(), HostError> {
-        let devices = rules.isolated.iter().chain(rules.mss.iter().map(|clamp| &clamp.device));
-        for device in devices {
+        for device in rules.devices() {
             name_key(device).ok_or_else(|| HostError::NoDevice(device.clone()))?;
         }
         let batch = self.compose(rules).finish(&mut self.socket);
@@ -174,28 +215,62 @@ impl Firewall {
             return batch;
         }
         self.push_table(&mut batch);
+        if !rules.isolated.is_empty() || !rules.refused_ipv6.is_empty() {
+            self.push_chain(&mut batch, "forward", NF_INET_FORWARD, NF_IP_PRI_FILTER);
+        }
+        // Before isolation: between clients, too, IPv6 is answered where it is refused.
+        self.push_refusals(&mut batch, &rules.refused_ipv6);
         if !rules.isolated.is_empty() {
             self.push_set(&mut batch, &rules.isolated);
-            self.push_chain(&mut batch, "forward", NF_INET_FORWARD, NF_IP_PRI_FILTER);
             self.push_rule(&mut batch, "forward", |rule| {
                 rule.incoming_in(ISOLATED).outgoing_in(ISOLATED).counter().drop_packet();
             });
         }
+        self.push_clamps(&mut batch, rules);
+        batch
+    }
+
+    fn push_refusals(&self, batch: &mut Batch, refusals: &[Ipv6Refusal]) {
+        if refusals.is_empty() {
+            return;
+        }
+        self.push_chain(batch, "output", NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER);
+        self.push_chain(batch, "input", NF_INET_LOCAL_IN, NF_IP_PRI_FILTER);
+        for Ipv6Refusal { device, direction } in refusals {
+            if *direction == Refused::BothWays {
+                // The kernel's own answers to what came in. It cannot answer one hook earlier, before routing.
+                self.push_rule(batch, "output", |rule| {
+                    rule.outgoing(device).family(Family::V6).icmpv6_unreachable().accept();
+                });
+                for chain in ["input", "forward"] {
+                    self.push_rule(batch, chain, |rule| {
+                        rule.incoming(device).family(Family::V6).counter().reject_no_route();
+                    });
+                }
+            }
+            for chain in ["output", "forward"] {
+                self.push_rule(batch, chain, |rule| {
+                    rule.outgoing(device).family(Family::V6).counter().reject_no_route();
+                });
+            }
+        }
+    }
+
+    fn push_clamps(&self, batch: &mut Batch, rules: &FirewallRules) {
         let mut clamps = rules.clamps().peekable();
         if clamps.peek().is_some() {
             // These two see what is forwarded as well as what begins or ends here.
-            self.push_chain(&mut batch, "mss-in", NF_INET_PRE_ROUTING, NF_IP_PRI_MANGLE);
-            self.push_chain(&mut batch, "mss-out", NF_INET_POST_ROUTING, NF_IP_PRI_MANGLE);
+            self.push_chain(batch, "mss-in", NF_INET_PRE_ROUTING, NF_IP_PRI_MANGLE);
+            self.push_chain(batch, "mss-out", NF_INET_POST_ROUTING, NF_IP_PRI_MANGLE);
         }
         for (device, family, size) in clamps {
-            self.push_rule(&mut batch, "mss-in", |rule| {
+            self.push_rule(batch, "mss-in", |rule| {
                 rule.incoming(device).family(family).tcp_syn().clamp_mss(size);
             });
-            self.push_rule(&mut batch, "mss-out", |rule| {
+            self.push_rule(batch, "mss-out", |rule| {
                 rule.outgoing(device).family(family).tcp_syn().clamp_mss(size);
             });
         }
-        batch
     }
 
     fn push_table(&self, batch: &mut Batch) {
@@ -265,8 +340,8 @@ impl Firewall {
             // owned tables, or (the same number) a table of this name that nobody owns.
             Some(2 | 95 | 97) => HostError::Unavailable {
                 what: format!("nftables as {} needs it", self.table),
-                remedy: "use Linux 5.12 or newer with the modules nf_tables (CONFIG_NF_TABLES_INET) and nft_exthdr, \
-                         and delete a table of this name if there is one",
+                remedy: "use Linux 5.12 or newer with the modules nf_tables (CONFIG_NF_TABLES_INET), nft_exthdr and \
+                         nft_reject_inet, and delete a table of this name if there is one",
                 source,
             },
             // EPERM says no more than that.

@@ -6,7 +6,7 @@
 use netlink_bindings::{
     nftables::{
         CmpOps, MetaKeys, PayloadBase, PushExprAttrs, PushExprListAttrs, PushRuleAttrs, Registers,
-        VerdictCode,
+        RejectTypes, VerdictCode,
     },
     utils::{self, Pusher},
 };
@@ -20,6 +20,12 @@ pub(super) const IFNAMSIZ: u32 = 16;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_ICMPV6: u8 = 58;
+
+/// The type octet of an ICMPv6 message and one of its values; a code of that type (RFC 4443, 3.1).
+const ICMPV6_TYPE_OFFSET: u32 = 0;
+const ICMPV6_UNREACHABLE: u8 = 1;
+const ICMPV6_NO_ROUTE: u8 = 0;
 
 /// The flags octet of a TCP header, and two of its bits (RFC 9293, 3.1).
 const TCP_FLAGS_OFFSET: u32 = 13;
@@ -106,6 +112,14 @@ impl<'a> Rule<'a> {
             .equals(&[TCP_SYN])
     }
 
+    /// `icmpv6 type destination-unreachable`
+    pub(super) fn icmpv6_unreachable(self) -> Self {
+        self.load_meta(MetaKeys::L4Proto)
+            .equals(&[IPPROTO_ICMPV6])
+            .load_transport(ICMPV6_TYPE_OFFSET, 1)
+            .equals(&[ICMPV6_UNREACHABLE])
+    }
+
     /// `counter`
     pub(super) fn counter(mut self) -> Self {
         self.expressions = self
@@ -119,15 +133,33 @@ impl<'a> Rule<'a> {
         self
     }
 
+    /// `accept`: no further rule of the chain sees the packet.
+    pub(super) fn accept(self) {
+        self.verdict(VerdictCode::Accept);
+    }
+
     /// `drop`
     pub(super) fn drop_packet(self) {
+        self.verdict(VerdictCode::Drop);
+    }
+
+    /// `reject with icmpv6 no-route`, for IPv6 packets only.
+    pub(super) fn reject_no_route(self) {
+        self.expressions
+            .nested_elem()
+            .nested_data_reject()
+            .push_type(RejectTypes::IcmpUnreach as u32)
+            .push_icmp_code(ICMPV6_NO_ROUTE);
+    }
+
+    fn verdict(self, code: VerdictCode) {
         self.expressions
             .nested_elem()
             .nested_data_immediate()
             .push_dreg(Registers::RegVerdict as u32)
             .nested_data()
             .nested_verdict()
-            .push_code(VerdictCode::Drop as u32);
+            .push_code(code as u32);
     }
 
     /// `tcp option maxseg size set SIZE`. The kernel leaves a smaller value as it is, and repairs the checksum.

@@ -1,9 +1,12 @@
-//! IP packets, just as much as these tests need: UDP datagrams and TCP segments with the option "maximum segment size".
+//! IP packets, just as much as these tests need: UDP datagrams, TCP segments with the option "maximum segment size",
+//! and ICMPv6 errors.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 const UDP: u8 = 17;
 const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+const DESTINATION_UNREACHABLE: u8 = 1;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -60,6 +63,31 @@ impl Segment {
             mss: if has_mss { u16_at(22) } else { 0 },
             valid: checksum(addresses, TCP, tcp) == 0,
         })
+    }
+}
+
+/// The ICMPv6 error "destination unreachable".
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unreachable {
+    pub(crate) code: u8,
+    /// Who is told.
+    pub(crate) to: Ipv6Addr,
+    /// Where the packet that it quotes was sent.
+    pub(crate) about: Ipv6Addr,
+}
+
+impl Unreachable {
+    /// Reads one whose checksum is right; `None` for other packets.
+    pub(crate) fn read(packet: &[u8]) -> Option<Self> {
+        if packet[0] >> 4 != 6 || packet[6] != ICMPV6 {
+            return None;
+        }
+        let message = &packet[40..];
+        let intact = checksum(&packet[8..40], ICMPV6, message) == 0;
+        let address = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(Ipv6Addr::from).ok();
+        // The quoted packet follows a header of 8 bytes (RFC 4443, 3.1); its destination stands at 24.
+        (message[0] == DESTINATION_UNREACHABLE && intact).then_some(())?;
+        Some(Self { code: message[1], to: address(&packet[24..40])?, about: address(&message[32..48])? })
     }
 }
 
