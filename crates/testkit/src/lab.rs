@@ -200,6 +200,12 @@ impl Namespace {
         Ok(TunnelDevices { tun: of_kind("tun"), ovpn: of_kind("ovpn") })
     }
 
+    /// Deletes the tunnel devices: what killed processes left behind, or what running ones still use.
+    pub fn remove_tunnel_devices(&self) -> Result<()> {
+        let TunnelDevices { tun, ovpn } = self.tunnel_devices()?;
+        tun.iter().chain(&ovpn).try_for_each(|device| self.ip(&["link", "del", device]).map(drop))
+    }
+
     /// Calls `work` on a thread whose sockets belong to this namespace.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let path = Path::new("/run/netns").join(&self.name);
