@@ -10,10 +10,10 @@
 //! also by a panic, and the first lab of a process removes those that killed processes left behind.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::{self, Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
 
 use crate::{Failure, Result, patient};
 
@@ -63,16 +64,10 @@ impl NetnsLab {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |end: char| format!("{PREFIX}{}n{number}{end}", process::id());
         let lab = Self { server: Namespace::new(name('s'))?, client: Namespace::new(name('c'))? };
-        let (server, client) = (&lab.server.name, &lab.client.name);
-        ip(&["link", "add", WIRE, "netns", server, "type", "veth", "peer", "name", WIRE, "netns", client])?;
-        for (end, v4, v6) in
-            [(&lab.server, Self::SERVER_V4, Self::SERVER_V6), (&lab.client, Self::CLIENT_V4, Self::CLIENT_V6)]
-        {
-            end.add_address(v4.into())?;
-            end.add_address(v6.into())?;
-            // No link-local addresses: they appear when they like, and a test may compare before and after.
-            end.ip(&["link", "set", WIRE, "addrgenmode", "none", "up"])?;
-        }
+        let client = &lab.client.name;
+        let veth = format!("link add {WIRE} type veth peer name {WIRE} netns {client}");
+        lab.server.ip_batch(&[veth, wire_commands(&[Self::SERVER_V4.into(), Self::SERVER_V6.into()])])?;
+        lab.client.ip_batch(&[wire_commands(&[Self::CLIENT_V4.into(), Self::CLIENT_V6.into()])])?;
         for end in [&lab.server, &lab.client] {
             end.wait_for_carrier()?;
         }
@@ -93,8 +88,7 @@ impl NetnsLab {
         ip(&[&link[..], &["peer", "name", WIRE, "netns", &client.name]].concat())?;
         self.server.ip(&["address", "add", &format!("{server}/24"), "dev", &near])?;
         self.server.ip(&["link", "set", &near, "addrgenmode", "none", "up"])?;
-        client.add_address(far.into())?;
-        client.ip(&["link", "set", WIRE, "addrgenmode", "none", "up"])?;
+        client.ip_batch(&[wire_commands(&[far.into()])])?;
         client.wait_for_carrier()?;
         Ok((client, server))
     }
@@ -103,6 +97,32 @@ impl NetnsLab {
     pub fn set_wire(&self, up: bool) -> Result<()> {
         self.client.ip(&["link", "set", WIRE, if up { "up" } else { "down" }]).map(drop)
     }
+}
+
+/// Commands that give one end of the wire its addresses, and set it up.
+fn wire_commands(addresses: &[IpAddr]) -> String {
+    let mut commands = String::from("link set lo up\n");
+    for address in addresses {
+        commands += &format!("address add {} dev {WIRE}\n", with_prefix(*address));
+    }
+    // No link-local addresses: they appear when they like, and a test may compare before and after.
+    commands + &format!("link set {WIRE} addrgenmode none up")
+}
+
+fn with_prefix(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("{v4}/24"),
+        IpAddr::V6(v6) => format!("{v6}/64"),
+    }
+}
+
+/// The tunnel devices of a namespace, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelDevices {
+    /// Those of a process.
+    pub tun: Vec<String>,
+    /// Those of the kernel's `ovpn` module.
+    pub ovpn: Vec<String>,
 }
 
 /// A network namespace, gone when dropped.
@@ -117,11 +137,12 @@ impl Namespace {
         // `ip netns exec` shows this in place of the machine's file, which no test may change.
         fs::create_dir_all(namespace.etc())?;
         fs::write(namespace.etc().join("resolv.conf"), "# test\n")?;
-        namespace.ip(&["link", "set", "lo", "up"])?;
         // Duplicate address detection would keep a new IPv6 address unusable for a second.
-        for interface in ["all", "default"] {
-            namespace.run("sysctl", &["-qw", &format!("net.ipv6.conf.{interface}.accept_dad=0")])?;
-        }
+        namespace.enter(|| {
+            ["all", "default"]
+                .iter()
+                .try_for_each(|links| fs::write(format!("/proc/sys/net/ipv6/conf/{links}/accept_dad"), "0"))
+        })??;
         Ok(namespace)
     }
 
@@ -147,10 +168,42 @@ impl Namespace {
         output(Command::new("ip").args(["-n", &self.name]).args(arguments))
     }
 
-    /// Returns the names of the links of one kind: `tun`, or `ovpn` for those of the kernel's module.
-    pub fn links_of_kind(&self, kind: &str) -> Result<Vec<String>> {
-        let list = self.ip(&["-o", "-br", "link", "show", "type", kind])?;
-        Ok(list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    /// Runs many `ip` commands, a line each, in one process: starting one takes long on an emulated machine.
+    fn ip_batch(&self, commands: &[String]) -> Result<()> {
+        let mut child = Command::new("ip")
+            .args(["-n", &self.name, "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| Failure::new(format!("starting ip: {error}")))?;
+        if let Some(mut input) = child.stdin.take() {
+            let _ = input.write_all(commands.join("\n").as_bytes()); // the status tells
+        }
+        let output = child.wait_with_output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::new(format!("ip -n {} of\n{}\n{stderr}", self.name, commands.join("\n"))))
+    }
+
+    /// Returns the names of the tunnel devices: of the kinds `tun`, and `ovpn`, which is the kernel's module.
+    pub fn tunnel_devices(&self) -> Result<TunnelDevices> {
+        let list = self.ip(&["-d", "-j", "link", "show"])?;
+        let list: Value = serde_json::from_str(&list)
+            .map_err(|error| Failure::new(format!("ip -j link prints {list:?}: {error}")))?;
+        let of_kind = |kind: &str| {
+            let links = list.as_array().into_iter().flatten();
+            let matching = links.filter(|link| link["linkinfo"]["info_kind"] == kind);
+            matching.filter_map(|link| link["ifname"].as_str()).map(str::to_owned).collect()
+        };
+        Ok(TunnelDevices { tun: of_kind("tun"), ovpn: of_kind("ovpn") })
+    }
+
+    /// Deletes the tunnel devices: what killed processes left behind, or what running ones still use.
+    pub fn remove_tunnel_devices(&self) -> Result<()> {
+        let TunnelDevices { tun, ovpn } = self.tunnel_devices()?;
+        tun.iter().chain(&ovpn).try_for_each(|device| self.ip(&["link", "del", device]).map(drop))
     }
 
     /// Calls `work` on a thread whose sockets belong to this namespace.
@@ -183,26 +236,23 @@ impl Namespace {
     }
 
     fn change_address(&self, verb: &str, address: IpAddr) -> Result<()> {
-        let with_prefix = match address {
-            IpAddr::V4(v4) => format!("{v4}/24"),
-            IpAddr::V6(v6) => format!("{v6}/64"),
-        };
-        self.ip(&["address", verb, &with_prefix, "dev", WIRE]).map(drop)
+        self.ip(&["address", verb, &with_prefix(address), "dev", WIRE]).map(drop)
     }
 
     /// Waits until the kernel has noticed that both ends of the wire are up, and takes the IPv6 addresses on it for
     /// usable: both a moment later.
     fn wait_for_carrier(&self) -> Result<()> {
         let deadline = Instant::now() + patient(Duration::from_secs(5));
-        while !self.ip(&["-br", "link", "show", WIRE])?.contains(" UP ")
-            || self.ip(&["-o", "address", "show", "dev", WIRE])?.contains("tentative")
-        {
+        loop {
+            let state = self.ip(&["address", "show", "dev", WIRE])?;
+            if state.contains(" state UP ") && !state.contains(" tentative ") {
+                return Ok(());
+            }
             if Instant::now() > deadline {
                 return Err(Failure::new(format!("no carrier on the wire of {}", self.name)));
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
     }
 
     /// Kills everything that runs inside.

@@ -36,8 +36,8 @@ pub mod vectors;
 
 pub use daemon::{Daemon, Signal, read_pid, signal_process};
 pub use failure::{Failure, Result};
-pub use lab::{Namespace, NetnsLab};
-pub use patience::patient;
+pub use lab::{Namespace, NetnsLab, TunnelDevices};
+pub use patience::{eventually, patient};
 pub use peers::{Implementation, Peers, Release};
 pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};
 pub use profile::{

@@ -266,13 +266,11 @@ impl Tunnel {
     /// Proves by the devices of both ends that the kernel carries the data where it should, and only there.
     pub fn prove_offload(&self) -> Result<()> {
         for (role, namespace) in [(Role::Server, &self.lab.server), (Role::Client, &self.lab.client)] {
-            let (expected, other) =
-                if self.spec.offload.is_at(role) { ("ovpn", "tun") } else { ("tun", "ovpn") };
-            let (good, bad) = (namespace.links_of_kind(expected)?, namespace.links_of_kind(other)?);
-            if good.len() != 1 || !bad.is_empty() {
-                return Err(self.with_logs(&Failure::new(format!(
-                    "{role:?} should have one device of kind {expected}, but has {good:?}, and {bad:?} of kind {other}"
-                ))));
+            let devices = namespace.tunnel_devices()?;
+            let expected = if self.spec.offload.is_at(role) { (0, 1) } else { (1, 0) };
+            if (devices.tun.len(), devices.ovpn.len()) != expected {
+                let failure = Failure::new(format!("{role:?} has the wrong device: {devices:?}"));
+                return Err(self.with_logs(&failure));
             }
         }
         Ok(())

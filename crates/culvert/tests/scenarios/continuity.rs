@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use culvert_testkit::traffic::CounterStream;
-use culvert_testkit::{NetnsLab, Relay, Release, Role, Signal, Topology, Transport, Tunnel, TunnelSpec};
+use culvert_testkit::{
+    NetnsLab, Relay, Release, Role, Signal, Topology, Transport, Tunnel, TunnelSpec, eventually,
+};
 
-use crate::{SOON, World, assert_no_panic, eventually};
+use crate::{SOON, World, assert_no_panic};
 
 /// A session that was lost without a word is noticed by `ping-restart` and made again.
 const RECOVERY: Duration = Duration::from_secs(30);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use culvert_testkit::traffic::{CounterStream, udp_socket};
 use culvert_testkit::{
-    Implementation, NetnsLab, Relay, Release, Role, Transport, Tunnel, TunnelSpec, Wrapping,
+    Implementation, NetnsLab, Relay, Release, Role, Transport, Tunnel, TunnelSpec, Wrapping, eventually,
 };
 
-use crate::{SOON, World, assert_no_panic, eventually};
+use crate::{SOON, World, assert_no_panic};
 
 /// A small generator: the same garbage in every run.
 struct Garbage(u64);

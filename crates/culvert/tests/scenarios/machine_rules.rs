@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use culvert_testkit::{Inner, Namespace, NetnsLab, Release, Role, Tunnel, TunnelSpec, traffic};
+use culvert_testkit::{Inner, Namespace, NetnsLab, Release, Role, Tunnel, TunnelSpec, eventually, traffic};
 
-use crate::{SOON, World, eventually};
+use crate::{SOON, World};
 
 const DEVICE: &str = "tun0";
 

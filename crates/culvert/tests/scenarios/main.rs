@@ -73,18 +73,6 @@ impl World {
     }
 }
 
-/// Calls `check` until it is true, at most for `timeout`; then fails with what it last saw.
-fn eventually(timeout: Duration, mut check: impl FnMut() -> std::result::Result<(), String>) {
-    let deadline = std::time::Instant::now() + timeout;
-    loop {
-        match check() {
-            Ok(()) => return,
-            Err(seen) if std::time::Instant::now() > deadline => panic!("within {timeout:?}: {seen}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
-}
-
 /// Fails, with both logs, when the subject's process logged a panic.
 fn assert_no_panic(tunnel: &Tunnel) {
     for end in [&tunnel.server, &tunnel.client] {

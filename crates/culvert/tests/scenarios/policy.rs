@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use culvert_testkit::{
-    Algorithm, Daemon, Login, Namespace, Release, Role, TempDir, Tunnel, TunnelSpec, traffic,
+    Algorithm, Daemon, Login, Namespace, Release, Role, TempDir, Tunnel, TunnelSpec, eventually, traffic,
 };
 
-use crate::{SOON, World, eventually};
+use crate::{SOON, World};
 
 /// Time in which a client that is refused would long have come up.
 const REFUSAL: Duration = Duration::from_secs(15);

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use culvert_testkit::{Login, Release, Role, TempDir, Tunnel, TunnelSpec};
+use culvert_testkit::{Login, Release, Role, TempDir, Tunnel, TunnelSpec, eventually};
 
-use crate::{SOON, World, eventually};
+use crate::{SOON, World};
 
 /// Starts a server whose clients log in with certificate and password, and whose scripts are these: option, text.
 fn spec(folder: &TempDir, extra: &str, scripts: &[(&str, &str)]) -> TunnelSpec {

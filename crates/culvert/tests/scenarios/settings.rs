@@ -6,10 +6,10 @@ use std::process::Command;
 
 use culvert_testkit::{
     Algorithm, Daemon, Inner, NetnsLab, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, Wrapping,
-    read_pid, signal_process, traffic,
+    eventually, read_pid, signal_process, traffic,
 };
 
-use crate::{SOON, World, eventually};
+use crate::{SOON, World};
 
 fn works(role: Role, release: Release, server_extra: &str, client_extra: &str) -> Tunnel {
     let spec = TunnelSpec {
