@@ -13,6 +13,8 @@ mod clients;
 mod device;
 mod life;
 mod matrix;
+mod server;
+mod two_ends;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,14 +45,19 @@ impl World {
     /// Starts a tunnel between the subject in this role and OpenVPN 2.7, both with the kernel's help, and waits
     /// until it carries traffic.
     fn tunnel(&self, role: Role, spec: TunnelSpec) -> Tunnel {
+        let tunnel = self.tunnel_with(role, &TunnelSpec { offload: Offload::Both, ..spec });
+        tunnel.prove_offload().unwrap();
+        tunnel
+    }
+
+    /// The same, with the kernel's help where the spec says.
+    fn tunnel_with(&self, role: Role, spec: &TunnelSpec) -> Tunnel {
         let (server, client) = match role {
             Role::Server => (&self.subject, &self.peer),
             Role::Client => (&self.peer, &self.subject),
         };
-        let spec = TunnelSpec { offload: Offload::Both, ..spec };
-        let tunnel = Tunnel::start_up(&spec, server, client, &self.materials).unwrap();
+        let tunnel = Tunnel::start_up(spec, server, client, &self.materials).unwrap();
         tunnel.wait_traffic(SOON).unwrap();
-        tunnel.prove_offload().unwrap();
         tunnel
     }
 }
