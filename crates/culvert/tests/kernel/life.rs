@@ -6,17 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use culvert_testkit::traffic::{self, CounterStream};
-use culvert_testkit::{Daemon, NetnsLab, Role, TunnelSpec, eventually, patient};
+use culvert_testkit::{Daemon, NetnsLab, Role, Tunnel, TunnelSpec, eventually, patient};
 
 use crate::{RECOVERY, SOON, World, assert_no_panic, in_each_role};
 
 /// A line that each TLS handshake logs, the first and every renegotiation.
 const HANDSHAKE: &str = "Control Channel: TLS";
 
-fn renegotiate(role: Role) {
-    let every = "reneg-sec 5".to_owned();
-    let spec = TunnelSpec { server_extra: every.clone(), client_extra: every, ..TunnelSpec::default() };
-    let tunnel = World::new().tunnel(role, spec);
+/// Two counted streams while the keys change every five seconds.
+///
+/// A server of OpenVPN 2.7 loses two or three packets of its own at each change: it sends with the new key before
+/// its client can have it. `server_is_peer` leaves those out.
+fn renegotiate(tunnel: &Tunnel, server_is_peer: bool) {
     let (server, client) =
         ((&tunnel.lab.server, TunnelSpec::SERVER_V4), (&tunnel.lab.client, TunnelSpec::CLIENT_V4));
     let interval = Duration::from_millis(5);
@@ -28,18 +29,37 @@ fn renegotiate(role: Role) {
     });
     for (direction, stream) in [("client to server", up), ("server to client", down)] {
         let report = stream.stop().unwrap();
-        let logs = (tunnel.server.tail(), tunnel.client.tail());
-        assert_eq!(report.lost(), 0, "{direction}: {report:?}\n{}\n{}", logs.0, logs.1);
+        let (server, client) = (tunnel.server.tail(), tunnel.client.tail());
+        if !server_is_peer || direction == "client to server" {
+            assert_eq!(report.lost(), 0, "{direction}: {report:?}\n{server}\n{client}");
+        }
         assert_eq!(report.duplicates, 0, "{direction}: {report:?}");
     }
     tunnel.prove_offload().unwrap();
-    assert_no_panic(&tunnel);
+    assert_no_panic(tunnel);
 }
 
-in_each_role!(renegotiate:
+fn changing_keys() -> TunnelSpec {
+    let every = "reneg-sec 5".to_owned();
+    TunnelSpec { server_extra: every.clone(), client_extra: every, ..TunnelSpec::default() }
+}
+
+fn renegotiate_with_peer(role: Role) {
+    renegotiate(&World::new().tunnel(role, changing_keys()), role == Role::Client);
+}
+
+in_each_role!(renegotiate_with_peer:
     a_server_renegotiates_every_5_s_without_loss,
     a_client_renegotiates_every_5_s_without_loss
 );
+
+#[test]
+#[ignore = "needs the ovpn module: run ./test kernel"]
+fn two_ends_renegotiate_every_5_s_without_loss() {
+    let world = World::new();
+    let world = World { peer: world.subject.clone(), ..world };
+    renegotiate(&world.tunnel(Role::Server, changing_keys()), false);
+}
 
 fn change_address(role: Role) {
     let spec = TunnelSpec { server_extra: "keepalive 1 30".to_owned(), ..TunnelSpec::default() };
