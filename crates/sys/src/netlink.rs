@@ -137,30 +137,29 @@ impl AsFd for NetlinkSocket {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_kernel_answers_a_request_and_nothing_else_is_there() {
-        let socket = NetlinkSocket::open(NetlinkFamily::Route).unwrap();
-        // RTM_GETLINK of index 1 (lo): nlmsghdr and ifinfomsg.
+    /// `RTM_GETLINK` of index 1 (lo): `nlmsghdr` and `ifinfomsg`.
+    fn ask_for_loopback(socket: &NetlinkSocket) {
         let mut request = [0_u8; 32];
         request[..4].copy_from_slice(&32_u32.to_ne_bytes());
         request[4..6].copy_from_slice(&18_u16.to_ne_bytes());
         request[6..8].copy_from_slice(&1_u16.to_ne_bytes());
         request[20..24].copy_from_slice(&1_i32.to_ne_bytes());
+        socket.send(&request).unwrap();
+    }
+
+    #[test]
+    fn the_kernel_answers_a_request_and_nothing_else_is_there() {
+        let socket = NetlinkSocket::open(NetlinkFamily::Route).unwrap();
         let mut buf = [0; 16384];
         assert_eq!(socket.try_recv(&mut buf).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        socket.send(&request).unwrap();
+        ask_for_loopback(&socket);
         assert!(socket.recv(&mut buf).unwrap() > 32);
     }
 
     #[test]
     fn a_datagram_larger_than_the_buffer_is_an_error_not_a_part() {
         let socket = NetlinkSocket::open(NetlinkFamily::Route).unwrap();
-        let mut request = [0_u8; 32];
-        request[..4].copy_from_slice(&32_u32.to_ne_bytes());
-        request[4..6].copy_from_slice(&18_u16.to_ne_bytes());
-        request[6..8].copy_from_slice(&1_u16.to_ne_bytes());
-        request[20..24].copy_from_slice(&1_i32.to_ne_bytes());
-        socket.send(&request).unwrap();
+        ask_for_loopback(&socket);
         assert_eq!(socket.recv(&mut [0; 64]).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }
