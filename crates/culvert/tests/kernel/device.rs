@@ -43,8 +43,8 @@ in_each_role!(leave:
 
 /// Kills the subject, and starts it again: it makes do with what it left behind.
 ///
-/// OpenVPN 2.7 does not. As client it ends with `dco_new_peer: netlink reports device not found` when its device has a
-/// name; when it may choose one it takes a second device, and both have the same address.
+/// OpenVPN 2.7 does not: it ends with `dco_new_peer: netlink reports device not found` when its device has a name; when
+/// it may choose one it takes a second device, and both have the same address.
 fn kill_and_start(role: Role, spec: TunnelSpec) {
     let mut tunnel = World::new().tunnel(role, spec);
     tunnel.restart(role).unwrap();
@@ -71,7 +71,7 @@ in_each_role!(kill_unnamed:
     a_killed_client_without_a_device_name_starts_again_and_has_one_device
 );
 
-/// Somebody deletes the subject's device. OpenVPN 2.7 never notices as a client.
+/// Somebody deletes the subject's device. OpenVPN 2.7 never notices as a client, and ends as a server.
 fn delete_device(role: Role) {
     let mut tunnel = World::new().tunnel(role, impatient());
     let (_, namespace) = end(&mut tunnel, role);
