@@ -97,6 +97,12 @@ fn open_kernel(profile: &Profile, spec: &DeviceSpec) -> Result<Arc<dyn Offload>,
     for line in verdict.lines() {
         ovlog!(1, "{line}");
     }
+    if is_deaf_to_broken_streams(profile) {
+        ovlog!(
+            warn 1,
+            "Note: with the kernel's data channel offload, a TCP client whose stream is out of step is noticed by --keepalive only: add `keepalive 10 60`."
+        );
+    }
     if spec.mode == DeviceMode::MultiPeer {
         // The module does so itself when such a device comes up.
         ovlog!(
@@ -107,6 +113,14 @@ fn open_kernel(profile: &Profile, spec: &DeviceSpec) -> Result<Arc<dyn Offload>,
     let engine = EngineBackend::new();
     let engine_capabilities = culvert_engine::capabilities();
     Ok(Arc::new(Paired::new(kernel, Box::new(engine), spec.clone(), &engine_capabilities)))
+}
+
+/// A server on TCP that waits for no silence: the module tells nothing when a stream leads nowhere any more.
+fn is_deaf_to_broken_streams(profile: &Profile) -> bool {
+    let on_tcp = profile.connections.iter().any(|entry| {
+        entry.proto.transport.is_tcp() || entry.locals.iter().any(|local| local.proto.transport.is_tcp())
+    });
+    profile.role() == Role::Server && on_tcp && profile.keepalive.timeout.is_none()
 }
 
 /// One option, why it is in the way, and the cure.

@@ -89,7 +89,7 @@ pub trait Offload: Send + Sync {
     /// Where such a peer would be put; its id does not matter for that.
     fn placement(&self, peer: &PeerSpec) -> Placement {
         let _ = peer;
-        Placement { first_id: PeerId::FIRST, because: Vec::new() }
+        Placement { first_id: PeerId::FIRST, kind: self.capabilities().kind, because: Vec::new() }
     }
 
     /// Binds or adopts sockets and returns their control port.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use culvert_wire::{CipherName, PeerId};
+use culvert_wire::{CipherName, OffloadKind, PeerId};
 
 use crate::{Capabilities, Framing, PeerSpec, Protocol};
 
@@ -28,6 +28,8 @@ pub enum Shortfall {
 pub struct Placement {
     /// The lowest id that the peer may get; ids up to the next such bound are of one kind.
     pub first_id: PeerId,
+    /// Which kind of data plane carries it.
+    pub kind: OffloadKind,
     /// Why it is not where most peers are; empty when it is.
     pub because: Vec<Shortfall>,
 }

@@ -22,7 +22,7 @@ use std::{
 
 use culvert_crypto::DataKey;
 use culvert_sys::{UdpSocket, sockopt};
-use culvert_wire::{PeerId, Slot, Transmit};
+use culvert_wire::{OffloadKind, PeerId, Slot, Transmit};
 
 use crate::{
     Backend, Capabilities, ControlBatch, ControlReceiver, ControlSender, Device, DeviceMode, DeviceSpec,
@@ -289,8 +289,13 @@ impl Offload for Paired {
 
     fn placement(&self, peer: &PeerSpec) -> Placement {
         let because = self.shortfalls(peer);
-        let beside = self.spec.mode == DeviceMode::MultiPeer && self.side_for(peer) == Side::Engine;
-        Placement { first_id: if beside { ENGINE_IDS } else { PeerId::FIRST }, because }
+        let side = self.side_for(peer);
+        let beside = self.spec.mode == DeviceMode::MultiPeer && side == Side::Engine;
+        let kind = match side {
+            Side::Kernel => self.capabilities.kind,
+            Side::Engine => OffloadKind::Engine,
+        };
+        Placement { first_id: if beside { ENGINE_IDS } else { PeerId::FIRST }, kind, because }
     }
 
     fn open_transport(

@@ -249,6 +249,7 @@ fn on_a_point_to_point_device_the_engine_takes_the_kernels_place_and_name() {
     // And what comes later stays there.
     pair.offload.peer_del(PeerId::FIRST).unwrap();
     drop(pair.offload.close_transport(transport).unwrap());
+    assert_eq!(pair.offload.placement(&peer(PeerId::FIRST, transport)).kind, OffloadKind::Engine);
     let (again, _receiver) = pair.open_tcp();
     pair.offload.peer_new(peer(PeerId::FIRST, again)).unwrap();
     assert!(matches!(pair.engine().calls().last(), Some(Call::PeerNew(_))));

@@ -7,7 +7,7 @@ use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, 
 use culvert_proto::{
     Command, Credentials, Event, NegotiatedParams, PeerMessage, ProtocolFlags, PushedProtocol, Verdict,
 };
-use culvert_wire::PeerId;
+use culvert_wire::{OffloadKind, PeerId};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 use zeroize::Zeroizing;
@@ -18,7 +18,6 @@ use crate::{
     exit::Ended,
     firewall::Guard,
     life::Life,
-    offload::is_kernel,
     ovlog,
     scripts::{Hook, ScriptEnv, Trust, ipchange_arguments},
     server::{configure::framing_of, sessions::log_note},
@@ -309,7 +308,7 @@ impl Client {
         progress.link.session.command(Command::Configured { peer_id: params.peer_id, push: Vec::new() });
         progress.start_limits(&self.profile.keepalive);
         // The engine looks into TCP segments itself.
-        let by_kernel = is_kernel(&**offload) && placement.because.is_empty();
+        let by_kernel = placement.kind != OffloadKind::Engine;
         self.bring_up(life, progress, offload, spec, mss.filter(|_| by_kernel)).await
     }
 
@@ -488,6 +487,12 @@ impl Client {
             OffloadEvent::ExitNotified(_) => {
                 Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("remote-exit") }))
             }
+            // News of a peer of an earlier session on a device that was kept.
+            OffloadEvent::KeyExhausted(peer, _) | OffloadEvent::Floated(peer, _)
+                if progress.peer != Some(peer) =>
+            {
+                None
+            }
             OffloadEvent::KeyExhausted(..) => {
                 progress.link.session.command(Command::Renegotiate);
                 None
@@ -564,7 +569,10 @@ impl Progress {
             && now >= *due
         {
             let mut stats = Vec::new();
-            let _gone = offload.stats(self.peer, &mut stats);
+            if offload.stats(self.peer, &mut stats).is_err() {
+                *due = now + *period; // what is wrong will be told as an event
+                return None;
+            }
             let total = stats.first().map_or(0, |s| s.tunnel.rx_bytes + s.tunnel.tx_bytes);
             if total.saturating_sub(*counted) < (*bytes).max(1) {
                 ovlog!(1, "Inactivity timeout (--inactive), exiting");

@@ -46,6 +46,9 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
     ended
 }
 
+/// How long a session that is over may hold the device.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
 /// What outlives an attempt.
 struct Client {
     profile: Arc<Profile>,
@@ -219,7 +222,13 @@ impl Client {
         if let Some(up) = self.up.take() {
             up.tunnel.down(signal).await;
         }
-        self.offload = None;
+        // Its session lets go of it a moment later; until then the device, and its name, are taken.
+        if let Some(offload) = self.offload.take() {
+            let until = tokio::time::Instant::now() + LETTING_GO;
+            while Arc::strong_count(&offload) > 1 && tokio::time::Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
 
     /// A refused login: whether and with what to try again (`auth-retry`).

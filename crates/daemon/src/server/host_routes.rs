@@ -10,8 +10,11 @@ use culvert_host::{RouteWatch, ViaRoute};
 use culvert_offload::{Device, Offload, PeerChange, VpnAddresses};
 use tracing::{debug, warn};
 
-use super::{Server, client::State};
-use crate::offload::is_kernel;
+use super::{
+    Server,
+    client::{Client, State},
+};
+use crate::{offload::is_kernel, session_task::SessionKey};
 
 /// The routes of the engine's device, whichever it is.
 #[derive(Default)]
@@ -84,21 +87,30 @@ impl Server {
                 wanted.insert(*key, self.host_routes.behind(&connected.vpn));
             }
         }
-        // Those that lose a network first: it may be another's now.
-        let mut changes: Vec<_> = wanted.into_iter().collect();
-        changes.sort_by_key(|(_, networks)| networks.len());
-        for (key, networks) in changes {
-            let Some(client) = self.clients.get_mut(&key) else { continue };
-            let _in = client.span.enter();
-            let State::Connected(connected) = &mut client.state else { continue };
-            if connected.routed != networks {
-                let iroutes = connected.iroutes.iter().chain(&networks).copied().collect();
-                let change = PeerChange { vpn: Some((connected.vpn, iroutes)), ..PeerChange::default() };
-                match self.offload.peer_set(connected.peer, &change) {
-                    Ok(()) => connected.routed = networks,
-                    Err(failure) => warn!("a route by hand to this client has no effect: {failure}"),
-                }
-            }
+        // What is taken away first: it may be another's now.
+        for (key, networks) in &wanted {
+            let Some(connected) = self.clients.get(key).and_then(Client::connected) else { continue };
+            let stays = connected.routed.iter().copied().filter(|network| networks.contains(network));
+            self.set_routed(*key, stays.collect());
+        }
+        for (key, networks) in wanted {
+            self.set_routed(key, networks);
+        }
+    }
+
+    /// Gives a client these networks besides its own.
+    fn set_routed(&mut self, key: SessionKey, networks: Vec<(IpAddr, u8)>) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let _in = client.span.enter();
+        let State::Connected(connected) = &mut client.state else { return };
+        if connected.routed == networks {
+            return;
+        }
+        let iroutes = connected.iroutes.iter().chain(&networks).copied().collect();
+        let change = PeerChange { vpn: Some((connected.vpn, iroutes)), ..PeerChange::default() };
+        match self.offload.peer_set(connected.peer, &change) {
+            Ok(()) => connected.routed = networks,
+            Err(failure) => warn!("a route by hand to this client has no effect: {failure}"),
         }
     }
 }

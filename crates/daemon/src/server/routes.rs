@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use culvert_config::{Profile, Role};
-use culvert_host::{Address, DeviceConfig, Host as _, HostError, Ledger, NetlinkHost, Route};
+use culvert_host::{Address, DeviceConfig, Host as _, Ledger, NetlinkHost, Route};
 use culvert_offload::{Device, Offload, PeerSpec, VpnAddresses};
 use tracing::{debug, warn};
 
@@ -75,8 +75,9 @@ impl ClientRoutes {
         let Some(host) = &mut self.host else { return Vec::new() };
         let mut installed = Vec::new();
         for route in wanted.routes {
-            match add(host, &route) {
+            match host.add_route(&route) {
                 Ok(()) => installed.push(route),
+                // It leads elsewhere, or is somebody else's: not ours to use or to take back.
                 Err(failure) => warn!("the route {route} to this client cannot be set: {failure}"),
             }
         }
@@ -176,14 +177,6 @@ impl OwnNetworks {
                 address.to_bits() & mask == own.to_bits() & mask
             }),
         }
-    }
-}
-
-/// Sets a route; that it stands already is what is wanted.
-fn add(host: &mut NetlinkHost, route: &Route) -> Result<(), HostError> {
-    match host.add_route(route) {
-        Err(failure) if failure.is_exists() => Ok(()),
-        done => done,
     }
 }
 

@@ -70,9 +70,7 @@ impl Server {
             ListenerReport::Ended(id, transport) => {
                 self.listeners.remove(&id);
                 self.strangers.forget(id);
-                if let Err(failure) = self.offload.close_transport(transport) {
-                    debug!("closing a transport: {failure}");
-                }
+                // Clients first: closing a socket takes its peers out of a kernel, and their counters with them.
                 let over: Vec<_> = self
                     .clients
                     .iter()
@@ -81,6 +79,9 @@ impl Server {
                     .collect();
                 for key in over {
                     self.remove(key, "SIGUSR1[soft,connection-reset] received, client-instance restarting");
+                }
+                if let Err(failure) = self.offload.close_transport(transport) {
+                    debug!("closing a transport, or closed already with its client: {failure}");
                 }
             }
         }

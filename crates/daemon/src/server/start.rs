@@ -72,7 +72,7 @@ impl Standing {
         let (tunnel, completion) = Tunnel::up(TunnelRequest {
             hooks: Arc::clone(hooks),
             device: offload.device(),
-            spec: TunnelSpec::from_profile(profile).on(&*offload),
+            spec: TunnelSpec::from_profile(profile).on(&*offload, profile),
             dns_updown: profile.routes.dns_updown.clone(),
             remote: None,
             env: hooks.environment(),

@@ -45,8 +45,8 @@ impl TunnelSpec {
     }
 
     /// Fits it to what carries the data.
-    pub(crate) fn on(mut self, offload: &dyn Offload) -> Self {
-        self.routed_by_machine = is_kernel(offload);
+    pub(crate) fn on(mut self, offload: &dyn Offload, profile: &Profile) -> Self {
+        self.routed_by_machine = profile.role() == Role::Server && is_kernel(offload);
         self
     }
 

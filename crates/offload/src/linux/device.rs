@@ -392,7 +392,12 @@ impl Offload for KernelOffload {
             Ok(()) => {}
             // Gone by itself: the notification is on its way, and is nobody's any more.
             Err(refused) if refused.errno() == Some(ENOENT) => {}
-            Err(refused) => return Err(self.shared.explain(&mut kernel, "removal", id, refused)),
+            // Out of our books all the same: what stays in the module is not ours, and the next look at it removes it.
+            // Kept, the id could never be given again.
+            Err(refused) => {
+                let _peer = kernel.peers.remove(id);
+                return Err(self.shared.explain(&mut kernel, "removal", id, refused));
+            }
         }
         let peer = kernel.peers.deleted(id);
         drop(kernel);
@@ -447,9 +452,12 @@ impl Offload for KernelOffload {
         match peer {
             Some(id) => {
                 kernel.peers.get(id)?;
-                let state = kernel.commands.peer(id);
-                let state =
-                    state.map_err(|refused| self.shared.explain(&mut kernel, "counters", id, refused))?;
+                let state = match kernel.commands.peer(id) {
+                    // It ended by itself; until the news of that was read, the last counters stand.
+                    Err(refused) if refused.errno() == Some(ENOENT) => None,
+                    Err(refused) => return Err(self.shared.explain(&mut kernel, "counters", id, refused)),
+                    Ok(state) => state,
+                };
                 out.push(kernel.peers.get_mut(id)?.stats(state));
             }
             None => {

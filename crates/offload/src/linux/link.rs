@@ -122,10 +122,18 @@ impl Links {
         self.requests.order(&request)?;
         let link = self.find(name)?.ok_or_else(|| io::Error::from_raw_os_error(ENODEV))?;
         // The claim first: with the alias alone the device would be a leftover.
-        let claim = claim(link.index)?;
-        self.set_alias(link.index)?;
-        let device = Device { name: link.name, ifindex: link.index };
-        Ok(OwnedLink { device, _claim: Some(claim), made_here: true })
+        let claimed = claim(link.index).map_err(Refused::from);
+        match claimed.and_then(|claim| self.set_alias(link.index).map(|()| claim)) {
+            Ok(claim) => {
+                let device = Device { name: link.name, ifindex: link.index };
+                Ok(OwnedLink { device, _claim: Some(claim), made_here: true })
+            }
+            // Nobody would know whose it is.
+            Err(refused) => {
+                self.delete(link.index)?;
+                Err(refused)
+            }
+        }
     }
 
     /// Uses a device that somebody else made.

@@ -124,7 +124,7 @@ impl Peers {
         self.enter(&spec);
     }
 
-    fn remove(&mut self, id: PeerId) -> Option<Peer> {
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<Peer> {
         let peer = self.known.remove(&id)?;
         self.leave(&peer.spec);
         Some(peer)

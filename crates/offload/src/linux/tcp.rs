@@ -27,8 +27,9 @@ const MAX_STRANGER_FRAME: usize = 2048;
 /// The longest frame at all, with its prefix.
 const BUFFER: usize = FRAME_PREFIX_LEN + 65_535;
 
-/// How long the rest of a control packet may take to leave before the module takes the stream over.
-const FLUSH: Duration = Duration::from_secs(2);
+/// How long the rest of a control packet may take to leave before the module takes the stream over. Others wait
+/// meanwhile: a peer that does not read has itself to blame.
+const FLUSH: Duration = Duration::from_millis(50);
 
 /// A stream to one peer.
 #[derive(Debug)]
@@ -94,8 +95,14 @@ impl Tcp {
 
     /// Closes the stream here and gives it back.
     pub(super) fn close(&self) -> Option<TransportSpec> {
-        let stream = self.lock().stream.take()?;
+        let mut state = self.lock();
+        let is_between_frames = state.write_unsent().unwrap_or(false);
+        let stream = state.stream.take()?;
+        drop(state);
         self.waiting.remove(&stream, &self.waiter);
+        if !is_between_frames {
+            return None; // nobody could go on with half a frame
+        }
         let _ = stream.set_low_water(1); // it can hardly fail, and the next owner sets it
         Some(TransportSpec::AdoptTcp { stream: stream.try_clone_fd().ok()?, remote: self.remote })
     }
