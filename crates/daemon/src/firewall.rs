@@ -36,6 +36,20 @@ impl Guard {
         Self::with(&device, rules)
     }
 
+    /// Clamps the MSS of a client's connections to another value from here on.
+    pub(crate) fn clamp_to(&mut self, device: &Device, mss: Option<u16>) {
+        let wanted: Vec<_> = mss.and_then(|v4| clamp(device, v4)).into_iter().collect();
+        if self.rules.mss == wanted {
+            return;
+        }
+        self.rules.mss = wanted;
+        if self.firewall.is_some() {
+            self.apply();
+        } else {
+            *self = Self::with(device, std::mem::take(&mut self.rules));
+        }
+    }
+
     /// Sets the rules of a client, or of the calling one of two ends.
     pub(crate) fn of_client(device: &Device, mss: Option<u16>, block_ipv6: bool) -> Self {
         let rules = FirewallRules {

@@ -372,7 +372,8 @@ impl Client {
         progress.env.set_peer_address(Trust::Trusted, progress.link.remote);
         let made_of = progress.pushed.lasting().map(str::to_owned).collect::<Vec<_>>();
         let device = offload.device();
-        if self.up.as_ref().is_some_and(|up| up.made_of == made_of && up.device == device) {
+        if let Some(up) = self.up.as_mut().filter(|up| up.made_of == made_of && up.device == device) {
+            up.guard.clamp_to(&device, mss); // this remote's headers may be longer
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
             life.completed(true);
             return None;
@@ -400,7 +401,7 @@ impl Client {
         };
         match Tunnel::up(request).await {
             Ok((tunnel, completion)) => {
-                self.up = Some(Up { tunnel, device, _guard: guard, made_of });
+                self.up = Some(Up { tunnel, device, guard, made_of });
                 self.context = ScriptContext::Restart;
                 life.completed(completion == Completion::Complete);
                 None

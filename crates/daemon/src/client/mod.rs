@@ -76,7 +76,7 @@ struct Up {
     tunnel: Tunnel,
     device: Device,
     /// Rules that go with the tunnel.
-    _guard: Guard,
+    guard: Guard,
     made_of: Vec<String>,
 }
 
