@@ -83,9 +83,11 @@ impl Tcp {
         self.remote
     }
 
-    /// Starts or stops waiting for something to read.
+    /// Starts waiting for something to read, and for room if something waits to be written already.
     pub(crate) fn watch(&self) -> io::Result<()> {
-        self.epoll.add(&self.socket, self.token, Interest::Read)
+        let writer = self.lock();
+        let interest = if writer.waiting() > 0 { Interest::ReadWrite } else { Interest::Read };
+        self.epoll.add(&self.socket, self.token, interest)
     }
 
     /// Stops waiting for the stream.
@@ -242,8 +244,14 @@ impl Tcp {
         }
         let was_waiting = writer.waiting() > 0;
         writer.queue.extend_from_slice(frames);
-        if !was_waiting && self.epoll.change(&self.socket, self.token, Interest::ReadWrite).is_err() {
-            self.break_off(writer);
+        if was_waiting {
+            return;
+        }
+        match self.epoll.change(&self.socket, self.token, Interest::ReadWrite) {
+            Ok(()) => {}
+            // Its worker has not begun to watch it, and looks here when it does.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => self.break_off(writer),
         }
     }
 
