@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Sealed bytes that may wait before they must go: two full trains.
-pub(crate) const FLUSH_AT: usize = 120 << 10;
+pub(crate) const FLUSH_AT: usize = 66 << 10;
 /// The buffer: what may wait, and room for one more super-packet with its headers.
 const CAPACITY: usize = FLUSH_AT + (128 << 10);
 /// Bytes of one UDP train: below the limit of a datagram with its headers.
@@ -226,6 +226,22 @@ impl Outbox {
         }
         self.send_all(shared, backpressure);
         self.held.clear();
+    }
+
+    /// Hands all trains but the last to the sockets: more packets may yet continue that one.
+    pub(crate) fn flush_complete(&mut self, shared: &Shared, backpressure: Backpressure<'_>) {
+        let Some(open) = self.trains.pop() else { return };
+        if self.trains.is_empty() {
+            self.trains.push(open);
+            return self.flush(shared, backpressure);
+        }
+        self.send_all(shared, backpressure);
+        self.buf.copy_within(open.start..open.end, 0);
+        self.len = open.end - open.start;
+        let last = self.held.swap_remove(open.peer);
+        self.held.clear();
+        self.held.push(last);
+        self.trains.push(Train { peer: 0, start: 0, end: self.len, ..open });
     }
 
     /// Hands everything to the sockets.

@@ -70,7 +70,7 @@ impl Transmitter {
                 }
             }
             if self.outbox.waiting() >= FLUSH_AT {
-                self.flush();
+                self.outbox.flush_complete(&self.shared, Backpressure::Wait(&self.stop));
             }
             if self.shared.is_stopping() {
                 break true;

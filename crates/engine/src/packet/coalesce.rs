@@ -22,6 +22,8 @@ use super::{
 
 /// The largest packet, hence the largest run.
 const MAX_PACKET: usize = 65_535;
+/// The most datagrams that are joined, as in the kernel (`UDP_MAX_SEGMENTS`): it refuses a frame of more.
+const MAX_DATAGRAMS: usize = 64;
 /// The longest headers that are joined: IPv6, TCP with all options.
 const MAX_HEADERS: usize = 100;
 const TCP_ACK: u8 = 0x10;
@@ -260,9 +262,9 @@ impl Run {
         }
     }
 
-    /// Nothing may follow: the sender pushed, or the last packet was short.
+    /// Nothing may follow: the sender pushed, the last packet was short, or the kernel takes no more.
     const fn is_complete(&self) -> bool {
-        self.push || self.short
+        self.push || self.short || (self.transport.protocol == UDP && self.count == MAX_DATAGRAMS)
     }
 
     /// Makes the joined headers those of the super-packet.

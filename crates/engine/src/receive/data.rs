@@ -1,6 +1,7 @@
 //! What becomes of received packets: control to its port, data through its key to the device or to another peer.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
@@ -19,7 +20,7 @@ use crate::{
     legacy,
     message::{EMPTY_REPLY, Payload},
     outbox::{FLUSH_AT, Outbox, Single},
-    packet::{Coalescer, clamp_mss, destination, source},
+    packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, clamp_mss, destination, source},
     peer::{DropReason, Peer, Remote},
     transport::{Backpressure, Transport, Wire},
 };
@@ -334,9 +335,20 @@ fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpA
     shared.events.push(OffloadEvent::Floated(peer.id, from));
 }
 
+/// Writes a frame to the device; packet by packet if it refuses them joined.
 fn write_frame(queue: &Arc<dyn Queue>, shared: &Shared, frame: &[u8]) {
-    // A device that is down, or a packet that the kernel refuses, is what loss is.
-    if queue.write(frame).is_err() {
+    let Err(error) = queue.write(frame) else { return };
+    let packet = SuperPacket::parse(frame).filter(|packet| packet.count() > 1);
+    let Some(packet) = packet.filter(|_| error.kind() == io::ErrorKind::InvalidInput) else {
+        // A device that is down, or a packet that the kernel refuses, is what loss is.
         shared.counters.device_refused.fetch_add(1, Relaxed);
+        return;
+    };
+    for index in 0..packet.count() {
+        let mut single = vec![0; VNET_HEADER_LEN + packet.len(index)];
+        packet.write(index, &mut single[VNET_HEADER_LEN..]);
+        if queue.write(&single).is_err() {
+            shared.counters.device_refused.fetch_add(1, Relaxed);
+        }
     }
 }
