@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's support is a test")]
 
+pub mod relay;
 pub mod streams;
 
 use std::{

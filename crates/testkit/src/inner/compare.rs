@@ -1,6 +1,6 @@
 //! Whether what was delivered is what was sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     TCP, cut,
@@ -81,6 +81,31 @@ pub fn compare(sent: &[Vec<u8>], delivered: &[Delivered]) -> Result<(), String> 
     }
 }
 
+/// Compares where packets may be lost: nothing came that was not sent, nothing came twice, and within each flow nothing
+/// came out of order, if the network keeps order.
+///
+/// # Errors
+/// The first packet that should not have come, or not then.
+pub fn compare_lossy(sent: &[Vec<u8>], delivered: &[Vec<u8>], in_order: bool) -> Result<(), String> {
+    // Places of equal packets, of which there are few: those without payload.
+    let mut places: BTreeMap<Vec<u8>, BTreeSet<usize>> = BTreeMap::new();
+    for (place, packet) in sent.iter().enumerate() {
+        places.entry(canonical(packet)).or_default().insert(place);
+    }
+    let mut last: BTreeMap<Flow, usize> = BTreeMap::new();
+    for packet in delivered {
+        let next = if in_order { last.get(&Flow::of(packet)).map_or(0, |last| last + 1) } else { 0 };
+        let left = places.get_mut(&canonical(packet)).ok_or_else(|| format!("never sent: {packet:02x?}"))?;
+        let Some(place) = left.range(next..).next().copied() else {
+            let when = if left.is_empty() { "twice" } else { "late" };
+            return Err(format!("came {when}: {packet:02x?}"));
+        };
+        left.remove(&place);
+        last.insert(Flow::of(packet), place);
+    }
+    Ok(())
+}
+
 fn is_same(sent: &[u8], got: &Delivered) -> bool {
     sent == got.packet || (got.joined && canonical(sent) == canonical(&got.packet))
 }
@@ -148,6 +173,21 @@ mod tests {
             let last = came.iter().rposition(|other| Flow::of(&other.packet) == flow).unwrap();
             came.swap(0, last); // out of order in a flow
         }));
+    }
+
+    #[test]
+    fn loss_is_allowed_where_it_is_and_nothing_else() {
+        let sent = packets();
+        let some: Vec<_> = sent.iter().step_by(3).cloned().collect();
+        assert_eq!(compare_lossy(&sent, &some, true), Ok(()));
+        let twice = [&some[..], &some[..1]].concat();
+        assert!(compare_lossy(&sent, &twice, false).is_err());
+        let mut another = some.clone();
+        *another[2].last_mut().unwrap() ^= 1;
+        assert!(compare_lossy(&sent, &another, false).is_err());
+        let backwards: Vec<_> = some.into_iter().rev().collect();
+        assert!(compare_lossy(&sent, &backwards, true).is_err());
+        assert_eq!(compare_lossy(&sent, &backwards, false), Ok(()));
     }
 
     #[test]

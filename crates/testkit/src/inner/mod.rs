@@ -7,7 +7,7 @@
 //!   [`super_frame`] makes what a kernel hands to a tunnel. Both are decided by a slice of bytes: a property test's
 //!   random ones, a fuzzer's, or those of a seed.
 //! - [`cut`] is the kernel: it takes a frame (virtio header and packet), or says why the kernel would not.
-//! - [`compare`] says whether what came out is what went in.
+//! - [`compare`] says whether what came out is what went in; [`compare_lossy`] does so where a network loses packets.
 //!
 //! What a device writes is a *frame*; what a peer receives is a *packet*.
 
@@ -16,7 +16,7 @@ mod cut;
 mod headers;
 mod mix;
 
-pub use compare::{Delivered, canonical, compare, deliver};
+pub use compare::{Delivered, canonical, compare, compare_lossy, deliver};
 pub use cut::{VnetHeader, cut};
 pub use headers::{checksum, finish, is_valid, one_hop_further};
 pub use mix::{Choices, Mix, super_frame};
