@@ -34,12 +34,21 @@ pub fn deliver(frame: &[u8]) -> Result<Vec<Delivered>, String> {
 /// Wrong checksums stay as they are: a packet whose damage was repaired on the way is another packet.
 #[must_use]
 pub fn canonical(packet: &[u8]) -> Vec<u8> {
+    let mut out = with_one_zero(packet);
+    if Parts::find(packet).is_some_and(|parts| !parts.v6) && packet[6] & 0x40 != 0 && has_valid_header(packet)
+    {
+        put16(&mut out, 4, 0);
+        renew_header_checksum(&mut out);
+    }
+    out
+}
+
+/// The packet with zero written in one way, the second of what [`canonical`] names.
+#[must_use]
+pub fn with_one_zero(packet: &[u8]) -> Vec<u8> {
     let mut out = packet.to_vec();
     let Some(parts) = Parts::find(packet) else { return out };
     if !parts.v6 && has_valid_header(packet) {
-        if packet[6] & 0x40 != 0 {
-            put16(&mut out, 4, 0);
-        }
         renew_header_checksum(&mut out);
     }
     let at = parts.checksum_at();

@@ -1,7 +1,7 @@
 //! Packets of all kinds, decided by bytes.
 
 use super::{
-    TCP, UDP, VnetHeader, finish,
+    TCP, UDP, VnetHeader, cut, finish,
     headers::{Parts, ones_sum, put16, renew_header_checksum},
 };
 
@@ -80,6 +80,8 @@ struct Flow {
     flags: u8,
     id: u16,
     dont_fragment: bool,
+    /// So many packets to come are first fragments (IPv4).
+    fragments: u8,
     tos: u8,
     ttl: u8,
     size: usize,
@@ -113,6 +115,7 @@ impl<'a> Mix<'a> {
             flags: ACK,
             id: 0xFFF0,
             dont_fragment: number < 4,
+            fragments: 0,
             tos: 0,
             ttl: 64,
             size: 100,
@@ -142,7 +145,7 @@ impl<'a> Mix<'a> {
     /// Changes what the following packets of the flow look like.
     fn change_flow(&mut self) {
         let flow = &mut self.flows[self.current];
-        match self.choices.byte() % 12 {
+        match self.choices.byte() % 14 {
             0 => flow.size = self.choices.pick(&SIZES),
             1 => flow.window = self.choices.number(),
             2 => flow.ack = flow.ack.wrapping_add(1000),
@@ -154,6 +157,8 @@ impl<'a> Mix<'a> {
             8 => flow.seq = flow.seq.wrapping_sub(u32::from(self.choices.pick(&[1_u16, 100, 5000]))), // again
             9 => flow.urgent ^= self.choices.number(),
             10 => flow.flags = ACK | self.choices.pick(&[0, 0x20, 0x40, 0x80]),
+            12 => flow.fragments = 2,
+            13 => flow.id = flow.id.wrapping_sub(u16::from(self.choices.pick(&[1_u8, 2]))), // an id again
             _ => {
                 let timestamps = [1, 1, 8, 10, 0, 0, 0, self.choices.byte(), 0, 0, 0, 1];
                 flow.tcp_options =
@@ -164,13 +169,14 @@ impl<'a> Mix<'a> {
 
     /// A packet that only routers' ends may dislike.
     fn odd(&mut self) -> Vec<u8> {
-        match self.choices.byte() % 6 {
+        match self.choices.byte() % 7 {
             0 => {
                 let size = self.choices.pick(&SIZES);
                 self.packet(size)
             }
             1 => {
-                let flags = self.choices.byte();
+                let any = self.choices.byte();
+                let flags = self.choices.pick(&[0x18, 0x18, 0x19, 0x11, 0x12, 0x14, any, any]);
                 let flow = &mut self.flows[self.current];
                 let usual = std::mem::replace(&mut flow.flags, flags);
                 let packet = self.usual();
@@ -191,6 +197,7 @@ impl<'a> Mix<'a> {
                     renew_header_checksum(packet);
                 }
             }),
+            5 => self.twisted(|packet, parts, _| make_checksum_zero(packet, parts)),
             _ => {
                 let size = self.choices.pick(&[65_535, 9000, 1500]);
                 self.packet(size)
@@ -325,6 +332,11 @@ impl Flow {
         packet.extend((8..size).map(|at| (at % 251).to_le_bytes()[0]));
         self.id = self.id.wrapping_add(1);
         finish(&mut packet);
+        if self.fragments > 0 && !self.v6 {
+            self.fragments -= 1;
+            packet[6] = 0x20; // as if the transport checksum were that of the whole
+            renew_header_checksum(&mut packet);
+        }
         packet
     }
 
@@ -353,6 +365,7 @@ pub fn super_frame(choices: &mut Choices<'_>, mtu: usize) -> Vec<u8> {
     let mut mix = Mix::forwardable(&steps, 65_535);
     mix.by_ref().for_each(drop);
     let flow = &mut mix.flows[mix.current];
+    flow.fragments = 0;
     if flow.protocol == TCP {
         flow.flags = choices.pick(&[ACK, ACK | 0x08, ACK | 0x09, ACK | 0x80, ACK | 0x48]);
     }
@@ -376,15 +389,38 @@ pub fn super_frame(choices: &mut Choices<'_>, mtu: usize) -> Vec<u8> {
     };
     let ecn = if flow.protocol == TCP && flow.flags & 0x80 != 0 { VnetHeader::ECN } else { 0 };
     let (gso_type, gso_size) = if payload > size { (kind | ecn, number(size)) } else { (0, 0) };
-    VnetHeader {
+    let header = VnetHeader {
         flags: VnetHeader::NEEDS_CSUM,
         gso_type,
         hdr_len: number(parts.payload),
         gso_size,
         csum_start: number(parts.ip),
         csum_offset: number(parts.checksum_at() - parts.ip),
+    };
+    let mut frame = header.with(&packet);
+    if choices.byte() % 4 == 1
+        && let Ok(mut packets) = cut(&frame)
+        && let Some(first) = packets.first_mut()
+        && let Some(parts) = Parts::find(first)
+    {
+        make_checksum_zero(first, parts);
+        let payload = frame.len() - packet.len() + parts.payload;
+        let first = &first[parts.payload..];
+        frame[payload..payload + first.len()].copy_from_slice(first);
     }
-    .with(&packet)
+    frame
+}
+
+/// Changes two bytes of the payload so that the transport checksum comes out as zero: what UDP has to write otherwise.
+fn make_checksum_zero(packet: &mut [u8], parts: Parts) {
+    let at = parts.payload + 8; // behind the number
+    if packet.len() < at + 2 {
+        return;
+    }
+    put16(packet, at, 0);
+    let sum = parts.checksum(packet);
+    put16(packet, at, sum);
+    finish(packet);
 }
 
 #[cfg(test)]

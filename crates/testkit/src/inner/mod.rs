@@ -16,7 +16,7 @@ mod cut;
 mod headers;
 mod mix;
 
-pub use compare::{Delivered, canonical, compare, compare_lossy, deliver};
+pub use compare::{Delivered, canonical, compare, compare_lossy, deliver, with_one_zero};
 pub use cut::{VnetHeader, cut};
 pub use headers::{checksum, finish, is_valid, one_hop_further};
 pub use mix::{Choices, Mix, super_frame};
