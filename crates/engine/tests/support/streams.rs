@@ -77,19 +77,22 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Takes all of it.
-    fn receive(&mut self) {
+    /// Takes all of it; `false` when some is missing.
+    fn receive(&mut self) -> bool {
         while self.delivered.len() < self.sent.len() {
-            let Some(packet) = self.to.host.recv_timeout(PATIENCE) else { return };
+            let Some(packet) = self.to.host.recv_timeout(PATIENCE) else { return false };
             self.delivered.push(Delivered { packet, joined: self.joins });
         }
+        true
     }
 
-    /// Moves everything, in windows, in all directions at once.
+    /// Moves everything, in windows, in all directions at once. Ends at a loss, which [`Stream::check`] reports.
     pub fn run(streams: &mut [Self]) {
         while streams.iter().any(|stream| stream.traffic.len() > 0) {
             streams.iter_mut().for_each(Self::send);
-            streams.iter_mut().for_each(Self::receive);
+            if !streams.iter_mut().all(Self::receive) {
+                return;
+            }
         }
     }
 

@@ -6,8 +6,8 @@
 //! - [`Mix`] makes packets in which everything is likely that joining must tell apart, well-formed and hostile, and
 //!   [`super_frame`] makes what a kernel hands to a tunnel. Both are decided by a slice of bytes: a property test's
 //!   random ones, a fuzzer's, or those of a seed.
-//! - [`cut`] is the kernel: it takes a frame (virtio header and packet), or says why the kernel would not.
-//! - [`compare`] says whether what came out is what went in; [`compare_lossy`] does so where a network loses packets.
+//! - [`cut()`] is the kernel: it takes a frame (virtio header and packet), or says why the kernel would not.
+//! - [`compare()`] says whether what came out is what went in; [`compare_lossy`] does so where a network loses packets.
 //!
 //! What a device writes is a *frame*; what a peer receives is a *packet*.
 
