@@ -10,6 +10,7 @@
 
 mod config;
 mod crypto;
+mod engine;
 mod proto;
 mod wire;
 
@@ -51,6 +52,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "ccd_file", run: config::ccd_file, seeds: config::ccd_files },
     Decoder { name: "push_reply", run: config::push_reply, seeds: config::push_replies },
     Decoder { name: "push_update", run: config::push_update, seeds: config::push_updates },
+    Decoder { name: "joined_packets", run: engine::joined_packets, seeds: engine::packets_to_join },
+    Decoder { name: "super_packet", run: engine::super_packet, seeds: engine::super_packets },
 ];
 
 /// Runs the decoder of that name.

@@ -30,6 +30,8 @@ mod clock;
 mod control;
 mod device;
 mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keepalive;
 mod key;
 mod legacy;

@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::fd::OwnedFd,
     sync::{
         Arc,
@@ -18,26 +18,18 @@ use std::{
 use culvert_engine::EngineConfig;
 use culvert_offload::{ControlBatch, DeleteReason, DeviceMode, OffloadEvent, PeerSpec, TransportSpec};
 use culvert_wire::{PeerId, Transmit};
-use support::{End, PATIENCE, Side, device, ipv4, key, numbered, peer, vpn, wait};
+use support::{End, Side, device, ipv4, key, numbered, peer, tcp_on, vpn, wait};
 
 fn seven() -> PeerId {
     PeerId::new(7).unwrap()
 }
 
 fn stream_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let b = listener.accept().unwrap().0;
-    for stream in [&a, &b] {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    }
-    (a, b)
+    support::stream_pair([127, 0, 0, 1].into())
 }
 
 fn end(stream: TcpStream, mode: DeviceMode) -> End {
-    let remote = stream.peer_addr().unwrap();
-    let spec = TransportSpec::AdoptTcp { stream: OwnedFd::from(stream), remote };
-    End::open(&device(mode), EngineConfig::default(), spec)
+    End::open(&device(mode), EngineConfig::default(), tcp_on(stream))
 }
 
 /// Two engines that are each other's peer over a stream.

@@ -10,35 +10,11 @@
 
 mod support;
 
-use std::process::Command;
-
-/// Runs the ignored test of this name in a network namespace of its own.
-fn in_namespace(test: &str) {
-    let root = Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success());
-    if !root || !std::path::Path::new("/dev/net/tun").exists() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "this test needs root, unshare(1) and /dev/net/tun, and CI is set"
-        );
-        eprintln!("left out: this test needs root, unshare(1) and /dev/net/tun");
-        return;
-    }
-    let output = Command::new("unshare")
-        .args(["--net", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("inside::{test}"), "--ignored", "--test-threads=1"])
-        .output()
-        .expect("unshare starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
-}
-
 macro_rules! namespaced {
     ($($name:ident)*) => { $(
         #[test]
         fn $name() {
-            in_namespace(stringify!($name));
+            support::in_namespace(stringify!($name), &[]);
         }
     )* };
 }
@@ -62,16 +38,11 @@ mod inside {
     use culvert_offload::{Backend, DeviceMode, DeviceSpec, Offload, OffloadEvent};
     use culvert_sys::Outgoing;
 
-    use super::support::{PATIENCE, Side, device, key, loopback, peer, wait};
+    use super::support::{PATIENCE, Side, device, ip, key, loopback, peer, wait};
     use culvert_wire::{PeerId, Slot};
 
     const KERNEL: &str = "10.99.0.1:5000";
     const OTHER: [u8; 4] = [10, 99, 0, 2];
-
-    fn ip(arguments: &str) {
-        let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {arguments}");
-    }
 
     fn tun_spec() -> DeviceSpec {
         DeviceSpec { name: Some("engine0".to_owned()), mtu: 1400, ..device(DeviceMode::PointToPoint) }

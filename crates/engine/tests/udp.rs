@@ -44,20 +44,6 @@ fn packets_travel_in_both_directions_and_in_order() {
 }
 
 #[test]
-fn every_acceleration_can_be_missing() {
-    for bits in 0..8 {
-        let config = EngineConfig {
-            vnet_header: bits & 1 != 0,
-            udp_segmentation: bits & 2 != 0,
-            udp_gro: bits & 4 != 0,
-            workers: None,
-        };
-        let (a, b) = pair(config, key, Shape::PLAIN);
-        expect_all(&a, &b, 0..200);
-    }
-}
-
-#[test]
 fn every_cipher_and_format_carries_packets() {
     for cipher in
         [CipherName::Aes128Gcm, CipherName::Aes192Gcm, CipherName::Aes256Gcm, CipherName::ChaCha20Poly1305]

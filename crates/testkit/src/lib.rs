@@ -10,16 +10,18 @@
 //! - [`TunnelSpec`] says what a tunnel is made of (transport, wrapping, cipher, ...), writes the
 //!   configuration files of both ends in the dialect of each implementation, and [`Tunnel`] runs it.
 //! - [`matrix`] runs many cases and prints their table; [`pairwise`] picks few cases that cover every pair of values.
+//! - [`inner`] makes, cuts and compares inner packets: the oracle of the data plane's fast paths.
 //! - [`sim`] is a hostile network in virtual time, for protocol code without sockets.
 //! - [`vectors`] are the known answers of the protocol.
 //!
-//! Everything here but [`pairwise`], [`sim`] and [`vectors`] needs root and Linux. Nothing here retries a failed test or
+//! Everything here but [`inner`], [`pairwise`], [`sim`] and [`vectors`] needs root and Linux. Nothing here retries a failed test or
 //! hides one: a helper that cannot do its work returns a [`Failure`] that says what is missing and how to get it.
 
 #![forbid(unsafe_code)]
 
 mod daemon;
 mod failure;
+pub mod inner;
 mod lab;
 pub mod matrix;
 pub mod pairwise;

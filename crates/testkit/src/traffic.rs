@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+
 use crate::{Failure, Namespace, Result, patient};
 
 /// Payloads of one proof: small, usual, near the tunnel's MTU, and larger than it (two IP fragments).
@@ -191,6 +193,9 @@ impl CounterStream {
     ) -> Result<Self> {
         let receiving = udp_socket(b, SocketAddr::new(b_address, 0))?;
         receiving.set_read_timeout(Some(Duration::from_millis(100)))?;
+        // What a test that is slow for a moment leaves lying is not the tunnel's loss.
+        set_socket_recv_buffer_size_force(&receiving, 4 << 20)
+            .map_err(|error| Failure::new(format!("enlarging a receive buffer: {error}")))?;
         let sending = udp_socket(a, SocketAddr::new(a_address, 0))?;
         sending.connect(receiving.local_addr()?)?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -43,14 +43,18 @@ fn renegotiate_by_packets(role: Role, release: Release) {
     );
 }
 
-/// Nothing is lost or doubled in either direction until so many handshakes were made.
+/// Starts a tunnel for [`lose_nothing`].
 fn renegotiate_under_a_stream(role: Role, release: Release, spec: &TunnelSpec, wanted: usize) {
     let tunnel = World::new().tunnel(role, release, spec);
+    lose_nothing(&tunnel, 200, Duration::from_millis(2), wanted);
+}
+
+/// Nothing is lost or doubled in either direction until so many handshakes were made.
+fn lose_nothing(tunnel: &Tunnel, size: usize, interval: Duration, wanted: usize) {
     let (server, client) =
         ((&tunnel.lab.server, TunnelSpec::SERVER_V4), (&tunnel.lab.client, TunnelSpec::CLIENT_V4));
-    let interval = Duration::from_millis(2);
-    let up = CounterStream::start(client, server, 200, interval).unwrap();
-    let down = CounterStream::start(server, client, 200, interval).unwrap();
+    let up = CounterStream::start(client, server, size, interval).unwrap();
+    let down = CounterStream::start(server, client, size, interval).unwrap();
     eventually(RECOVERY, || {
         let handshakes = tunnel.client.lines_with(HANDSHAKE).len();
         if handshakes >= wanted {
@@ -70,7 +74,22 @@ fn renegotiate_under_a_stream(role: Role, release: Release, spec: &TunnelSpec, w
         );
         assert_eq!(report.duplicates, 0, "{direction}: {report:?}");
     }
-    assert_no_panic(&tunnel);
+    assert_no_panic(tunnel);
+}
+
+/// Both ends renegotiate every three seconds, each on its own clock, under 2000 packets a second in each direction.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn two_culverts_renegotiate_under_load_without_loss() {
+    let world = World::new();
+    let spec = TunnelSpec {
+        server_extra: "reneg-sec 3".to_owned(),
+        client_extra: "reneg-sec 3".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = Tunnel::start_up(&spec, &world.subject, &world.subject, &world.materials).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    lose_nothing(&tunnel, 1200, Duration::from_micros(500), 6);
 }
 
 macro_rules! in_each_role_against_each_release {

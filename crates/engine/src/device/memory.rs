@@ -45,8 +45,8 @@ impl MemoryDevice {
         self.send_frame([&VnetHeader::PLAIN.emit()[..], packet].concat());
     }
 
-    /// Sends a frame (virtio header and super-packet) into the tunnel.
-    pub(crate) fn send_frame(&self, frame: Vec<u8>) {
+    /// Sends a frame (virtio header of 10 bytes, then a packet or super-packet) into the tunnel.
+    pub fn send_frame(&self, frame: Vec<u8>) {
         // As the kernel does: a flow stays on a queue. Here a destination is a flow.
         let flow = destination(frame.get(VNET_HEADER_LEN..).unwrap_or_default());
         let number = match flow {

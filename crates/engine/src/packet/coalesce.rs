@@ -11,8 +11,8 @@
 //!                            | headers | payload 3 |         the next packet, opened
 //! ```
 //!
-//! Joined is only what the kernel's own GRO would join, and only after its checksum was verified: the super-packet
-//! goes out as "checksum still to do", which would make a corrupt packet right.
+//! Joined is only what the kernel's own GRO would join, and only after its checksums were verified: the super-packet
+//! goes out with a new IP header and "checksum still to do", which would make a corrupt packet right.
 
 use super::{
     TCP, UDP,
@@ -170,7 +170,7 @@ impl Run {
             Version::V4 => transport.start == ip::IPV4_LEN,
             Version::V6 => true,
         };
-        if !wanted || !plain || !ip::has_len(packet, transport.version) {
+        if !wanted || !plain || !ip::is_sound(packet, transport.version) {
             return None;
         }
         let headers = transport.start + transport.header_len(packet)?;
@@ -212,7 +212,7 @@ impl Run {
         let payload = packet.len().checked_sub(self.headers).filter(|len| (1..=self.size).contains(len))?;
         if self.end - HEADER_LEN + payload > MAX_PACKET
             || !self.same_ip(first, packet)
-            || !ip::has_len(packet, self.transport.version)
+            || !ip::is_sound(packet, self.transport.version)
         {
             return None;
         }

@@ -126,6 +126,15 @@ pub(super) fn renew_header_checksum(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&sum.checksum());
 }
 
+/// Returns whether the length in the IP header is that of the packet, and the checksum of an IPv4 header is right.
+pub(super) fn is_sound(packet: &[u8], version: Version) -> bool {
+    let header = match version {
+        Version::V4 => packet.get(..usize::from(packet[0] & 0x0F) * 4),
+        Version::V6 => return has_len(packet, version),
+    };
+    has_len(packet, version) && header.is_some_and(|header| Sum::default().add(header).is_valid())
+}
+
 /// Returns whether the length in the IP header is that of the packet.
 pub(super) fn has_len(packet: &[u8], version: Version) -> bool {
     let (at, extra) = match version {

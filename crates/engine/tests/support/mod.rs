@@ -1,10 +1,15 @@
-//! Two engines with devices in memory, joined by loopback sockets.
+//! Two engines with devices in memory, joined by loopback sockets; tests in network namespaces of their own.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's support is a test")]
 
+pub mod relay;
+pub mod streams;
+
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+    process::Command,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
@@ -46,11 +51,33 @@ pub fn device(mode: DeviceMode) -> DeviceSpec {
 }
 
 pub fn loopback() -> TransportSpec {
+    udp_on([127, 0, 0, 1].into())
+}
+
+/// A UDP socket on this address, and whatever port is free.
+pub fn udp_on(address: IpAddr) -> TransportSpec {
     TransportSpec::BindUdp {
-        local: SocketAddr::from(([127, 0, 0, 1], 0)),
+        local: SocketAddr::new(address, 0),
         remote: None,
         options: UdpOptions::default(),
     }
+}
+
+/// Both ends of a stream on this address.
+pub fn stream_pair(address: IpAddr) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(SocketAddr::new(address, 0)).unwrap();
+    let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let b = listener.accept().unwrap().0;
+    for stream in [&a, &b] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    (a, b)
+}
+
+/// One end of a stream as a transport.
+pub fn tcp_on(stream: TcpStream) -> TransportSpec {
+    let remote = stream.peer_addr().unwrap();
+    TransportSpec::AdoptTcp { stream: OwnedFd::from(stream), remote }
 }
 
 impl End {
@@ -209,4 +236,34 @@ pub fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
         let left = deadline.checked_duration_since(Instant::now()).expect("nothing happened for a long time");
         std::thread::park_timeout(left);
     }
+}
+
+/// Runs the ignored test `inside::TEST` of this program in a network namespace of its own, so that devices and
+/// addresses go with it. `wrapper` is put in front of the program.
+pub fn in_namespace(test: &str, wrapper: &[&str]) {
+    let root = Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success());
+    if !root || !std::path::Path::new("/dev/net/tun").exists() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "this test needs root, unshare(1) and /dev/net/tun, and CI is set"
+        );
+        eprintln!("left out: this test needs root, unshare(1) and /dev/net/tun");
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["--net", "--"])
+        .args(wrapper)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("inside::{test}"), "--ignored", "--test-threads=1"])
+        .output()
+        .expect("unshare starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
+}
+
+/// Runs `ip ARGUMENTS`.
+pub fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
 }
