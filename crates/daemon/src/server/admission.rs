@@ -56,7 +56,7 @@ impl Admission {
         let Some(command) = self.hooks.scripts.tls_verify.clone() else {
             return self.decide(Decision::Peer(session, key, Verdict::Accept));
         };
-        let certificates = identity.certificates.clone();
+        let certificates = identity.certificates();
         self.spawn(move |this: Self| async move {
             for certificate in certificates.iter().rev() {
                 if !this.hooks.runner.verify_certificate(&command, certificate, &env).await {

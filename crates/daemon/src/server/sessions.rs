@@ -169,7 +169,7 @@ impl Server {
             }
             Event::Authenticate(request) => {
                 client.username.clone_from(&request.username);
-                client.peer_info.clone_from(&request.peer_info);
+                client.peer_info = Arc::clone(&request.peer_info);
                 let mut env = Self::environment(&self.admission, client, &client.identity);
                 env.set_peer_info(&client.peer_info);
                 self.admission.judge_login(key, request, env);
