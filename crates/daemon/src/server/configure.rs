@@ -60,12 +60,15 @@ impl Server {
         if self.profile.role() == Role::P2p {
             return self.collected(key, ClientOverrides::default());
         }
-        let mut env = self.hooks.environment();
-        let pooled = addresses(&self.profile, client, &ClientOverrides::default());
-        environment::client(&mut env, client, &name);
-        environment::pool(&mut env, &self.profile, &pooled);
-        environment::since(&mut env, since);
-        self.admission.judge_connect(key, name, env);
+        let env = || {
+            let mut env = self.hooks.environment();
+            let pooled = addresses(&self.profile, client, &ClientOverrides::default());
+            environment::client(&mut env, client, &name);
+            environment::pool(&mut env, &self.profile, &pooled);
+            environment::since(&mut env, since);
+            env
+        };
+        self.admission.judge_connect(key, name.clone(), env);
     }
 
     /// The name that everything else uses: the common name, or the login where that replaces it.

@@ -163,15 +163,18 @@ impl Server {
                     ovlog!(1, "{line}");
                 }
                 ovlog!(2, "Control Channel: {tls}");
-                let env = Self::environment(&self.admission, client, &identity);
+                let env = || Self::environment(&self.admission, client, &identity);
                 self.admission.judge_peer(key, id, &identity, env);
                 client.identity = identity;
             }
             Event::Authenticate(request) => {
                 client.username.clone_from(&request.username);
                 client.peer_info = Arc::clone(&request.peer_info);
-                let mut env = Self::environment(&self.admission, client, &client.identity);
-                env.set_peer_info(&client.peer_info);
+                let env = || {
+                    let mut env = Self::environment(&self.admission, client, &client.identity);
+                    env.set_peer_info(&client.peer_info);
+                    env
+                };
                 self.admission.judge_login(key, request, env);
             }
             Event::Configure(params) => self.configure(key, params),
