@@ -105,7 +105,8 @@ impl Server {
         let session =
             Session::accepted(config, Arc::clone(&self.tls), *accepted, random::source(), clock::now());
         let span = PeerSpan::new(&RealAddress { address: remote, protocol }.to_string());
-        let ports = Ports { control, offload: Arc::clone(&self.offload) };
+        let ports =
+            Ports { control, offload: Arc::clone(&self.offload), handshakes: Arc::clone(&self.handshakes) };
         let handle = session_task::spawn(key, session, ports, self.outbox.reports.clone(), span.span());
         let client = Client {
             handle: handle.clone(),
