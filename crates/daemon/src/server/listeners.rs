@@ -1,19 +1,29 @@
 //! One task per transport of a server: reads its control port, answers strangers, routes packets to sessions.
 //!
 //! A UDP socket is one transport with many peers; every accepted TCP stream is a transport with one. Strangers cost
-//! nothing: [`Endpoint`] keeps no state before a peer has proven its address.
+//! nothing: [`Endpoint`] keeps no state before a peer has proven its address. And they take nothing away: packets of
+//! sessions come first, strangers get a [`Share`] of this thread's time, and after each batch others have their turn.
 
-use std::{collections::HashMap, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender, Protocol, TransportId};
 use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET};
-use culvert_wire::Transmit;
+use culvert_wire::{RemoteSid, Transmit};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::sleep,
 };
 use tracing::{debug, warn};
 
+use super::share::Share;
 use crate::{
     clock,
     session_task::{SessionHandle, SessionInput, SessionKey},
@@ -76,15 +86,17 @@ pub(super) fn spawn(
         id,
         protocol,
         transport,
+        receiver,
         control,
         endpoint,
         reports,
         sessions: HashMap::new(),
+        share: Share::new(Instant::now()),
         reply: Box::new([0; MAX_FIRST_PACKET]),
         leaving: false,
         over: false,
     };
-    tokio::spawn(listener.run(receiver, inbox));
+    tokio::spawn(listener.run(inbox));
     orders
 }
 
@@ -92,10 +104,13 @@ struct Listener {
     id: ListenerId,
     protocol: Protocol,
     transport: TransportId,
+    receiver: Box<dyn ControlReceiver>,
     control: Arc<dyn ControlSender>,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
-    sessions: HashMap<Handle, SessionHandle>,
+    sessions: HashMap<Handle, Routed>,
+    /// What strangers may take of this thread's time.
+    share: Share,
     /// What a stranger is answered with.
     reply: Box<[u8; MAX_FIRST_PACKET]>,
     leaving: bool,
@@ -103,15 +118,18 @@ struct Listener {
     over: bool,
 }
 
+/// A session that packets are routed to.
+struct Routed {
+    session: SessionHandle,
+    /// Its peer's session id.
+    sender: RemoteSid,
+}
+
 /// How long a new stream may take for its first control packet (SEC-CTL-11).
 const FIRST_PACKET: Duration = Duration::from_secs(10);
 
 impl Listener {
-    async fn run(
-        mut self,
-        mut receiver: Box<dyn ControlReceiver>,
-        mut orders: mpsc::UnboundedReceiver<ListenerOrder>,
-    ) {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<ListenerOrder>) {
         let mut batch = ControlBatch::default();
         let mut patience = pin!(sleep(FIRST_PACKET));
         while !self.over {
@@ -120,7 +138,7 @@ impl Listener {
                     debug!("a stream brought nothing in time");
                     break;
                 }
-                read = poll_fn(|cx| receiver.poll_recv(cx, &mut batch)) => {
+                read = poll_fn(|cx| self.receiver.poll_recv(cx, &mut batch)) => {
                     if let Err(failure) = read {
                         debug!("control port failed: {failure}");
                         break;
@@ -128,9 +146,8 @@ impl Listener {
                     if batch.packets.is_empty() {
                         break; // closed by the peer
                     }
-                    for packet in std::mem::take(&mut batch.packets) {
-                        self.handle(packet).await;
-                    }
+                    self.handle_batch(std::mem::take(&mut batch.packets)).await;
+                    yield_now().await;
                 }
                 order = orders.recv() => match order {
                     Some(order) => self.obey(order),
@@ -146,7 +163,7 @@ impl Listener {
             ListenerOrder::Leave => self.leaving = true,
             ListenerOrder::Established(handle) => self.endpoint.established(handle),
             ListenerOrder::Forget(handle) => {
-                self.sessions.remove(&handle);
+                self.forget(handle);
                 self.endpoint.remove(handle);
             }
             ListenerOrder::Moved(handle, address) => {
@@ -164,6 +181,44 @@ impl Listener {
         self.protocol == Protocol::Tcp && self.sessions.is_empty()
     }
 
+    fn forget(&mut self, handle: Handle) -> Option<SessionKey> {
+        let routed = self.sessions.remove(&handle)?;
+        self.receiver.forget(routed.sender.0);
+        Some(routed.session.key)
+    }
+
+    /// Packets of sessions first, then those of strangers, while their share of the time lasts.
+    async fn handle_batch(&mut self, packets: Vec<ControlPacket>) {
+        let mut strangers = Vec::new();
+        for packet in packets {
+            match self.endpoint.route(packet.from, &packet.bytes) {
+                Some(handle) => self.route(handle, packet),
+                None => strangers.push(packet),
+            }
+        }
+        let start = Instant::now();
+        if strangers.is_empty() {
+            return;
+        }
+        // A stream has one stranger, who cannot repeat what was taken out of it.
+        if self.protocol == Protocol::Udp && !self.share.has_time(start) {
+            return debug!("more strangers than there is time for: {} packets dropped", strangers.len());
+        }
+        for packet in strangers {
+            self.handle(packet).await;
+        }
+        let end = Instant::now();
+        self.share.charge(end, end.saturating_duration_since(start));
+    }
+
+    fn route(&self, handle: Handle, packet: ControlPacket) {
+        if let Some(routed) = self.sessions.get(&handle)
+            && !routed.session.send(SessionInput::Packet(packet))
+        {
+            debug!("a session cannot keep up with its control packets; one was dropped");
+        }
+    }
+
     async fn handle(&mut self, packet: ControlPacket) {
         let now = clock::at(packet.at);
         match self.endpoint.handle_datagram(now, packet.from, &packet.bytes, &mut self.reply[..]) {
@@ -174,13 +229,7 @@ impl Listener {
                     debug!("cannot answer {}: {failure}", packet.from);
                 }
             }
-            EndpointAction::Route(handle) => {
-                if let Some(session) = self.sessions.get(&handle)
-                    && !session.send(SessionInput::Packet(packet))
-                {
-                    debug!("a session cannot keep up with its control packets; one was dropped");
-                }
-            }
+            EndpointAction::Route(handle) => self.route(handle, packet),
             EndpointAction::Accept(accepted) => self.accept(packet, accepted).await,
             EndpointAction::Drop(reason) => {
                 debug!("dropped a packet from {}: {reason:?}", packet.from);
@@ -191,13 +240,8 @@ impl Listener {
     }
 
     async fn accept(&mut self, packet: ControlPacket, mut accepted: Box<Accepted>) {
-        let handle = accepted.handle;
-        let evicted: Vec<_> = accepted
-            .evicted
-            .drain(..)
-            .filter_map(|old| self.sessions.remove(&old))
-            .map(|old| old.key)
-            .collect();
+        let (handle, sender) = (accepted.handle, accepted.remote_sid);
+        let evicted: Vec<_> = accepted.evicted.drain(..).filter_map(|old| self.forget(old)).collect();
         let (answer, answered) = oneshot::channel();
         let request = AcceptRequest {
             listener: self.id,
@@ -208,13 +252,14 @@ impl Listener {
             accepted,
             answer,
         };
-        let gone = self.reports.send(ListenerReport::Evicted(evicted)).await.is_err();
+        let gone = !evicted.is_empty() && self.reports.send(ListenerReport::Evicted(evicted)).await.is_err();
         if gone || self.reports.send(ListenerReport::Accept(request)).await.is_err() {
             return;
         }
         if let Ok(Some(session)) = answered.await {
             session.send(SessionInput::Packet(packet));
-            self.sessions.insert(handle, session);
+            self.receiver.prefer(sender.0);
+            self.sessions.insert(handle, Routed { session, sender });
         } else {
             self.endpoint.remove(handle);
             self.over |= self.is_strangers_stream();

@@ -17,6 +17,7 @@ mod peer_ids;
 mod push;
 mod routes;
 pub(crate) mod sessions;
+mod share;
 mod start;
 mod status;
 mod strangers;
