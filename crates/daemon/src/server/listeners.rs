@@ -266,3 +266,81 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::{Context, Poll},
+    };
+
+    use culvert_proto::{Transport, endpoint::EndpointConfig, wrap::ReplayLimits, wrap::WrapKeys};
+
+    use super::*;
+
+    /// A port at which strangers knock faster than anybody can answer, until `most` batches were taken.
+    struct Flood {
+        batches: Arc<AtomicUsize>,
+        most: usize,
+    }
+
+    impl ControlReceiver for Flood {
+        fn poll_recv(&mut self, _: &mut Context<'_>, batch: &mut ControlBatch) -> Poll<io::Result<()>> {
+            let number = self.batches.fetch_add(1, Relaxed);
+            if number >= self.most {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            }
+            // `u8 opcode, u8 session id[8], u8 acks, u32 message id`: a hard reset.
+            let hard_reset = [&[7 << 3][..], &[1; 8], &[0; 5]].concat();
+            let [low, high] = [number % 250, number / 250 % 250].map(|n| u8::try_from(n).unwrap_or(0));
+            let from = SocketAddr::from(([192, 0, high, low], 1194));
+            batch.packets.push(ControlPacket { at: Instant::now(), from, to: None, bytes: hard_reset });
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Counts what is sent.
+    #[derive(Default)]
+    struct Replies(AtomicUsize);
+
+    impl ControlSender for Replies {
+        fn poll_send(&self, _: &mut Context<'_>, _: &Transmit<'_>) -> Poll<io::Result<()>> {
+            self.0.fetch_add(1, Relaxed);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_strangers_is_answered_and_lets_others_have_their_turn() {
+        let config = EndpointConfig {
+            transport: Transport::Udp,
+            wrap: Some(Arc::new(WrapKeys::none())),
+            tls_crypt_v2: None,
+            force_cookie: false,
+            replay: ReplayLimits::default(),
+            hand_window: Duration::from_secs(60),
+            initial_rate: None,
+            session_rate: None,
+            max_half_open: 256,
+        };
+        let (batches, most) = (Arc::new(AtomicUsize::new(0)), 100_000);
+        let receiver = Box::new(Flood { batches: Arc::clone(&batches), most });
+        let replies = Arc::new(Replies::default());
+        let (reports, _inbox) = mpsc::channel(1);
+        let _orders = spawn(
+            ListenerId(0),
+            Protocol::Udp,
+            TransportId(0),
+            receiver,
+            Arc::<Replies>::clone(&replies),
+            Endpoint::new(config, &[7; 32]),
+            reports,
+        );
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert!(replies.0.load(Relaxed) > 0);
+        assert!(batches.load(Relaxed) < most, "this task ran only when the flood was over");
+    }
+}
