@@ -16,6 +16,7 @@ mod clock;
 pub mod credentials;
 mod exit;
 mod firewall;
+mod handshakes;
 mod hooks;
 mod life;
 mod link;

@@ -5,13 +5,14 @@
 use std::{path::PathBuf, sync::Arc};
 
 use culvert_config::{Profile, Role, not_yet, profile::TlsRole, render_all, title};
-use culvert_proto::{Credentials, tls::TlsFactory};
+use culvert_proto::{Credentials, Session, tls::TlsFactory};
 use zeroize::Zeroizing;
 
 use crate::{
     client,
     credentials::{self, Prompter},
     exit::{Ended, Exit},
+    handshakes::Handshakes,
     log::{LogConfig, Logger},
     offload, ovlog,
     privileges::{self, Identity},
@@ -55,6 +56,7 @@ pub(crate) struct Life {
     pub(crate) kept_tunnel: Option<server::Standing>,
     /// Who gets how many threads.
     pub(crate) threads: ThreadBudget,
+    pub(crate) handshakes: Arc<Handshakes<Session>>,
     notifier: Notifier,
     identity: Identity,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
@@ -114,13 +116,15 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         ),
         None => None,
     };
+    let threads = ThreadBudget::of_this_process();
     let life = Life {
         profile: Arc::new(profile),
         logger,
         secrets,
         tls: None,
         kept_tunnel: None,
-        threads: ThreadBudget::of_this_process(),
+        threads,
+        handshakes: Arc::new(Handshakes::new(threads.handshakes)),
         notifier,
         identity,
         dropped: false,
@@ -157,7 +161,7 @@ fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
     ovlog!(3, "{}", life.threads);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(life.threads.blocking)
-        .thread_name("culvert-ctl")
+        .thread_name("culvert-file")
         .enable_all()
         .build();
     match runtime {

@@ -5,10 +5,13 @@
 
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::Poll,
 };
 
 use culvert_offload::{ControlPacket, ControlSender, Offload};
@@ -20,7 +23,10 @@ use tokio::{
 };
 use tracing::{Instrument, debug, error};
 
-use crate::clock;
+use crate::{
+    clock,
+    handshakes::{Handshakes, Outcome, Rank},
+};
 
 /// Names a session within its process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +59,8 @@ pub(crate) struct Report {
 pub(crate) struct SessionHandle {
     /// Names the session.
     pub(crate) key: SessionKey,
-    inbox: mpsc::Sender<SessionInput>,
+    /// Boxed, because the channel holds memory for 32 inputs at least, and a server has many idle sessions.
+    inbox: mpsc::Sender<Box<SessionInput>>,
     revoked: Arc<AtomicBool>,
 }
 
@@ -67,7 +74,7 @@ impl SessionHandle {
     /// Hands over an input without waiting. Returns `false` when the session is gone or cannot keep up: the caller
     /// treats both as its end. (Packets are the exception: the protocol repeats them.)
     pub(crate) fn send(&self, input: SessionInput) -> bool {
-        self.inbox.try_send(input).is_ok()
+        self.inbox.try_send(Box::new(input)).is_ok()
     }
 
     /// Waits until the session is gone.
@@ -94,6 +101,8 @@ pub(crate) struct Ports {
     pub(crate) control: Arc<dyn ControlSender>,
     /// Takes keys.
     pub(crate) offload: Arc<dyn Offload>,
+    /// Runs what costs too much for the control plane's thread.
+    pub(crate) handshakes: Arc<Handshakes<Session>>,
 }
 
 /// Starts the task of a session.
@@ -107,13 +116,13 @@ pub(crate) fn spawn(
     let (inbox, inputs) = mpsc::channel(INBOX);
     let binding = Binding::default();
     let revoked = Arc::clone(&binding.revoked);
-    let task = SessionTask { key, session: Some(session), ports, binding, owner: owner.clone(), inputs };
-    let running = tokio::spawn(task.run().instrument(span));
-    // SEC-CORE-2: a panic ends this session alone, and its owner hears of it.
+    let task =
+        SessionTask { key, session: Some(Box::new(session)), ports, binding, owner: owner.clone(), inputs };
+    // In a box, lest the future be there twice: as it was given and as it runs.
+    let running = Box::pin(task.run().instrument(span));
     tokio::spawn(async move {
-        if let Err(failure) = running.await
-            && failure.is_panic()
-        {
+        // SEC-CORE-2: a panic ends this session alone, and its owner hears of it.
+        if let Err(Panicked) = contained(running).await {
             error!("internal error in a session; it is closed, others go on. Please report this as a bug.");
             let reason = CloseReason::Protocol("internal error".to_owned());
             let _gone = owner.send(Report { session: key, event: Event::Closed(reason) }).await;
@@ -122,14 +131,26 @@ pub(crate) fn spawn(
     SessionHandle { key, inbox, revoked }
 }
 
+/// A future did not come to its end.
+struct Panicked;
+
+/// Runs a future to its end, or to its panic.
+async fn contained(mut future: Pin<Box<impl Future<Output = ()>>>) -> Result<(), Panicked> {
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_reported_by_the_panic_itself) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
 struct SessionTask {
     key: SessionKey,
     /// `None` only while a handshake step runs on its own thread.
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     ports: Ports,
     binding: Binding,
     owner: mpsc::Sender<Report>,
-    inputs: mpsc::Receiver<SessionInput>,
+    inputs: mpsc::Receiver<Box<SessionInput>>,
 }
 
 /// The peer in the offload that a session's keys are for.
@@ -147,11 +168,11 @@ impl SessionTask {
             if self.drain().await.is_break() {
                 return;
             }
-            let Some(deadline) = self.session.as_ref().map(Session::poll_timeout) else { return };
+            let Some(deadline) = self.session.as_ref().map(|session| session.poll_timeout()) else { return };
             let far = clock::now().mono + std::time::Duration::from_secs(3600);
             tokio::select! {
                 input = self.inputs.recv() => match input {
-                    Some(input) => self.handle(input).await,
+                    Some(input) => self.handle(*input).await,
                     None => return,
                 },
                 () = sleep_until(Instant::from_std(deadline.unwrap_or(far))) => {
@@ -180,38 +201,38 @@ impl SessionTask {
         }
     }
 
-    /// Feeds a packet. One that carries TLS bytes may cost milliseconds of signatures (or wait for an external key),
-    /// so it is handled on a blocking thread while this task keeps its place.
+    /// Feeds a packet. One that carries TLS bytes of a handshake may cost a millisecond of signatures, so it is handled on
+    /// a thread of [`Handshakes`] while this task keeps its place.
     async fn handle_packet(&mut self, packet: ControlPacket) {
         let Some(mut session) = self.session.take() else { return };
         let now = clock::at(packet.at);
-        let heavy = packet
+        let carries_tls = packet
             .bytes
             .first()
             .and_then(|&first| Opcode::from_header(first))
             .is_some_and(|op| matches!(op, Opcode::ControlV1 | Opcode::ControlWkcV1));
-        self.session = if heavy {
-            let step = tokio::task::spawn_blocking(move || {
-                feed(&mut session, now, &packet);
-                session
-            });
-            match step.await {
-                Ok(session) => Some(session),
-                Err(failure) => match failure.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic), // caught and reported by `spawn`
-                    Err(_shutdown) => None,
-                },
-            }
-        } else {
+        if !(carries_tls && session.is_tls_handshaking()) {
             feed(&mut session, now, &packet);
-            Some(session)
+            self.session = Some(session);
+            return;
+        }
+        let rank = if session.established() { Rank::Established } else { Rank::Newcomer };
+        let step = move |session: &mut Session| feed(session, now, &packet);
+        self.session = match self.ports.handshakes.run(rank, session, step).await {
+            Outcome::Done(session) => Some(session),
+            Outcome::Busy(session) => {
+                debug!("too many handshakes at a time; a packet was dropped");
+                Some(session)
+            }
+            Outcome::Panicked(panic) => std::panic::resume_unwind(panic), // caught and reported by `spawn`
         };
     }
 
     /// Delivers events, then packets: a key is installed before the packet that makes the peer use it leaves.
     async fn drain(&mut self) -> std::ops::ControlFlow<()> {
         use std::ops::ControlFlow::{Break, Continue};
-        let mut buffer = [0; PACKET_BUFFER];
+        // Not a part of this future, which exists for hours while this function runs for microseconds.
+        let mut buffer = vec![0; PACKET_BUFFER];
         loop {
             let Some(session) = &mut self.session else { return Break(()) };
             let mut closed = None;

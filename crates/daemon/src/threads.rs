@@ -10,7 +10,9 @@ use std::{fs, num::NonZero, path::Path};
 pub(crate) struct ThreadBudget {
     /// What the unit allows, if it limits at all.
     pub(crate) limit: Option<usize>,
-    /// Threads for handshake steps, files and names that may block.
+    /// Threads for handshake steps.
+    pub(crate) handshakes: usize,
+    /// Threads for files and names that may block.
     pub(crate) blocking: usize,
     /// Threads of the data plane.
     pub(crate) engine: usize,
@@ -23,7 +25,10 @@ const OWN: usize = 2;
 const SCRIPTS: usize = 3;
 
 /// More handshake steps at a time only make each of them slower.
-const MOST_BLOCKING: usize = 4;
+const MOST_HANDSHAKES: usize = 4;
+
+/// One file system or name server that hangs shall not stop everything else that is read or written.
+const MOST_BLOCKING: usize = 2;
 
 /// Below this the data plane cannot work: one thread for each direction.
 const LEAST_ENGINE: usize = 2;
@@ -38,20 +43,37 @@ impl ThreadBudget {
     /// Shares out `limit` tasks on a machine of `cores`.
     fn share(cores: usize, limit: Option<usize>) -> Self {
         let wanted_engine = cores.max(LEAST_ENGINE);
-        let wanted_blocking = cores.clamp(2, MOST_BLOCKING);
+        let wanted_handshakes = cores.min(MOST_HANDSHAKES);
         let Some(allowed) = limit else {
-            return Self { limit, blocking: wanted_blocking, engine: wanted_engine };
+            return Self {
+                limit,
+                handshakes: wanted_handshakes,
+                blocking: MOST_BLOCKING,
+                engine: wanted_engine,
+            };
         };
-        let rest = allowed.saturating_sub(OWN + SCRIPTS + LEAST_ENGINE);
-        let blocking = rest.clamp(1, wanted_blocking);
-        let engine = (LEAST_ENGINE + rest.saturating_sub(blocking)).min(wanted_engine);
-        Self { limit, blocking, engine }
+        // One of each kind, and then in the order of what would be missed most.
+        let mut rest = allowed.saturating_sub(OWN + SCRIPTS + LEAST_ENGINE + 2);
+        let mut more = |have: usize, wanted: usize| {
+            let more = rest.min(wanted.saturating_sub(have));
+            rest -= more;
+            have + more
+        };
+        let handshakes = more(1, wanted_handshakes.min(2));
+        let blocking = more(1, MOST_BLOCKING);
+        let handshakes = more(handshakes, wanted_handshakes);
+        let engine = more(LEAST_ENGINE, wanted_engine);
+        Self { limit, handshakes, blocking, engine }
     }
 }
 
 impl std::fmt::Display for ThreadBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "threads: {} own, {} for handshakes, {} for data", OWN, self.blocking, self.engine)?;
+        let Self { handshakes, blocking, engine, .. } = self;
+        write!(
+            f,
+            "threads: {OWN} own, {handshakes} for handshakes, {blocking} for files, {engine} for data"
+        )?;
         match self.limit {
             Some(limit) => write!(f, " ({limit} allowed, {SCRIPTS} kept for scripts)"),
             None => Ok(()),
@@ -83,20 +105,20 @@ mod tests {
     #[test]
     fn a_stock_unit_of_ten_tasks_is_enough() {
         let budget = ThreadBudget::share(8, Some(10));
-        assert_eq!((budget.blocking, budget.engine), (3, 2));
-        assert!(OWN + SCRIPTS + budget.blocking + budget.engine <= 10);
+        assert_eq!((budget.handshakes, budget.blocking, budget.engine), (2, 1, 2));
+        assert!(OWN + SCRIPTS + budget.handshakes + budget.blocking + budget.engine <= 10);
     }
 
     #[test]
     fn without_a_limit_the_machine_decides() {
         let budget = ThreadBudget::share(8, None);
-        assert_eq!((budget.blocking, budget.engine), (4, 8));
+        assert_eq!((budget.handshakes, budget.blocking, budget.engine), (4, 2, 8));
     }
 
     #[test]
     fn a_limit_that_is_too_small_still_gives_every_purpose_a_thread() {
         let budget = ThreadBudget::share(2, Some(3));
-        assert_eq!((budget.blocking, budget.engine), (1, 2));
+        assert_eq!((budget.handshakes, budget.blocking, budget.engine), (1, 1, 2));
     }
 
     #[test]

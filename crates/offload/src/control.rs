@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use culvert_wire::Transmit;
+use culvert_wire::{SessionId, Transmit};
 
 /// The receiving end of a transport's control port. It has one reader.
 pub trait ControlReceiver: Send {
@@ -15,6 +15,18 @@ pub trait ControlReceiver: Send {
     /// # Errors
     /// When the transport failed and will give nothing more.
     fn poll_recv(&mut self, cx: &mut Context<'_>, batch: &mut ControlBatch) -> Poll<io::Result<()>>;
+
+    /// Packets under this session id of the sender's come before those of strangers from now on, and a flood of strangers
+    /// displaces none of them. Who guesses 64 random bits may have them. An offload that leaves control packets in
+    /// a socket's queue cannot tell them apart and does nothing.
+    fn prefer(&mut self, sender: SessionId) {
+        let _ = sender;
+    }
+
+    /// Ends [`Self::prefer`].
+    fn forget(&mut self, sender: SessionId) {
+        let _ = sender;
+    }
 }
 
 /// The sending end of a transport's control port. It may have many writers.
@@ -26,7 +38,7 @@ pub trait ControlSender: Send + Sync {
     fn poll_send(&self, cx: &mut Context<'_>, packet: &Transmit<'_>) -> Poll<io::Result<()>>;
 }
 
-/// Control packets as they arrived, oldest first.
+/// Control packets: those of preferred senders first, each kind as it arrived.
 #[derive(Debug, Default)]
 pub struct ControlBatch {
     /// The packets.

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use culvert_wire::{KeyId, RemoteSid};
 use zeroize::Zeroizing;
@@ -15,7 +15,7 @@ pub enum Event {
         /// The key being negotiated.
         key: KeyId,
         /// Who the peer is.
-        identity: PeerIdentity,
+        identity: Arc<PeerIdentity>,
         /// Protocol version, cipher suite and group, for the log.
         tls: String,
     },
@@ -49,7 +49,7 @@ pub struct AuthRequest {
     /// Password.
     pub password: Zeroizing<String>,
     /// What the peer says of itself.
-    pub peer_info: PeerInfo,
+    pub peer_info: Arc<PeerInfo>,
 }
 
 /// A control message from the peer. Source: protocol document, "Server → client messages".

@@ -15,6 +15,8 @@
 //! str  peer_info               may be absent
 //! ```
 
+use std::sync::Arc;
+
 use culvert_crypto::{KeyMaterial, TlsRole, tls1_prf};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -237,17 +239,22 @@ pub(crate) fn export_peer_id(tls: &dyn TlsSession) -> Result<[u8; 3], TlsError> 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Binding {
     pub(crate) username: String,
-    pub(crate) common_name: String,
-    chain: Vec<Vec<u8>>,
+    /// `None` for a peer without certificate.
+    identity: Option<Arc<PeerIdentity>>,
 }
 
 impl Binding {
-    pub(crate) fn new(username: &str, identity: Option<&PeerIdentity>) -> Self {
-        Self {
-            username: username.to_owned(),
-            common_name: identity.map(|identity| identity.common_name.clone()).unwrap_or_default(),
-            chain: identity.map(|identity| identity.chain.clone()).unwrap_or_default(),
-        }
+    pub(crate) fn new(username: &str, identity: Option<Arc<PeerIdentity>>) -> Self {
+        Self { username: username.to_owned(), identity }
+    }
+
+    /// The common name of its certificate; empty without one.
+    pub(crate) fn common_name(&self) -> &str {
+        self.identity.as_ref().map_or("", |identity| &identity.common_name)
+    }
+
+    fn chain(&self) -> &[Vec<u8>] {
+        self.identity.as_ref().map_or(&[], |identity| &identity.chain)
     }
 
     /// Returns OpenVPN's words for what changed.
@@ -258,10 +265,10 @@ impl Binding {
         if self.username != later.username {
             return changed("username", &self.username, &later.username);
         }
-        if self.common_name != later.common_name {
-            return changed("TLS object CN", &self.common_name, &later.common_name);
+        if self.common_name() != later.common_name() {
+            return changed("TLS object CN", self.common_name(), later.common_name());
         }
-        (self.chain != later.chain).then(|| {
+        (self.chain() != later.chain()).then(|| {
             "TLS Auth Error: TLS object CN matches, but the certificate has changed during mid-session reauth \
              -- tunnel disabled"
                 .to_owned()

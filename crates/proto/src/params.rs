@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use culvert_wire::{CipherName, PeerId};
 
 /// What both ends agreed about the data channel.
@@ -12,7 +14,7 @@ pub struct NegotiatedParams {
     /// Protocol features in use.
     pub flags: ProtocolFlags,
     /// What the peer says of itself.
-    pub peer_info: PeerInfo,
+    pub peer_info: Arc<PeerInfo>,
     /// The peer's options string.
     pub peer_options: String,
 }

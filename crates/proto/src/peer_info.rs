@@ -124,12 +124,14 @@ impl PeerInfo {
         if text.len() > MAX_LEN {
             return None;
         }
-        let lines: Vec<_> = text
+        let mut lines: Vec<_> = text
             .lines()
             .filter_map(|line| line.split_once('='))
             .filter(|(name, value)| is_name(name) && value.chars().all(crate::control_message::is_printable))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
+        // It is kept as long as the session.
+        lines.shrink_to_fit();
         (lines.len() <= MAX_LINES).then_some(Self { lines })
     }
 

@@ -29,6 +29,7 @@ use thiserror::Error;
 pub const EARLY_NEGOTIATION_START: u32 = 0x0f00_0000;
 
 const REPLAY_ID_LEN: usize = 8;
+const TLS_CRYPT_OVERHEAD: usize = REPLAY_ID_LEN + TLS_CRYPT_TAG_LEN;
 
 /// Why a packet was not unwrapped, or could not be wrapped. On receipt: drop and count (TCP: close).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -137,7 +138,7 @@ impl WrapKeys {
         match &self.kind {
             Kind::Plain => 0,
             Kind::TlsAuth { send, .. } => send.digest().len() + REPLAY_ID_LEN,
-            Kind::TlsCrypt { .. } => REPLAY_ID_LEN + TLS_CRYPT_TAG_LEN,
+            Kind::TlsCrypt { .. } => TLS_CRYPT_OVERHEAD,
         }
     }
 
@@ -266,6 +267,8 @@ impl ReplayId {
 
 /// One session's control channel wrapping.
 pub struct Wrapping {
+    /// The configured keys.
+    keys: Arc<WrapKeys>,
     base: Lane,
     /// Dynamic tls-crypt: all packets with key id > 0, once the first key exchange derived its key.
     renegotiation: Option<Lane>,
@@ -283,13 +286,14 @@ impl Wrapping {
     /// ([`EARLY_NEGOTIATION_START`]).
     #[must_use]
     pub fn continuing(keys: Arc<WrapKeys>, limits: ReplayLimits, sent: u32) -> Self {
-        Self { base: Lane::new(keys, limits, sent), renegotiation: None, limits }
+        let base = Lane::new(LaneKeys::Prepared(Arc::clone(&keys)), limits, sent);
+        Self { keys, base, renegotiation: None, limits }
     }
 
     /// The keys of key id 0.
     #[must_use]
     pub const fn keys(&self) -> &Arc<WrapKeys> {
-        &self.base.keys
+        &self.keys
     }
 
     /// What wrapping adds to a packet with this key id, without WKc. Stock OpenVPN reserves 16 bytes more under
@@ -303,21 +307,16 @@ impl Wrapping {
     #[must_use]
     pub fn reserved(&self, key: KeyId) -> usize {
         let keys = &self.lane(key).keys;
-        keys.overhead() + if matches!(keys.kind, Kind::TlsCrypt { .. }) { 16 } else { 0 }
+        keys.overhead() + if keys.is_tls_crypt() { 16 } else { 0 }
     }
 
     /// Switches renegotiations (key ids > 0) to a tls-crypt key of their own: the exporter's 256 bytes, xored with
     /// the configured key if there is one. Counters and replay windows of those packets start fresh.
-    ///
-    /// # Errors
-    /// When the library refuses, which it does not.
-    pub fn enable_dynamic(&mut self, mut exported: KeyMaterial, role: TlsRole) -> Result<(), CryptoError> {
-        if let Some(base) = &self.base.keys.material {
+    pub fn enable_dynamic(&mut self, mut exported: KeyMaterial, role: TlsRole) {
+        if let Some(base) = &self.keys.material {
             exported.xor(base);
         }
-        let keys = WrapKeys::tls_crypt(exported, role)?;
-        self.renegotiation = Some(Lane::new(Arc::new(keys), self.limits, 0));
-        Ok(())
+        self.renegotiation = Some(Lane::new(LaneKeys::Dynamic(exported, role), self.limits, 0));
     }
 
     /// Wraps a packet and returns its length in `out`; each call takes a new packet id, also for a retransmission.
@@ -326,8 +325,9 @@ impl Wrapping {
     /// When `out` is too small or the counter is at its end.
     pub fn wrap(&mut self, now: Now, packet: &Control<'_>, out: &mut [u8]) -> Result<usize, WrapError> {
         let lane = self.lane_mut(packet.header.key_id);
-        let id = if lane.keys.is_none() { ReplayId { packet_id: 0, time: 0 } } else { lane.next_id(now)? };
-        lane.keys.seal_stateless(id, packet, out)
+        let keys = lane.keys.prepare()?;
+        let id = if keys.is_none() { ReplayId { packet_id: 0, time: 0 } } else { lane.next_id(now)? };
+        keys.seal_stateless(id, packet, out)
     }
 
     /// Checks and opens a packet: MAC, then replay, then layout. `scratch` needs the packet's length.
@@ -342,7 +342,7 @@ impl Wrapping {
     ) -> Result<Control<'p>, WrapError> {
         let key = ControlHeader::parse(packet)?.0.key_id;
         let lane = self.lane_mut(key);
-        let (control, id) = lane.keys.open_stateless(packet, scratch)?;
+        let (control, id) = lane.keys.prepare()?.open_stateless(packet, scratch)?;
         if let Some(id) = id {
             lane.replay.accept(id, now)?;
         }
@@ -364,9 +364,43 @@ impl Wrapping {
     }
 }
 
+/// Where a lane's keys come from.
+enum LaneKeys {
+    /// Prepared once.
+    Prepared(Arc<WrapKeys>),
+    /// Dynamic tls-crypt: prepared for each packet. Few ever travel under this key, and prepared it would be the
+    /// largest part of an idle session: 3 KiB.
+    Dynamic(KeyMaterial, TlsRole),
+}
+
+impl LaneKeys {
+    fn prepare(&self) -> Result<Arc<WrapKeys>, WrapError> {
+        match self {
+            Self::Prepared(keys) => Ok(Arc::clone(keys)),
+            Self::Dynamic(material, role) => {
+                WrapKeys::tls_crypt(material.duplicate(), *role).map(Arc::new).map_err(WrapError::Crypto)
+            }
+        }
+    }
+
+    fn overhead(&self) -> usize {
+        match self {
+            Self::Prepared(keys) => keys.overhead(),
+            Self::Dynamic(..) => TLS_CRYPT_OVERHEAD,
+        }
+    }
+
+    fn is_tls_crypt(&self) -> bool {
+        match self {
+            Self::Prepared(keys) => matches!(keys.kind, Kind::TlsCrypt { .. }),
+            Self::Dynamic(..) => true,
+        }
+    }
+}
+
 /// Keys with their counters.
 struct Lane {
-    keys: Arc<WrapKeys>,
+    keys: LaneKeys,
     /// The last packet id used.
     sent: u32,
     /// Set when the first packet is sent.
@@ -375,7 +409,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(keys: Arc<WrapKeys>, limits: ReplayLimits, sent: u32) -> Self {
+    fn new(keys: LaneKeys, limits: ReplayLimits, sent: u32) -> Self {
         Self { keys, sent, sent_time: None, replay: ReplayState::new(limits) }
     }
 

@@ -252,8 +252,8 @@ fn dynamic_tls_crypt_wraps_renegotiations_only() {
         let a_role = if name == "tls-crypt from the server" { TlsRole::Server } else { TlsRole::Client };
         let b_role = if a_role == TlsRole::Server { TlsRole::Client } else { TlsRole::Server };
         let before = wrap(&mut a, &control(Opcode::SoftResetV1, 1, b""));
-        a.enable_dynamic(exported.duplicate(), a_role).unwrap();
-        b.enable_dynamic(exported, b_role).unwrap();
+        a.enable_dynamic(exported.duplicate(), a_role);
+        b.enable_dynamic(exported, b_role);
         assert_eq!(a.overhead(KeyId::new(1).unwrap()), 40, "{name}");
         let first = wrap(&mut a, &control(Opcode::ControlV1, 0, b"old key"));
         let reset = wrap(&mut a, &control(Opcode::SoftResetV1, 1, b""));
@@ -274,8 +274,8 @@ fn the_configured_key_protects_dynamic_tls_crypt_too() {
         Arc::new(WrapKeys::tls_crypt(vector_key(), TlsRole::Server).unwrap()),
         ReplayLimits::default(),
     );
-    a.enable_dynamic(exported.duplicate(), TlsRole::Client).unwrap();
-    b.enable_dynamic(exported, TlsRole::Server).unwrap();
+    a.enable_dynamic(exported.duplicate(), TlsRole::Client);
+    b.enable_dynamic(exported, TlsRole::Server);
     let reset = wrap(&mut a, &control(Opcode::SoftResetV1, 1, b""));
     assert_eq!(accept(&mut b, &reset), Err(WrapError::Authentication));
 }

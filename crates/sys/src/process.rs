@@ -84,6 +84,15 @@ pub fn null_standard_descriptors() -> io::Result<()> {
     Ok(())
 }
 
+/// Raises the nice value of the calling thread by `by`: others come first.
+///
+/// # Errors
+/// As the system says; it never refuses a thread that yields.
+pub fn yield_priority(by: i32) -> io::Result<()> {
+    rustix::process::nice(by)?;
+    Ok(())
+}
+
 /// Sets the nice value (smaller is more urgent) of the calling thread and of those it starts later: call it first.
 ///
 /// # Errors

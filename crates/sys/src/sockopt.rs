@@ -153,6 +153,14 @@ pub fn set_tcp_nodelay(fd: impl AsFd, on: bool) -> io::Result<()> {
     Ok(rx::set_tcp_nodelay(fd, on)?)
 }
 
+/// Limits the bytes of a TCP stream that were taken from the writer and not yet sent.
+///
+/// # Errors
+/// When the descriptor is not a TCP socket.
+pub fn set_tcp_unsent_limit(fd: impl AsFd, bytes: u32) -> io::Result<()> {
+    set(fd.as_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &bytes.to_ne_bytes())
+}
+
 /// Sets how many bytes have to be there before a stream counts as readable (its end always does).
 ///
 /// # Errors

@@ -50,6 +50,14 @@ impl TcpSocket {
         sockopt::set_low_water(&self.fd, bytes)
     }
 
+    /// Limits how many bytes the system takes without having sent them; a stream is writable below half of that.
+    ///
+    /// # Errors
+    /// When this is not a TCP stream.
+    pub fn set_unsent_limit(&self, bytes: u32) -> io::Result<()> {
+        sockopt::set_tcp_unsent_limit(&self.fd, bytes)
+    }
+
     /// Writes as much as fits. Never raises a signal.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod continuity;
+mod flood;
 mod hostile;
 mod machine;
 mod machine_rules;

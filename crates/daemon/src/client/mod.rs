@@ -16,7 +16,7 @@ use culvert_config::{
 };
 use culvert_offload::{Device, Offload};
 use culvert_proto::{
-    Credentials,
+    Credentials, Session,
     tls::{TlsFactory, TlsRole},
 };
 use tracing::warn;
@@ -25,6 +25,7 @@ use crate::{
     credentials::{self, Prompter},
     exit::Ended,
     firewall::Guard,
+    handshakes::Handshakes,
     hooks::Hooks,
     life::Life,
     log::Logger,
@@ -54,6 +55,7 @@ struct Client {
     profile: Arc<Profile>,
     hooks: Arc<Hooks>,
     tls: Arc<dyn TlsFactory>,
+    handshakes: Arc<Handshakes<Session>>,
     remotes: Remotes,
     /// What to log in with next: as configured, or with a token in place of the password. With `auth-nocache` it is
     /// asked for anew at each attempt.
@@ -122,6 +124,7 @@ impl Client {
             shuffle(&mut order);
         }
         Ok(Self {
+            handshakes: Arc::clone(&life.handshakes),
             hooks: Arc::new(Hooks::new(&profile)),
             tls: Arc::new(tls),
             remotes: Remotes::new(order),

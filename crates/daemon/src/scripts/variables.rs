@@ -127,8 +127,8 @@ impl ScriptEnv {
 
     /// Sets what is known of the whole chain, and `common_name`.
     pub fn set_identity(&mut self, identity: &PeerIdentity) -> &mut Self {
-        for certificate in &identity.certificates {
-            self.set_certificate(certificate);
+        for certificate in identity.certificates() {
+            self.set_certificate(&certificate);
         }
         self.set("common_name", &identity.common_name)
     }

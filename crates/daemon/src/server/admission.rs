@@ -1,14 +1,18 @@
 //! Who may come in: the scripts that judge certificates, logins and connections.
 //!
 //! Each judgement runs in a task of its own and comes back as a [`Decision`]; a slow script delays its own peer alone.
-//! Anything but an explicit yes denies (SEC-AUTH-1).
+//! What scripts would see is put together only where one is configured: most servers have none, and it costs as much
+//! as a signature. Anything but an explicit yes denies (SEC-AUTH-1).
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use culvert_config::{ClientOverrides, parse_ccd, profile::AuthUserPassVerify};
+use culvert_config::{ClientOverrides, parse_ccd, profile::AuthUserPassVerify, value::Command};
 use culvert_proto::{AuthRequest, Authorization, Verdict, tls::PeerIdentity};
 use culvert_wire::KeyId;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::timeout,
+};
 use tracing::{Instrument, warn};
 
 use crate::{
@@ -51,12 +55,12 @@ impl Admission {
         session: SessionKey,
         key: KeyId,
         identity: &PeerIdentity,
-        env: ScriptEnv,
+        env: impl FnOnce() -> ScriptEnv,
     ) {
         let Some(command) = self.hooks.scripts.tls_verify.clone() else {
             return self.decide(Decision::Peer(session, key, Verdict::Accept));
         };
-        let certificates = identity.certificates.clone();
+        let (certificates, env) = (identity.certificates(), env());
         self.spawn(move |this: Self| async move {
             for certificate in certificates.iter().rev() {
                 if !this.hooks.runner.verify_certificate(&command, certificate, &env).await {
@@ -69,7 +73,12 @@ impl Admission {
     }
 
     /// Judges a login: `auth-user-pass-verify`.
-    pub(super) fn judge_login(&self, session: SessionKey, request: AuthRequest, env: ScriptEnv) {
+    pub(super) fn judge_login(
+        &self,
+        session: SessionKey,
+        request: AuthRequest,
+        env: impl FnOnce() -> ScriptEnv,
+    ) {
         let key = request.key;
         let Some(verify) = self.verify.clone() else {
             return self.decide(Decision::Login(session, key, Authorization::Accept));
@@ -77,6 +86,7 @@ impl Admission {
         if request.username.is_empty() && request.password.is_empty() && self.password_optional {
             return self.decide(Decision::Login(session, key, Authorization::Accept));
         }
+        let env = env();
         self.spawn(move |this: Self| async move {
             let authorization = this.run_verify(&verify, &request, &env, session).await;
             Decision::Login(session, key, authorization)
@@ -111,16 +121,29 @@ impl Admission {
     }
 
     /// Collects a client's own configuration: its file, then `client-connect`.
-    pub(super) fn judge_connect(&self, session: SessionKey, common_name: String, env: ScriptEnv) {
+    pub(super) fn judge_connect(
+        &self,
+        session: SessionKey,
+        common_name: String,
+        env: impl FnOnce() -> ScriptEnv,
+    ) {
+        let script = self.hooks.scripts.client_connect.clone().map(|command| (command, env()));
+        if script.is_none() && self.client_config_dir.is_none() {
+            return self.decide(Decision::Connect(session, Ok(Box::default())));
+        }
         self.spawn(move |this: Self| async move {
-            Decision::Connect(session, this.client_overrides(&common_name, env).await.map(Box::new))
+            Decision::Connect(session, this.client_overrides(&common_name, script).await.map(Box::new))
         });
     }
 
-    async fn client_overrides(&self, common_name: &str, env: ScriptEnv) -> Result<ClientOverrides, String> {
+    async fn client_overrides(
+        &self,
+        common_name: &str,
+        script: Option<(Command, ScriptEnv)>,
+    ) -> Result<ClientOverrides, String> {
         let mut text = self.client_file(common_name).await?;
-        if let Some(command) = &self.hooks.scripts.client_connect {
-            let added = match self.hooks.runner.client_connect(command, &self.tmp_dir, &env).await {
+        if let Some((command, env)) = &script {
+            let added = match self.hooks.runner.client_connect(command, &self.tmp_dir, env).await {
                 ConnectVerdict::Accept(added) => added,
                 ConnectVerdict::Reject => return Err("client-connect refused the client".to_owned()),
                 ConnectVerdict::Deferred(files) => {
@@ -198,7 +221,10 @@ impl Admission {
 
     /// Hands over a decision that needs no waiting.
     fn decide(&self, decision: Decision) {
-        let decisions = self.decisions.clone();
-        tokio::spawn(async move { drop(decisions.send(decision).await) });
+        if let Err(TrySendError::Full(decision)) = self.decisions.try_send(decision) {
+            // The server is who reads them, and it is who calls this: it must not wait.
+            let decisions = self.decisions.clone();
+            tokio::spawn(async move { drop(decisions.send(decision).await) });
+        }
     }
 }

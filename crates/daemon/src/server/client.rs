@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -28,10 +29,11 @@ pub(super) struct Client {
     pub(super) remote: SocketAddr,
     /// The local address it spoke to, where the transport knows it.
     pub(super) local: Option<IpAddr>,
-    pub(super) identity: PeerIdentity,
+    /// Shared with the session.
+    pub(super) identity: Arc<PeerIdentity>,
     /// What it logged in as. Its password is never kept.
     pub(super) username: String,
-    pub(super) peer_info: PeerInfo,
+    pub(super) peer_info: Arc<PeerInfo>,
     pub(super) span: PeerSpan,
     /// Addresses from the pool, given back at its end.
     pub(super) lease: Option<Lease>,

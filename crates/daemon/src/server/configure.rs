@@ -1,6 +1,9 @@
 //! From negotiated parameters to a connected client: addresses, its own options, the peer in the offload, the push.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use culvert_config::{
     ClientOverrides, Role,
@@ -37,7 +40,7 @@ impl Server {
             warn!("MULTI: no free --ifconfig-pool addresses are available");
         }
         let Some(client) = self.clients.get_mut(&key) else { return };
-        client.peer_info.clone_from(&params.peer_info);
+        client.peer_info = Arc::clone(&params.peer_info);
         client.span.rename(&format!("{name}/{}", client.real_address()));
         if let Some(lease) = &lease {
             let shown =
@@ -57,12 +60,15 @@ impl Server {
         if self.profile.role() == Role::P2p {
             return self.collected(key, ClientOverrides::default());
         }
-        let mut env = self.hooks.environment();
-        let pooled = addresses(&self.profile, client, &ClientOverrides::default());
-        environment::client(&mut env, client, &name);
-        environment::pool(&mut env, &self.profile, &pooled);
-        environment::since(&mut env, since);
-        self.admission.judge_connect(key, name, env);
+        let env = || {
+            let mut env = self.hooks.environment();
+            let pooled = addresses(&self.profile, client, &ClientOverrides::default());
+            environment::client(&mut env, client, &name);
+            environment::pool(&mut env, &self.profile, &pooled);
+            environment::since(&mut env, since);
+            env
+        };
+        self.admission.judge_connect(key, name.clone(), env);
     }
 
     /// The name that everything else uses: the common name, or the login where that replaces it.

@@ -1,19 +1,29 @@
 //! One task per transport of a server: reads its control port, answers strangers, routes packets to sessions.
 //!
 //! A UDP socket is one transport with many peers; every accepted TCP stream is a transport with one. Strangers cost
-//! nothing: [`Endpoint`] keeps no state before a peer has proven its address.
+//! nothing: [`Endpoint`] keeps no state before a peer has proven its address. And they take nothing away: packets of
+//! sessions come first, strangers get a [`Share`] of this thread's time, and after each batch others have their turn.
 
-use std::{collections::HashMap, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender, Protocol, TransportId};
 use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET};
-use culvert_wire::Transmit;
+use culvert_wire::{RemoteSid, Transmit};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::sleep,
 };
 use tracing::{debug, warn};
 
+use super::share::Share;
 use crate::{
     clock,
     session_task::{SessionHandle, SessionInput, SessionKey},
@@ -76,15 +86,17 @@ pub(super) fn spawn(
         id,
         protocol,
         transport,
+        receiver,
         control,
         endpoint,
         reports,
         sessions: HashMap::new(),
+        share: Share::new(Instant::now()),
         reply: Box::new([0; MAX_FIRST_PACKET]),
         leaving: false,
         over: false,
     };
-    tokio::spawn(listener.run(receiver, inbox));
+    tokio::spawn(listener.run(inbox));
     orders
 }
 
@@ -92,10 +104,13 @@ struct Listener {
     id: ListenerId,
     protocol: Protocol,
     transport: TransportId,
+    receiver: Box<dyn ControlReceiver>,
     control: Arc<dyn ControlSender>,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
-    sessions: HashMap<Handle, SessionHandle>,
+    sessions: HashMap<Handle, Routed>,
+    /// What strangers may take of this thread's time.
+    share: Share,
     /// What a stranger is answered with.
     reply: Box<[u8; MAX_FIRST_PACKET]>,
     leaving: bool,
@@ -103,15 +118,18 @@ struct Listener {
     over: bool,
 }
 
+/// A session that packets are routed to.
+struct Routed {
+    session: SessionHandle,
+    /// Its peer's session id.
+    sender: RemoteSid,
+}
+
 /// How long a new stream may take for its first control packet (SEC-CTL-11).
 const FIRST_PACKET: Duration = Duration::from_secs(10);
 
 impl Listener {
-    async fn run(
-        mut self,
-        mut receiver: Box<dyn ControlReceiver>,
-        mut orders: mpsc::UnboundedReceiver<ListenerOrder>,
-    ) {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<ListenerOrder>) {
         let mut batch = ControlBatch::default();
         let mut patience = pin!(sleep(FIRST_PACKET));
         while !self.over {
@@ -120,7 +138,7 @@ impl Listener {
                     debug!("a stream brought nothing in time");
                     break;
                 }
-                read = poll_fn(|cx| receiver.poll_recv(cx, &mut batch)) => {
+                read = poll_fn(|cx| self.receiver.poll_recv(cx, &mut batch)) => {
                     if let Err(failure) = read {
                         debug!("control port failed: {failure}");
                         break;
@@ -128,9 +146,8 @@ impl Listener {
                     if batch.packets.is_empty() {
                         break; // closed by the peer
                     }
-                    for packet in std::mem::take(&mut batch.packets) {
-                        self.handle(packet).await;
-                    }
+                    self.handle_batch(std::mem::take(&mut batch.packets)).await;
+                    yield_now().await;
                 }
                 order = orders.recv() => match order {
                     Some(order) => self.obey(order),
@@ -146,7 +163,7 @@ impl Listener {
             ListenerOrder::Leave => self.leaving = true,
             ListenerOrder::Established(handle) => self.endpoint.established(handle),
             ListenerOrder::Forget(handle) => {
-                self.sessions.remove(&handle);
+                self.forget(handle);
                 self.endpoint.remove(handle);
             }
             ListenerOrder::Moved(handle, address) => {
@@ -164,6 +181,44 @@ impl Listener {
         self.protocol == Protocol::Tcp && self.sessions.is_empty()
     }
 
+    fn forget(&mut self, handle: Handle) -> Option<SessionKey> {
+        let routed = self.sessions.remove(&handle)?;
+        self.receiver.forget(routed.sender.0);
+        Some(routed.session.key)
+    }
+
+    /// Packets of sessions first, then those of strangers, while their share of the time lasts.
+    async fn handle_batch(&mut self, packets: Vec<ControlPacket>) {
+        let mut strangers = Vec::new();
+        for packet in packets {
+            match self.endpoint.route(packet.from, &packet.bytes) {
+                Some(handle) => self.route(handle, packet),
+                None => strangers.push(packet),
+            }
+        }
+        let start = Instant::now();
+        if strangers.is_empty() {
+            return;
+        }
+        // A stream has one stranger, who cannot repeat what was taken out of it.
+        if self.protocol == Protocol::Udp && !self.share.has_time(start) {
+            return debug!("more strangers than there is time for: {} packets dropped", strangers.len());
+        }
+        for packet in strangers {
+            self.handle(packet).await;
+        }
+        let end = Instant::now();
+        self.share.charge(end, end.saturating_duration_since(start));
+    }
+
+    fn route(&self, handle: Handle, packet: ControlPacket) {
+        if let Some(routed) = self.sessions.get(&handle)
+            && !routed.session.send(SessionInput::Packet(packet))
+        {
+            debug!("a session cannot keep up with its control packets; one was dropped");
+        }
+    }
+
     async fn handle(&mut self, packet: ControlPacket) {
         let now = clock::at(packet.at);
         match self.endpoint.handle_datagram(now, packet.from, &packet.bytes, &mut self.reply[..]) {
@@ -174,13 +229,7 @@ impl Listener {
                     debug!("cannot answer {}: {failure}", packet.from);
                 }
             }
-            EndpointAction::Route(handle) => {
-                if let Some(session) = self.sessions.get(&handle)
-                    && !session.send(SessionInput::Packet(packet))
-                {
-                    debug!("a session cannot keep up with its control packets; one was dropped");
-                }
-            }
+            EndpointAction::Route(handle) => self.route(handle, packet),
             EndpointAction::Accept(accepted) => self.accept(packet, accepted).await,
             EndpointAction::Drop(reason) => {
                 debug!("dropped a packet from {}: {reason:?}", packet.from);
@@ -191,13 +240,8 @@ impl Listener {
     }
 
     async fn accept(&mut self, packet: ControlPacket, mut accepted: Box<Accepted>) {
-        let handle = accepted.handle;
-        let evicted: Vec<_> = accepted
-            .evicted
-            .drain(..)
-            .filter_map(|old| self.sessions.remove(&old))
-            .map(|old| old.key)
-            .collect();
+        let (handle, sender) = (accepted.handle, accepted.remote_sid);
+        let evicted: Vec<_> = accepted.evicted.drain(..).filter_map(|old| self.forget(old)).collect();
         let (answer, answered) = oneshot::channel();
         let request = AcceptRequest {
             listener: self.id,
@@ -208,16 +252,95 @@ impl Listener {
             accepted,
             answer,
         };
-        let gone = self.reports.send(ListenerReport::Evicted(evicted)).await.is_err();
+        let gone = !evicted.is_empty() && self.reports.send(ListenerReport::Evicted(evicted)).await.is_err();
         if gone || self.reports.send(ListenerReport::Accept(request)).await.is_err() {
             return;
         }
         if let Ok(Some(session)) = answered.await {
             session.send(SessionInput::Packet(packet));
-            self.sessions.insert(handle, session);
+            self.receiver.prefer(sender.0);
+            self.sessions.insert(handle, Routed { session, sender });
         } else {
             self.endpoint.remove(handle);
             self.over |= self.is_strangers_stream();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::{Context, Poll},
+    };
+
+    use culvert_proto::{Transport, endpoint::EndpointConfig, wrap::ReplayLimits, wrap::WrapKeys};
+
+    use super::*;
+
+    /// A port at which strangers knock faster than anybody can answer, until `most` batches were taken.
+    struct Flood {
+        batches: Arc<AtomicUsize>,
+        most: usize,
+    }
+
+    impl ControlReceiver for Flood {
+        fn poll_recv(&mut self, _: &mut Context<'_>, batch: &mut ControlBatch) -> Poll<io::Result<()>> {
+            let number = self.batches.fetch_add(1, Relaxed);
+            if number >= self.most {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            }
+            // `u8 opcode, u8 session id[8], u8 acks, u32 message id`: a hard reset.
+            let hard_reset = [&[7 << 3][..], &[1; 8], &[0; 5]].concat();
+            let [low, high] = [number % 250, number / 250 % 250].map(|n| u8::try_from(n).unwrap_or(0));
+            let from = SocketAddr::from(([192, 0, high, low], 1194));
+            batch.packets.push(ControlPacket { at: Instant::now(), from, to: None, bytes: hard_reset });
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Counts what is sent.
+    #[derive(Default)]
+    struct Replies(AtomicUsize);
+
+    impl ControlSender for Replies {
+        fn poll_send(&self, _: &mut Context<'_>, _: &Transmit<'_>) -> Poll<io::Result<()>> {
+            self.0.fetch_add(1, Relaxed);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_strangers_is_answered_and_lets_others_have_their_turn() {
+        let config = EndpointConfig {
+            transport: Transport::Udp,
+            wrap: Some(Arc::new(WrapKeys::none())),
+            tls_crypt_v2: None,
+            force_cookie: false,
+            replay: ReplayLimits::default(),
+            hand_window: Duration::from_secs(60),
+            initial_rate: None,
+            session_rate: None,
+            max_half_open: 256,
+        };
+        let (batches, most) = (Arc::new(AtomicUsize::new(0)), 100_000);
+        let receiver = Box::new(Flood { batches: Arc::clone(&batches), most });
+        let replies = Arc::new(Replies::default());
+        let (reports, _inbox) = mpsc::channel(1);
+        let _orders = spawn(
+            ListenerId(0),
+            Protocol::Udp,
+            TransportId(0),
+            receiver,
+            Arc::<Replies>::clone(&replies),
+            Endpoint::new(config, &[7; 32]),
+            reports,
+        );
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert!(replies.0.load(Relaxed) > 0);
+        assert!(batches.load(Relaxed) < most, "this task ran only when the flood was over");
     }
 }

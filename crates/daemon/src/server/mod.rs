@@ -17,6 +17,7 @@ mod peer_ids;
 mod push;
 mod routes;
 pub(crate) mod sessions;
+mod share;
 mod start;
 mod status;
 mod strangers;
@@ -25,7 +26,7 @@ use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, tim
 
 use culvert_config::{Profile, Role};
 use culvert_offload::{DeleteReason, Device, Offload, OffloadEvent, PeerChange, TransportId};
-use culvert_proto::{Command, Event, SessionConfig, tls::TlsFactory};
+use culvert_proto::{Command, Event, Session, SessionConfig, tls::TlsFactory};
 use culvert_wire::PeerId;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -38,6 +39,7 @@ use tracing::warn;
 use crate::{
     exit::Ended,
     firewall::Guard,
+    handshakes::Handshakes,
     hooks::Hooks,
     log::Logger,
     ovlog,
@@ -68,6 +70,7 @@ struct Server {
     hooks: Arc<Hooks>,
     offload: Arc<dyn Offload>,
     tls: Arc<dyn TlsFactory>,
+    handshakes: Arc<Handshakes<Session>>,
     /// For peers over UDP and over TCP.
     configs: Configs,
     admission: Admission,

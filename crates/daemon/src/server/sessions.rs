@@ -105,7 +105,8 @@ impl Server {
         let session =
             Session::accepted(config, Arc::clone(&self.tls), *accepted, random::source(), clock::now());
         let span = PeerSpan::new(&RealAddress { address: remote, protocol }.to_string());
-        let ports = Ports { control, offload: Arc::clone(&self.offload) };
+        let ports =
+            Ports { control, offload: Arc::clone(&self.offload), handshakes: Arc::clone(&self.handshakes) };
         let handle = session_task::spawn(key, session, ports, self.outbox.reports.clone(), span.span());
         let client = Client {
             handle: handle.clone(),
@@ -163,15 +164,18 @@ impl Server {
                     ovlog!(1, "{line}");
                 }
                 ovlog!(2, "Control Channel: {tls}");
-                let env = Self::environment(&self.admission, client, &identity);
+                let env = || Self::environment(&self.admission, client, &identity);
                 self.admission.judge_peer(key, id, &identity, env);
                 client.identity = identity;
             }
             Event::Authenticate(request) => {
                 client.username.clone_from(&request.username);
-                client.peer_info.clone_from(&request.peer_info);
-                let mut env = Self::environment(&self.admission, client, &client.identity);
-                env.set_peer_info(&client.peer_info);
+                client.peer_info = Arc::clone(&request.peer_info);
+                let env = || {
+                    let mut env = Self::environment(&self.admission, client, &client.identity);
+                    env.set_peer_info(&client.peer_info);
+                    env
+                };
                 self.admission.judge_login(key, request, env);
             }
             Event::Configure(params) => self.configure(key, params),

@@ -222,6 +222,7 @@ impl Server {
                 streams: streams_inbox,
             },
             outbox: Outbox { reports, listeners, streams },
+            handshakes: Arc::clone(&life.handshakes),
             profile: Arc::clone(profile),
             hooks,
             offload,

@@ -4,10 +4,9 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
 };
 
-use culvert_offload::{ControlPacket, DeviceMode, OffloadEvent};
+use culvert_offload::{DeviceMode, OffloadEvent};
 use culvert_wire::{
     KeyId, Opcode,
     data::{V1_HEADER_LEN, V2_HEADER_LEN, v2_peer_id},
@@ -114,8 +113,7 @@ impl Data {
                 Some(_) => {
                     // Joined trains mix control and data, so each packet is looked at.
                     let Origin { from, to, .. } = origin;
-                    let packet = ControlPacket { at: Instant::now(), from, to, bytes: first.to_vec() };
-                    origin.transport.port.push(packet);
+                    origin.transport.port.push(from, to, first);
                     control = true;
                     first.len()
                 }

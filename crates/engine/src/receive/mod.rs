@@ -171,8 +171,8 @@ impl Receiver {
     fn receive_datagrams(&mut self, transport: &Arc<Transport>) {
         let Wire::Udp(udp) = &transport.wire else { return };
         let Some(socket) = udp.receiving_socket(self.worker) else { return };
-        let mut control = false;
         for _ in 0..BATCHES {
+            let mut control = false;
             let received = match socket.recv_batch(&mut self.batch) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -184,13 +184,14 @@ impl Receiver {
                 let origin = Origin { transport, from: message.from, to: message.to };
                 control |= self.data.handle_message(origin, message.bytes, size);
             }
+            if control {
+                // Now: up to half a megabyte of data is still to be written, and more may wait in the socket.
+                transport.port.notify();
+            }
             self.data.finish_batch();
             if received < RecvBatch::CAPACITY {
                 break;
             }
-        }
-        if control {
-            transport.port.notify();
         }
     }
 
@@ -202,10 +203,10 @@ impl Receiver {
         let result = tcp.receive(&mut self.stream, |packet| {
             control |= data.handle_message(origin, packet, packet.len());
         });
-        self.data.finish_batch();
         if control {
             transport.port.notify();
         }
+        self.data.finish_batch();
         if let Err(error) = result {
             self.lose_stream(transport, &error);
         }

@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use culvert_offload::{TransportId, TransportSpec};
 use culvert_sys::{Epoll, Interest, TcpSocket};
-use culvert_wire::tcp::{frame_prefix, split_frame};
+use culvert_wire::tcp::{FRAME_PREFIX_LEN, frame_prefix, split_frame};
 
 use super::Backpressure;
 use crate::peer::Peer;
@@ -24,10 +24,15 @@ use crate::peer::Peer;
 pub(crate) const MAX_FRAME: usize = 65_535;
 /// The longest frame before that: control packets of strangers (SEC-CTL: frame length before authentication).
 const MAX_STRANGER_FRAME: usize = 2048;
-/// Bytes that may wait for the stream: about the 64 packets of OpenVPN's `tcp-queue-limit`. While more wait, data is
-/// dropped (its senders slow down) and control packets wait; so the queue never holds more than this, one batch and one
-/// control packet, far below the 1 MiB at which a peer would have to go.
+/// Bytes of data that may wait for the stream: about the 64 packets of OpenVPN's `tcp-queue-limit`. While more wait, data
+/// is dropped (its senders slow down); so the queue never holds more than this and one batch, far below the 1 MiB at
+/// which a peer would have to go.
 const MAX_QUEUED: usize = 128 << 10;
+/// The same for control packets: more than all windows of a session hold.
+const MAX_URGENT: usize = 32 << 10;
+/// Bytes that the system takes without having sent them. More would only be a longer queue, and control packets cannot
+/// pass it any more: left to itself it grows to megabytes, seconds on a slow line.
+const MAX_UNSENT: u32 = 128 << 10;
 
 /// A TCP stream: frames in both directions, whole ones only.
 pub(crate) struct Tcp {
@@ -48,13 +53,23 @@ pub(crate) struct Tcp {
     dropped: AtomicU64,
 }
 
-/// What waits to be written; it begins in the middle of a frame if the system took part of it.
+/// What waits to be written. Control frames go before the data that waits, but not into the middle of a frame.
 #[derive(Default)]
 struct Writer {
-    queue: Vec<u8>,
-    /// How much of `queue` is written already.
-    written: usize,
+    data: Frames,
+    control: Frames,
+    /// A control packet that waits for room.
     waker: Option<Waker>,
+}
+
+/// Frames one after the other; the first may be written in part.
+#[derive(Default)]
+struct Frames {
+    bytes: Vec<u8>,
+    /// How much of `bytes` is written already.
+    written: usize,
+    /// The first end of a frame at `written` or behind it.
+    boundary: usize,
 }
 
 impl Tcp {
@@ -64,8 +79,11 @@ impl Tcp {
         epoll: Arc<Epoll>,
         id: TransportId,
     ) -> io::Result<Self> {
+        let socket = TcpSocket::adopt(stream)?;
+        // Not for UNIX streams, which tests use.
+        let _ = socket.set_unsent_limit(MAX_UNSENT);
         Ok(Self {
-            socket: TcpSocket::adopt(stream)?,
+            socket,
             remote,
             peer: ArcSwapOption::empty(),
             writer: Mutex::default(),
@@ -166,7 +184,7 @@ impl Tcp {
             self.dropped.fetch_add(frames.len() as u64, Relaxed);
             return;
         }
-        self.write(&mut writer, frames);
+        self.write(&mut writer, Urgency::Data, frames);
         // Control packets may be queued in between, hence the lock is not held while waiting.
         while writer.waiting() > 0 && !self.broken.load(Relaxed) {
             drop(writer);
@@ -187,11 +205,11 @@ impl Tcp {
         if self.broken.load(Acquire) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if writer.waiting() > MAX_QUEUED {
+        if writer.control.waiting() > MAX_URGENT {
             writer.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        self.write(&mut writer, &[&prefix, packet].concat());
+        self.write(&mut writer, Urgency::Control, &[&prefix, packet].concat());
         Poll::Ready(Ok(()))
     }
 
@@ -229,21 +247,26 @@ impl Tcp {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes frames behind what waits already.
-    fn write(&self, writer: &mut Writer, mut frames: &[u8]) {
-        while writer.waiting() == 0 && !frames.is_empty() {
-            match self.socket.write(frames) {
-                Ok(n) => frames = frames.get(n..).unwrap_or_default(),
+    /// Writes frames behind what waits already with the same urgency.
+    fn write(&self, writer: &mut Writer, urgency: Urgency, frames: &[u8]) {
+        let was_waiting = writer.waiting() > 0;
+        let mut written = 0;
+        while !was_waiting && written < frames.len() {
+            match self.socket.write(&frames[written..]) {
+                Ok(n) => written += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return self.break_off(writer),
             }
         }
-        if frames.is_empty() {
+        if written == frames.len() {
             return;
         }
-        let was_waiting = writer.waiting() > 0;
-        writer.queue.extend_from_slice(frames);
+        let queue = match urgency {
+            Urgency::Data => &mut writer.data,
+            Urgency::Control => &mut writer.control,
+        };
+        queue.push(frames, written);
         if was_waiting {
             return;
         }
@@ -256,16 +279,14 @@ impl Tcp {
     }
 
     fn drain(&self, writer: &mut Writer) {
-        while writer.waiting() > 0 {
-            match self.socket.write(&writer.queue[writer.written..]) {
-                Ok(n) => writer.written += n,
+        while let Some((queue, end)) = writer.next() {
+            match self.socket.write(&queue.bytes[queue.written..end]) {
+                Ok(n) => queue.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => return self.break_off(writer),
             }
         }
-        writer.queue.clear();
-        writer.written = 0;
         // An error here means that the stream is not watched any more.
         let _ = self.epoll.change(&self.socket, self.token, Interest::Read);
         if let Some(waker) = writer.waker.take() {
@@ -275,17 +296,67 @@ impl Tcp {
 
     fn break_off(&self, writer: &mut Writer) {
         self.broken.store(true, Release);
-        writer.queue = Vec::new();
-        writer.written = 0;
+        (writer.data, writer.control) = (Frames::default(), Frames::default());
         if let Some(waker) = writer.waker.take() {
             waker.wake();
         }
     }
 }
 
+/// What a frame carries.
+#[derive(Clone, Copy)]
+enum Urgency {
+    Data,
+    Control,
+}
+
 impl Writer {
     const fn waiting(&self) -> usize {
-        self.queue.len() - self.written
+        self.data.waiting() + self.control.waiting()
+    }
+
+    /// What to write next, and up to where: the rest of a frame that was begun, then control, then data.
+    fn next(&mut self) -> Option<(&mut Frames, usize)> {
+        let Self { data, control, .. } = self;
+        if data.written < data.boundary {
+            let end = if control.waiting() > 0 { data.boundary } else { data.bytes.len() };
+            return Some((data, end));
+        }
+        let queue = if control.waiting() > 0 { control } else { data };
+        let end = queue.bytes.len();
+        (queue.waiting() > 0).then_some((queue, end))
+    }
+}
+
+impl Frames {
+    const fn waiting(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Adds whole frames, of which so many bytes are written already, where nothing waited.
+    fn push(&mut self, frames: &[u8], written: usize) {
+        debug_assert!(written == 0 || self.bytes.is_empty(), "frames are written in order");
+        self.bytes.extend_from_slice(frames);
+        if written > 0 {
+            self.advance(written);
+        }
+    }
+
+    /// So many more bytes are written.
+    fn advance(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.waiting() == 0 {
+            self.bytes.clear();
+            (self.written, self.boundary) = (0, 0);
+            return;
+        }
+        while self.boundary < self.written {
+            // Frames are whole here, so the prefix is there; without it the rest is taken for one frame.
+            let prefix = self.bytes[self.boundary..].first_chunk();
+            let frame = prefix
+                .map_or(self.bytes.len(), |len| FRAME_PREFIX_LEN + usize::from(u16::from_be_bytes(*len)));
+            self.boundary = (self.boundary + frame).min(self.bytes.len());
+        }
     }
 }
 
@@ -308,7 +379,7 @@ fn each_frame(stream: &[u8], max: usize, mut handle: impl FnMut(&[u8])) -> io::R
     let mut at = 0;
     while let Some(frame) = split_frame(&stream[at..], max).map_err(out_of_step)? {
         let len = frame.packet.len();
-        let start = at + culvert_wire::tcp::FRAME_PREFIX_LEN;
+        let start = at + FRAME_PREFIX_LEN;
         handle(&stream[start..start + len]);
         at = start + len;
     }
@@ -317,4 +388,88 @@ fn each_frame(stream: &[u8], max: usize, mut handle: impl FnMut(&[u8])) -> io::R
 
 fn out_of_step(error: culvert_wire::WireError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What happens to a writer whose stream is full.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Data(Vec<u8>),
+        Control(Vec<u8>),
+        /// The stream takes at most so many bytes.
+        Write(usize),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let payload = || prop::collection::vec(any::<u8>(), 1..40);
+        prop::collection::vec(
+            prop_oneof![
+                payload().prop_map(Act::Data),
+                payload().prop_map(Act::Control),
+                (1_usize..60).prop_map(Act::Write)
+            ],
+            0..60,
+        )
+    }
+
+    /// A frame whose first byte says what it is, so that both kinds can be told apart in the stream.
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let prefix = frame_prefix(payload.len() + 1).unwrap();
+        [&prefix[..], &[kind], payload].concat()
+    }
+
+    fn write(writer: &mut Writer, most: usize, stream: &mut Vec<u8>) {
+        let Some((queue, end)) = writer.next() else { return };
+        let end = end.min(queue.written.saturating_add(most));
+        let bytes = queue.bytes[queue.written..end].to_vec();
+        queue.advance(bytes.len());
+        stream.extend(bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn control_passes_data_between_frames_and_each_keeps_its_order(acts in acts()) {
+            let (mut writer, mut stream) = (Writer::default(), Vec::new());
+            let mut pushed = [Vec::new(), Vec::new()];
+            for act in acts {
+                match act {
+                    Act::Data(payload) => {
+                        pushed[0].push(frame(0, &payload));
+                        writer.data.push(&frame(0, &payload), 0);
+                    }
+                    Act::Control(payload) => {
+                        pushed[1].push(frame(1, &payload));
+                        writer.control.push(&frame(1, &payload), 0);
+                    }
+                    Act::Write(most) => write(&mut writer, most, &mut stream),
+                }
+            }
+            while writer.waiting() > 0 {
+                write(&mut writer, usize::MAX, &mut stream);
+            }
+            let mut arrived = [Vec::new(), Vec::new()];
+            let taken = each_frame(&stream, MAX_FRAME, |packet| {
+                arrived[usize::from(packet[0])].push(frame(packet[0], &packet[1..]));
+            });
+            prop_assert_eq!(taken.unwrap(), stream.len());
+            prop_assert_eq!(arrived, pushed);
+        }
+    }
+
+    #[test]
+    fn a_control_packet_waits_for_no_more_than_the_frame_that_was_begun() {
+        let (mut writer, mut stream) = (Writer::default(), Vec::new());
+        let data: Vec<u8> = (0..100).flat_map(|number| frame(0, &[number; 50])).collect();
+        // The system took the first frame and a part of the second.
+        writer.data.push(&data, 60);
+        writer.control.push(&frame(1, b"now"), 0);
+        write(&mut writer, usize::MAX, &mut stream);
+        write(&mut writer, usize::MAX, &mut stream);
+        assert_eq!(stream, [&data[60..106], &frame(1, b"now")].concat());
+    }
 }

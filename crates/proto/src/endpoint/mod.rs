@@ -195,6 +195,13 @@ impl Endpoint {
         }
     }
 
+    /// Returns the session that a packet belongs to; `None` for packets of strangers, and what is no packet.
+    #[must_use]
+    pub fn route(&self, from: SocketAddr, packet: &[u8]) -> Option<Handle> {
+        let (header, _) = ControlHeader::parse(packet).ok()?;
+        self.routes.find(from, RemoteSid(header.session_id))
+    }
+
     /// The session finished its handshake: it no longer counts as half-open.
     pub fn established(&mut self, handle: Handle) {
         self.routes.established(handle);

@@ -81,16 +81,15 @@ fn control_characters_in_a_user_name_become_underscores() {
 #[test]
 fn a_peer_stays_who_it_was() {
     // SEC-AUTH-2
-    let identity = |name: &str, cert: u8| PeerIdentity {
-        common_name: name.to_owned(),
-        chain: vec![vec![cert]],
-        ..PeerIdentity::default()
+    let identity = |name: &str, cert: u8| {
+        let (common_name, chain) = (name.to_owned(), vec![vec![cert]]);
+        Some(Arc::new(PeerIdentity { common_name, chain, ..PeerIdentity::default() }))
     };
-    let first = Binding::new("joe", Some(&identity("cn", 1)));
-    assert_eq!(first.change(&Binding::new("joe", Some(&identity("cn", 1)))), None);
-    assert!(first.change(&Binding::new("jim", Some(&identity("cn", 1)))).unwrap().contains("username"));
-    assert!(first.change(&Binding::new("joe", Some(&identity("nc", 1)))).unwrap().contains("CN"));
-    assert!(first.change(&Binding::new("joe", Some(&identity("cn", 2)))).unwrap().contains("certificate"));
+    let first = Binding::new("joe", identity("cn", 1));
+    assert_eq!(first.change(&Binding::new("joe", identity("cn", 1))), None);
+    assert!(first.change(&Binding::new("jim", identity("cn", 1))).unwrap().contains("username"));
+    assert!(first.change(&Binding::new("joe", identity("nc", 1))).unwrap().contains("CN"));
+    assert!(first.change(&Binding::new("joe", identity("cn", 2))).unwrap().contains("certificate"));
     assert!(first.change(&Binding::new("joe", None)).is_some());
 }
 

@@ -7,7 +7,7 @@
 //! Bytes go through three layers here: control messages and key messages, TLS, the reliability layer. What they mean
 //! for the session is told in [`Step`]s. Source: protocol document, "State machine of one key".
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use culvert_crypto::{KeyMaterial, TlsRole};
 use culvert_wire::{Control, KeyId, Now, Opcode};
@@ -28,7 +28,7 @@ use crate::{
 /// What the session has to know of, in order.
 pub(super) enum Step {
     /// The TLS handshake is done; nothing goes on before the peer is accepted.
-    PeerKnown { identity: PeerIdentity, tls: String },
+    PeerKnown { identity: Arc<PeerIdentity>, tls: String },
     /// The peer's key message.
     KeyMessage(KeyMessage),
     /// Everything was exchanged and acknowledged.
@@ -151,6 +151,10 @@ impl Exchange {
         self.stage = Stage::Keyed;
     }
 
+    pub(super) fn is_tls_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
     /// Nothing of ours is on its way.
     pub(super) fn is_idle(&self) -> bool {
         self.outgoing.is_empty() && self.reliable.all_acked()
@@ -164,7 +168,7 @@ impl Exchange {
         self.reliable.poll_timeout()
     }
 
-    pub(super) fn identity(&self) -> Option<&PeerIdentity> {
+    pub(super) fn identity(&self) -> Option<&Arc<PeerIdentity>> {
         self.tls.identity()
     }
 

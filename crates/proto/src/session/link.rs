@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use culvert_crypto::{CryptoError, KeyMaterial, TlsRole};
+use culvert_crypto::{KeyMaterial, TlsRole};
 use culvert_wire::{Control, ControlHeader, KeyId, LocalSid, Now, RemoteSid, body_overhead};
 
 use crate::{
@@ -90,7 +90,7 @@ impl Link {
         self.wrapping.wrap(now, packet, out)
     }
 
-    pub(super) fn enable_dynamic(&mut self, exported: KeyMaterial, role: TlsRole) -> Result<(), CryptoError> {
-        self.wrapping.enable_dynamic(exported, role)
+    pub(super) fn enable_dynamic(&mut self, exported: KeyMaterial, role: TlsRole) {
+        self.wrapping.enable_dynamic(exported, role);
     }
 }

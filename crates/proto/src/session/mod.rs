@@ -93,7 +93,7 @@ enum Phase {
 
 /// The peer, as its first key message described it.
 struct Peer {
-    info: PeerInfo,
+    info: Arc<PeerInfo>,
     options: String,
     binding: Binding,
 }
@@ -212,7 +212,12 @@ impl Session {
 
     /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // Most sessions are idle most of the time, and there are many.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Returns when [`Self::handle_timeout`] wants to be called.
@@ -245,6 +250,12 @@ impl Session {
         matches!(self.phase, Phase::Closed)
     }
 
+    /// Returns whether the newest key's TLS handshake still goes on: the next packet may cost a millisecond.
+    #[must_use]
+    pub fn is_tls_handshaking(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::is_tls_handshaking)
+    }
+
     /// Returns whether the data channel is up.
     #[must_use]
     pub const fn established(&self) -> bool {
@@ -254,7 +265,7 @@ impl Session {
     /// The common name of the peer's certificate, once its key message arrived; empty without certificate.
     #[must_use]
     pub fn peer_common_name(&self) -> Option<&str> {
-        self.peer.as_ref().map(|peer| peer.binding.common_name.as_str())
+        self.peer.as_ref().map(|peer| peer.binding.common_name())
     }
 
     /// The data keys in the offload.

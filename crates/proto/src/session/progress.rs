@@ -1,6 +1,6 @@
 //! An exchange goes on: who the peer is, what it said, when its keys may be used.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use culvert_crypto::{DataFormat, DataKey};
 use culvert_wire::{KeyId, Now};
@@ -105,10 +105,18 @@ impl Session {
             let text = "TLS Error: peer info is too long".to_owned();
             return self.fail(now, Failure::Protocol(text));
         };
-        let identity = self.exchange.as_ref().and_then(|exchange| exchange.identity());
+        let info = Arc::new(info);
+        let identity = self.exchange.as_ref().and_then(|exchange| exchange.identity()).cloned();
         let binding = Binding::new(&message.username, identity);
-        let changed = match &self.peer {
-            Some(peer) => peer.binding.change(&binding),
+        let changed = match &mut self.peer {
+            Some(peer) => {
+                let changed = peer.binding.change(&binding);
+                if changed.is_none() {
+                    // The same, in the memory that the new connection keeps anyway.
+                    peer.binding = binding;
+                }
+                changed
+            }
             None => {
                 self.meet(&message, &info, binding);
                 None
@@ -131,7 +139,7 @@ impl Session {
     }
 
     /// The first key message: facts that hold for the session.
-    fn meet(&mut self, message: &KeyMessage, info: &PeerInfo, binding: Binding) {
+    fn meet(&mut self, message: &KeyMessage, info: &Arc<PeerInfo>, binding: Binding) {
         for (name, value) in &info.lines {
             self.log(1, format!("peer info: {name}={value}"));
         }
@@ -141,10 +149,10 @@ impl Session {
                 self.log(7, warning);
             }
         }
-        self.peer = Some(Peer { info: info.clone(), options: message.options.clone(), binding });
+        self.peer = Some(Peer { info: Arc::clone(info), options: message.options.clone(), binding });
     }
 
-    fn ask_for_login(&mut self, message: KeyMessage, info: PeerInfo) {
+    fn ask_for_login(&mut self, message: KeyMessage, info: Arc<PeerInfo>) {
         let anonymous = message.username.is_empty() && message.password.is_empty();
         if anonymous && !self.config.require_credentials {
             self.answer_login(true);
@@ -244,7 +252,7 @@ impl Session {
             data_v2: agreed.data_v2,
             peer_id: agreed.peer_id,
             flags: agreed.flags,
-            peer_info: peer.info.clone(),
+            peer_info: Arc::clone(&peer.info),
             peer_options: peer.options.clone(),
         };
         self.agreement = Some(agreed);
@@ -293,7 +301,7 @@ impl Session {
             material.data_key(role, agreed.cipher, format, exchange.key()).map_err(unusable)?;
         if exchange.key() == KeyId::FIRST && agreed.flags.dyn_tls_crypt {
             let dynamic = exchange.dynamic_tls_crypt()?;
-            self.link.enable_dynamic(dynamic, role).map_err(unusable)?;
+            self.link.enable_dynamic(dynamic, role);
         }
         exchange.set_keyed();
         self.verdict_due = None;

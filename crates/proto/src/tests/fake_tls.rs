@@ -4,7 +4,10 @@
 //! record = u8 type, u16 len, body      1 hello (nonce, name, padding), 2 finished, 23 data, 21 alert
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use culvert_crypto::tls1_prf;
 
@@ -87,7 +90,7 @@ struct FakeSession {
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     plaintext: Vec<u8>,
-    identity: Option<PeerIdentity>,
+    identity: Option<Arc<PeerIdentity>>,
     done: bool,
     failed: bool,
 }
@@ -123,11 +126,11 @@ impl FakeSession {
             self.put(ALERT, &[42]);
             return Err(TlsError::Certificate("VERIFY ERROR: depth=0, error=fake".to_owned()));
         }
-        self.identity = Some(PeerIdentity {
+        self.identity = Some(Arc::new(PeerIdentity {
             common_name: String::from_utf8_lossy(name).into_owned(),
             chain: vec![name.to_vec()],
             ..PeerIdentity::default()
-        });
+        }));
         let (client, server) = if self.server { (body, &self.hello[..]) } else { (&self.hello[..], body) };
         self.secret = Some([&client[..16], &server[..16]].concat());
         if self.server {
@@ -183,7 +186,7 @@ impl TlsSession for FakeSession {
         Ok(())
     }
 
-    fn identity(&self) -> Option<&PeerIdentity> {
+    fn identity(&self) -> Option<&Arc<PeerIdentity>> {
         self.identity.as_ref()
     }
 

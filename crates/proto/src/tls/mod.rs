@@ -38,7 +38,11 @@ pub use settings::{
 };
 pub use suites::{tls_1_2_suites, tls_1_3_suites};
 
+use std::sync::Arc;
+
 use thiserror::Error;
+
+use self::certificate::Certificate;
 
 /// The libraries below, for `--version` and the log. A test keeps it true.
 pub const LIBRARY_VERSIONS: &str = "rustls 0.23.46, aws-lc-rs 1.19.0";
@@ -85,7 +89,7 @@ pub trait TlsSession: Send {
     fn export(&self, label: &str, out: &mut [u8]) -> Result<(), TlsError>;
 
     /// Who the peer is, once its certificate passed the checks. `None` before, and for peers without certificate.
-    fn identity(&self) -> Option<&PeerIdentity>;
+    fn identity(&self) -> Option<&Arc<PeerIdentity>>;
 
     /// Protocol version, cipher suite, group and key: `TLSv1.3, cipher TLSv1.3 TLS_AES_256_GCM_SHA384, …`.
     fn description(&self) -> String;
@@ -120,10 +124,18 @@ pub struct PeerIdentity {
     pub common_name: String,
     /// The chain that was verified, leaf first, DER.
     pub chain: Vec<Vec<u8>>,
-    /// What scripts and logs want to know of each certificate, leaf first.
-    pub certificates: Vec<CertificateInfo>,
     /// The `VERIFY OK: …` lines, in order.
     pub log: Vec<String>,
+}
+
+impl PeerIdentity {
+    /// What scripts want to know of each certificate, leaf first. It is worked out when they ask, rather than kept for
+    /// each idle client of a server that has no scripts.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateInfo> {
+        let info = |(der, depth): (&Vec<u8>, u8)| Certificate::parse(der)?.info(depth).ok();
+        self.chain.iter().zip(0..).filter_map(info).collect()
+    }
 }
 
 /// One certificate, as scripts and logs see it.

@@ -18,7 +18,7 @@ use super::{
     CertProfile, ClientCertificate, PeerIdentity, PeerRules, Revocation, TlsRole,
     algorithms::{self, MAX_RSA_BITS},
     certificate::{Certificate, KeyKind, Validity, colons},
-    peer_name,
+    distinguished_name, peer_name,
     refusal::Refusal,
     revocation::{Finding, RevocationLists},
     trust::{self, MAX_DEPTH, Trust},
@@ -108,7 +108,6 @@ impl PeerVerifier {
             self.check_one(&path, depth, now, &mut identity)
                 .map_err(|refusal| refusal.after(std::mem::take(&mut identity.log)))?;
         }
-        identity.certificates.reverse();
         identity.chain = path;
         Ok(identity)
     }
@@ -132,8 +131,9 @@ impl PeerVerifier {
             Refusal::new(line, CertificateError::BadEncoding)
         };
         let fields = certificate.subject_fields().map_err(bad_name)?;
-        let info = certificate.info(u8::try_from(depth).unwrap_or(u8::MAX)).map_err(bad_name)?;
-        let refuse = |error: &str, alert| Refusal::verify(depth, error, &info.subject, &info.serial, alert);
+        let subject = distinguished_name::one_line(&fields);
+        let refuse =
+            |error: &str, alert| Refusal::verify(depth, error, &subject, &certificate.serial(), alert);
 
         if !checks.trust.is_empty() {
             check_key(checks.profile, &certificate, depth)?;
@@ -166,17 +166,16 @@ impl PeerVerifier {
                 identity.log.push(format!(
                     "WARNING: the server's certificate ({}) has no extended key usage: any client of the same CA could \
                      pose as the server. Issue it with `serverAuth` and set `remote-cert-tls server` here.",
-                    info.subject
+                    subject
                 ));
             }
             identity.common_name =
                 peer_name::common_name(&checks.rules.username_fields, &certificate, &fields)?;
             if let Some(rule) = &checks.rules.name {
-                peer_name::check(rule, &identity.common_name, &info.subject, &mut identity.log)?;
+                peer_name::check(rule, &identity.common_name, &subject, &mut identity.log)?;
             }
         }
-        identity.log.push(format!("VERIFY OK: depth={depth}, {}", info.subject));
-        identity.certificates.push(info);
+        identity.log.push(format!("VERIFY OK: depth={depth}, {subject}"));
         Ok(())
     }
 

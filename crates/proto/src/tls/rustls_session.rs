@@ -19,7 +19,7 @@ pub(super) struct RustlsSession {
     /// What the verifier of this connection found.
     outcome: Arc<Mutex<Outcome>>,
     /// Set when the handshake is done: only then does the certificate's holder have proven to hold the key.
-    identity: Option<PeerIdentity>,
+    identity: Option<Arc<PeerIdentity>>,
     /// Decrypted, not yet read: passwords and key material pass here.
     plaintext: Zeroizing<Vec<u8>>,
 }
@@ -49,6 +49,12 @@ impl RustlsSession {
         }
     }
 
+    /// Gives back what the handshake's messages made rustls's input buffer grow to. It does so itself when it is asked
+    /// to read into the empty buffer, before it looks for bytes; and sessions are idle for hours before that.
+    fn shrink(&mut self) {
+        let _nothing_to_read = self.connection.read_tls(&mut NothingYet);
+    }
+
     fn explain(&self, error: Error) -> TlsError {
         if let Outcome::Refused(refusal) = &*self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
             && matches!(error, Error::InvalidCertificate(_))
@@ -71,6 +77,15 @@ impl RustlsSession {
     }
 }
 
+/// A stream that has no bytes now.
+struct NothingYet;
+
+impl std::io::Read for NothingYet {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::WouldBlock.into())
+    }
+}
+
 impl TlsSession for RustlsSession {
     fn feed(&mut self, mut bytes: &[u8]) -> Result<(), TlsError> {
         while !bytes.is_empty() {
@@ -84,10 +99,13 @@ impl TlsSession for RustlsSession {
                 break; // after close_notify nothing is read any more
             }
         }
+        if !self.connection.is_handshaking() {
+            self.shrink();
+        }
         if self.identity.is_none() && !self.connection.is_handshaking() {
             let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
             if let Outcome::Accepted(identity) = std::mem::take(&mut *outcome) {
-                self.identity = Some(identity);
+                self.identity = Some(Arc::new(identity));
             }
         }
         Ok(())
@@ -121,7 +139,7 @@ impl TlsSession for RustlsSession {
         exported.map(drop).map_err(|error| TlsError::Protocol(error.to_string()))
     }
 
-    fn identity(&self) -> Option<&PeerIdentity> {
+    fn identity(&self) -> Option<&Arc<PeerIdentity>> {
         self.identity.as_ref()
     }
 
