@@ -119,8 +119,8 @@ struct RecvKey {
     replay: (u32, u32),
     format: RecvFormat,
     window: TimedReplayWindow,
-    /// The window of the retiring epoch.
-    retiring: TimedReplayWindow,
+    /// The window of the retiring epoch, if there is one: most keys never see a second.
+    retiring: Option<Box<TimedReplayWindow>>,
     usage: u64,
     failures: u64,
 }
@@ -146,7 +146,6 @@ impl Key {
                 Layout { prefix: V2_EPOCH_PREFIX, suffix: TAG_LEN },
             ),
         };
-        let window = || TimedReplayWindow::new(replay.0, replay.1);
         Ok(Self {
             id: key.id(),
             layout_v2,
@@ -155,8 +154,8 @@ impl Key {
                 cipher,
                 replay,
                 format: recv_format,
-                window: window(),
-                retiring: window(),
+                window: TimedReplayWindow::new(replay.0, replay.1),
+                retiring: None,
                 usage: 0,
                 failures: 0,
             }),
@@ -342,8 +341,11 @@ impl Receiving<'_> {
         if place == EpochPlace::Future {
             self.advance(data.epoch())?;
         }
-        let window =
-            if place == EpochPlace::Retiring { &mut self.recv.retiring } else { &mut self.recv.window };
+        let RecvKey { window, retiring, .. } = &mut *self.recv;
+        let window = match (place, retiring) {
+            (EpochPlace::Retiring, Some(retiring)) => retiring,
+            _ => window,
+        };
         let newest = place != EpochPlace::Retiring && data.counter() > window.highest();
         window.accept(data.counter(), secs).map_err(|_| Refused::Replay)?;
         self.count_usage(len);
@@ -356,7 +358,7 @@ impl Receiving<'_> {
         let RecvFormat::Epoch(opener) = &mut recv.format else { return Err(Refused::Malformed) };
         opener.advance_to(epoch).map_err(|_| Refused::Malformed)?;
         let fresh = TimedReplayWindow::new(recv.replay.0, recv.replay.1);
-        recv.retiring = std::mem::replace(&mut recv.window, fresh);
+        recv.retiring = Some(Box::new(std::mem::replace(&mut recv.window, fresh)));
         (recv.usage, recv.failures) = (0, 0);
         self.key.recv_spent.store(false, Relaxed);
         self.key.recv_epoch.store(epoch.get(), Relaxed);
