@@ -1,4 +1,5 @@
 use std::{
+    collections::HashMap,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,13 +24,13 @@ use crate::{
     clock::Clock,
     control::{PortReceiver, PortSender},
     device::OpenDevice,
-    keepalive::Timer,
     key::Key,
     message::EXIT,
     outbox::{Outbox, Single},
     packet::Joins,
-    peer::{Peer, Remote, plain},
+    peer::{Peer, plain},
     receive::{Command, Receiver, ReceiverParts},
+    slots::KeySlots,
     table::Table,
     transmit::Transmitter,
     transport::{Backpressure, Tcp, Transport, Udp, Wire},
@@ -44,7 +45,7 @@ pub(crate) struct Engine {
     capabilities: Capabilities,
     device: Device,
     replay_window: (u32, u32),
-    transports: Mutex<Vec<Arc<Transport>>>,
+    transports: Mutex<HashMap<TransportId, Arc<Transport>>>,
     next_transport: AtomicU32,
     receivers: Vec<ReceiverHandle>,
     stop: Vec<Arc<Eventfd>>,
@@ -56,7 +57,6 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) events: EventQueue,
     pub(crate) clock: Clock,
-    pub(crate) keepalive: Timer,
     pub(crate) joins: Joins,
     pub(crate) client_to_client: bool,
     pub(crate) counters: DeviceCounters,
@@ -108,7 +108,6 @@ impl Engine {
             table: Table::new(spec.mode),
             events: EventQueue::default(),
             clock: Clock::start(),
-            keepalive: Timer::new(),
             joins: device.joins,
             client_to_client: spec.client_to_client,
             counters: DeviceCounters::default(),
@@ -167,13 +166,12 @@ impl Engine {
         Ok(())
     }
 
-    fn lock_transports(&self) -> MutexGuard<'_, Vec<Arc<Transport>>> {
+    fn lock_transports(&self) -> MutexGuard<'_, HashMap<TransportId, Arc<Transport>>> {
         self.transports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn transport(&self, id: TransportId) -> Result<Arc<Transport>, OffloadError> {
-        let found = self.lock_transports().iter().find(|transport| transport.id == id).cloned();
-        found.ok_or(OffloadError::UnknownTransport(id))
+        self.lock_transports().get(&id).cloned().ok_or(OffloadError::UnknownTransport(id))
     }
 
     /// The worker that serves a stream.
@@ -200,10 +198,10 @@ impl Engine {
         }
     }
 
-    /// Has the keepalive timer look at the peers again.
-    fn reset_keepalive(&self) {
-        self.shared.keepalive.reset();
-        if let Some(receiver) = self.receivers.first() {
+    /// Has the keepalive timer know about a peer's next deadline.
+    fn watch_over(&self, peer: &Peer) {
+        let is_first = self.shared.table.look_by(peer.id, peer.activity.next());
+        if is_first && let Some(receiver) = self.receivers.first() {
             receiver.wake.raise();
         }
     }
@@ -211,21 +209,10 @@ impl Engine {
     fn change_keys(
         &self,
         id: PeerId,
-        change: impl FnOnce(&mut crate::peer::KeySlots) -> Result<(), OffloadError>,
+        change: impl FnMut(&mut KeySlots) -> Result<(), OffloadError>,
     ) -> Result<(), OffloadError> {
-        let peer = self.shared.table.find(id)?;
-        let mut slots = crate::peer::KeySlots::clone(&peer.keys.load());
-        change(&mut slots)?;
-        peer.keys.store(Arc::new(slots));
-        Ok(())
-    }
-
-    fn forget(&self, peer: &Peer) {
-        // Workers may remember the peer for a while; its keys end now.
-        peer.keys.store(Arc::default());
-        if let Wire::Tcp(tcp) = &peer.transport.wire {
-            tcp.peer.store(None);
-        }
+        let is_there = self.shared.table.find(id)?.keys.change(change)?;
+        if is_there { Ok(()) } else { Err(OffloadError::UnknownPeer(id)) }
     }
 }
 
@@ -244,7 +231,7 @@ impl Offload for Engine {
     ) -> Result<(TransportId, Box<dyn ControlReceiver>, Arc<dyn ControlSender>), OffloadError> {
         let id = TransportId(self.next_transport.fetch_add(1, Relaxed));
         let transport = Arc::new(Transport::new(id, self.open_wire(id, spec)?));
-        self.lock_transports().push(Arc::clone(&transport));
+        self.lock_transports().insert(id, Arc::clone(&transport));
         if transport.is_udp() {
             for receiver in &self.receivers {
                 receiver.send(Command::Add(Arc::clone(&transport)));
@@ -257,8 +244,7 @@ impl Offload for Engine {
     }
 
     fn close_transport(&self, id: TransportId) -> Result<Option<TransportSpec>, OffloadError> {
-        let transport = self.transport(id)?;
-        self.lock_transports().retain(|other| other.id != id);
+        let transport = self.lock_transports().remove(&id).ok_or(OffloadError::UnknownTransport(id))?;
         for receiver in &self.receivers {
             let (done, wait) = mpsc::sync_channel(1);
             receiver.send(Command::Remove(id, done));
@@ -280,7 +266,7 @@ impl Offload for Engine {
         let peer = Arc::new(Peer::new(&spec, Arc::clone(&transport), &self.shared.clock));
         self.shared.table.insert(&spec, Arc::clone(&peer))?;
         if let Wire::Tcp(tcp) = &transport.wire {
-            tcp.peer.store(Some(peer));
+            tcp.peer.store(Some(Arc::clone(&peer)));
             // The stream may have ended before its worker could know whose it is.
             if tcp.is_broken() && tcp.peer.swap(None).is_some() && self.shared.table.remove(spec.id).is_ok() {
                 self.shared.events.push(OffloadEvent::PeerGone(
@@ -290,7 +276,7 @@ impl Offload for Engine {
                 ));
             }
         }
-        self.reset_keepalive();
+        self.watch_over(&peer);
         Ok(())
     }
 
@@ -299,37 +285,33 @@ impl Offload for Engine {
         if let Some((vpn, iroutes)) = &change.vpn {
             self.shared.table.set_vpn(id, vpn, iroutes)?;
         }
-        if let Some(remote) = change.remote.map(plain) {
-            if !self.shared.table.move_address(&peer, remote) {
-                return Err(OffloadError::PeerExists(id));
-            }
-            let local = peer.remote.load().local;
-            peer.remote.store(Arc::new(Remote { address: remote, local }));
-            self.shared.table.republish();
+        if let Some(remote) = change.remote.map(plain)
+            && !self.shared.table.move_address(&peer, remote, None)
+        {
+            return Err(OffloadError::PeerExists(id));
         }
         if let Some(mss) = change.mss {
             peer.mss.store(mss.map_or(0, u32::from), Relaxed);
         }
         if let Some(keepalive) = change.keepalive {
             peer.activity.set(keepalive);
-            self.reset_keepalive();
+            self.watch_over(&peer);
         }
         Ok(())
     }
 
     fn peer_del(&self, id: PeerId) -> Result<(), OffloadError> {
-        let peer = self.shared.table.remove(id)?;
-        self.forget(&peer);
+        self.shared.table.remove(id)?.end();
         Ok(())
     }
 
     fn key_new(&self, id: PeerId, slot: Slot, key: DataKey) -> Result<(), OffloadError> {
         let cipher = key.cipher();
-        let key = Key::new(&key, self.replay_window).map_err(|_| OffloadError::Cipher(cipher))?;
+        let key = Arc::new(Key::new(&key, self.replay_window).map_err(|_| OffloadError::Cipher(cipher))?);
         self.change_keys(id, |slots| {
             match slot {
-                Slot::Primary => slots.primary = Some(Arc::new(key)),
-                Slot::Secondary => slots.secondary = Some(Arc::new(key)),
+                Slot::Primary => slots.primary = Some(Arc::clone(&key)),
+                Slot::Secondary => slots.secondary = Some(Arc::clone(&key)),
             }
             Ok(())
         })
@@ -367,7 +349,7 @@ impl Offload for Engine {
     fn stats(&self, peer: Option<PeerId>, out: &mut Vec<PeerStats>) -> Result<(), OffloadError> {
         match peer {
             Some(id) => out.push(self.shared.table.find(id)?.stats()),
-            None => out.extend(self.shared.table.all().iter().map(|peer| peer.stats())),
+            None => out.extend(self.shared.table.all().map(|peer| peer.stats())),
         }
         Ok(())
     }
@@ -390,13 +372,10 @@ impl Drop for Engine {
             // A worker that panicked has reported itself.
             let _ = thread.join();
         }
-        for transport in self.lock_transports().drain(..) {
+        for (_, transport) in self.lock_transports().drain() {
             transport.port.close();
         }
-        // A stream and its peer hold each other.
-        for peer in self.shared.table.all() {
-            self.forget(&peer);
-        }
+        self.shared.table.all().for_each(|peer| peer.end());
         self.shared.events.end();
         tracing::debug!(counters = ?self.shared.counters, "the engine stopped");
     }

@@ -119,7 +119,7 @@ struct RecvKey {
     replay: (u32, u32),
     format: RecvFormat,
     window: TimedReplayWindow,
-    /// The window of the retiring epoch, once there is one.
+    /// The window of the retiring epoch, if there is one: most keys never see a second.
     retiring: Option<Box<TimedReplayWindow>>,
     usage: u64,
     failures: u64,

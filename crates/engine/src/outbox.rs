@@ -2,7 +2,7 @@
 //!
 //! One buffer per worker. Packets are sealed where they are sent from, one behind the other; consecutive packets of one
 //! peer and one size form a train, which is one message of the socket. [`Outbox::flush`] hands everything over, in the
-//! order in which packet ids were taken, and only then lets go of the peers' [turns](crate::peer::Turn).
+//! order in which packet ids were taken, and only then lets go of the peers' [turns](crate::turn::Turn).
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -14,8 +14,9 @@ use crate::{
     key::{Layout, Sending},
     legacy::{self, MAX_FRAMING},
     packet::{SuperPacket, clamp_mss},
-    peer::{DropReason, Held, Peer},
+    peer::{DropReason, Peer},
     transport::{Backpressure, Train as SendTrain, Transport},
+    turn::Held,
 };
 
 /// Sealed bytes that may wait before they must go: two full trains.

@@ -3,22 +3,21 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{
-            AtomicBool, AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
 use arc_swap::ArcSwap;
 use culvert_offload::{Drops, Framing, Keepalive, PeerSpec, PeerStats, Traffic};
-use culvert_wire::{KeyId, PeerId};
+use culvert_wire::PeerId;
 
 use crate::{
     clock::Clock,
-    key::{Header, Key, Refused},
-    transport::Transport,
+    key::{Header, Refused},
+    slots::Keys,
+    transport::{Transport, Wire},
+    turn::Turn,
 };
 
 /// A peer of the device. Shared by all workers; replaced never, only its parts.
@@ -30,10 +29,9 @@ pub(crate) struct Peer {
     pub(crate) transport: Arc<Transport>,
     /// May the address change?
     pub(crate) float: bool,
-    /// Where it is. Written by calls and by the worker that sees it float.
+    /// Where it is. Written by the table, which knows who else is where.
     pub(crate) remote: ArcSwap<Remote>,
-    /// One writer: the calls.
-    pub(crate) keys: ArcSwap<KeySlots>,
+    pub(crate) keys: Keys,
     /// Who sends to this peer now.
     pub(crate) turn: Turn,
     pub(crate) activity: Activity,
@@ -42,8 +40,6 @@ pub(crate) struct Peer {
     pub(crate) sent: Counters,
     pub(crate) received: Counters,
     drops: DropCounters,
-    /// Taken out of the table: what is under way may still end.
-    pub(crate) gone: AtomicBool,
 }
 
 /// The peer's address, and the local address to send from.
@@ -51,20 +47,6 @@ pub(crate) struct Peer {
 pub(crate) struct Remote {
     pub(crate) address: SocketAddr,
     pub(crate) local: Option<IpAddr>,
-}
-
-/// The two key slots. Replaced as one value, so that a swap is one step.
-#[derive(Clone, Default)]
-pub(crate) struct KeySlots {
-    pub(crate) primary: Option<Arc<Key>>,
-    pub(crate) secondary: Option<Arc<Key>>,
-}
-
-impl KeySlots {
-    /// Finds the key of a received packet.
-    pub(crate) fn find(&self, id: KeyId) -> Option<&Arc<Key>> {
-        self.primary.iter().chain(&self.secondary).find(|key| key.id() == id)
-    }
 }
 
 /// When the peer was last heard and spoken to, in milliseconds of the engine's clock, and how long may pass.
@@ -82,8 +64,7 @@ pub(crate) struct Activity {
 /// What keepalive wants of a peer now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Nothing before this time, in milliseconds of the engine's clock; `u64::MAX` is never.
-    Nothing(u64),
+    Nothing,
     /// A ping.
     Ping,
     /// Its removal.
@@ -140,7 +121,7 @@ impl Peer {
             transport,
             float: spec.float,
             remote: ArcSwap::from_pointee(Remote { address: plain(spec.remote), local: spec.local }),
-            keys: ArcSwap::default(),
+            keys: Keys::default(),
             turn: Turn::default(),
             activity: Activity {
                 last_sent: now.into(),
@@ -153,7 +134,6 @@ impl Peer {
             sent: Counters::default(),
             received: Counters::default(),
             drops: DropCounters::default(),
-            gone: AtomicBool::new(false),
         };
         if let Some(keepalive) = spec.keepalive {
             peer.activity.set(keepalive);
@@ -175,6 +155,14 @@ impl Peer {
             DropReason::Malformed => &self.drops.malformed,
         };
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// Ends its keys, which workers that remember the peer would use, and parts it from its stream: they hold each other.
+    pub(crate) fn end(&self) {
+        self.keys.end();
+        if let Wire::Tcp(tcp) = &self.transport.wire {
+            tcp.peer.store(None);
+        }
     }
 
     pub(crate) fn stats(&self) -> PeerStats {
@@ -238,76 +226,29 @@ impl Activity {
 
     /// Tells what is due at `now`.
     pub(crate) fn due(&self, now: u64) -> Due {
-        let deadline = |last: &AtomicU64, after: &AtomicU64| match after.load(Relaxed) {
-            0 => u64::MAX,
-            after => last.load(Relaxed).saturating_add(after),
-        };
-        let expiry = deadline(&self.last_received, &self.timeout);
-        let ping = deadline(&self.last_sent, &self.interval);
+        let (ping, expiry) = self.deadlines();
         if expiry <= now {
             Due::Expiry
         } else if ping <= now {
             Due::Ping
         } else {
-            Due::Nothing(expiry.min(ping))
+            Due::Nothing
         }
     }
-}
 
-/// The right to send to a peer, from taking packet ids until the packets are with the socket.
-///
-/// Packets must leave in the order of their ids: stock peers keep a window of 64, less than two batches. A worker may
-/// hold several peers' turns while it collects a batch, but never waits for one while it holds another: it sends what
-/// it has and lets go first.
-#[derive(Default)]
-pub(crate) struct Turn {
-    taken: AtomicBool,
-    waiting: Mutex<u32>,
-    freed: Condvar,
-}
-
-/// Holds a peer's [`Turn`].
-pub(crate) struct Held(Arc<Peer>);
-
-impl Held {
-    /// Takes the turn, if nobody has it.
-    pub(crate) fn try_take(peer: &Arc<Peer>) -> Option<Self> {
-        peer.turn.try_take().then(|| Self(Arc::clone(peer)))
+    /// When something is due next, in milliseconds of the engine's clock; `u64::MAX` is never. Traffic only moves it
+    /// further away.
+    pub(crate) fn next(&self) -> u64 {
+        let (ping, expiry) = self.deadlines();
+        ping.min(expiry)
     }
 
-    /// Takes the turn, waiting for whoever has it. The caller holds no other.
-    pub(crate) fn take(peer: &Arc<Peer>) -> Self {
-        let turn = &peer.turn;
-        if !turn.try_take() {
-            let mut waiting = turn.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            *waiting += 1;
-            while !turn.try_take() {
-                waiting = turn.freed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            }
-            *waiting -= 1;
-        }
-        Self(Arc::clone(peer))
-    }
-
-    /// Whose turn it is.
-    pub(crate) const fn peer(&self) -> &Arc<Peer> {
-        &self.0
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let turn = &self.0.turn;
-        turn.taken.store(false, Release);
-        // The lock orders this after a waiter's last look at `taken`, so that its wake-up is not lost.
-        if *turn.waiting.lock().unwrap_or_else(PoisonError::into_inner) > 0 {
-            turn.freed.notify_one();
-        }
-    }
-}
-
-impl Turn {
-    fn try_take(&self) -> bool {
-        self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()
+    /// When a ping is due, and when the peer expires.
+    fn deadlines(&self) -> (u64, u64) {
+        let deadline = |last: &AtomicU64, after: &AtomicU64| match after.load(Relaxed) {
+            0 => u64::MAX,
+            after => last.load(Relaxed).saturating_add(after),
+        };
+        (deadline(&self.last_sent, &self.interval), deadline(&self.last_received, &self.timeout))
     }
 }

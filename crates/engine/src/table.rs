@@ -1,27 +1,33 @@
 //! Finding a peer: by the id in a packet, by the address it came from, by an address inside the tunnel.
 //!
-//! Calls write under one lock; workers read snapshots without one.
+//! Calls write under one lock; workers read what they publish without it. No operation looks at all peers or at all
+//! routes, so a hundred thousand of them cost what a hundred cost.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::{Relaxed, Release},
-        },
+        Arc, OnceLock, PoisonError,
+        atomic::Ordering::{Acquire, Relaxed, Release},
     },
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use culvert_offload::{DeviceMode, OffloadError, PeerSpec, VpnAddresses};
 use culvert_wire::PeerId;
 
-use crate::{peer::Peer, routes::Routes};
+use crate::{
+    key::Header,
+    peer::{Peer, Remote},
+    routes::{Routes, masked},
+    sync::{AtomicU64, Mutex, MutexGuard, RwLock, Snapshot},
+};
 
 const CHUNK: usize = 4096;
 const CHUNKS: usize = (1 << 24) / CHUNK;
+/// Peers that [`Table::all`] takes at a time.
+const SLICE: usize = 256;
 
 type Chunk = Box<[ArcSwapOption<Peer>]>;
 
@@ -32,37 +38,43 @@ pub(crate) struct Table {
     by_id: Box<[OnceLock<Chunk>]>,
     /// The one peer of a point-to-point device, whatever ids its packets carry.
     only: ArcSwapOption<Peer>,
-    /// By transport address: peers whose packets carry no id.
-    by_address: ArcSwap<HashMap<SocketAddr, Arc<Peer>>>,
-    routes: ArcSwap<Routes>,
-    /// Goes up with each change, so that workers drop what they remember.
+    /// Who is where, on UDP: no two peers may share an address. Workers read it for packets without a peer id, which are
+    /// rare enough for a lock. A tree, because a hash table stops everybody when it grows, and does not shrink.
+    addresses: RwLock<BTreeMap<SocketAddr, Arc<Peer>>>,
+    routes: Snapshot<Routes<Arc<Peer>>>,
+    /// Goes up after each change of ids or routes, so that workers drop what they remember.
     generation: AtomicU64,
+    /// The first of `Entries::looks`.
+    next_look: AtomicU64,
     entries: Mutex<Entries>,
 }
 
-/// What the calls know; the snapshots are made of it.
+/// What the calls know.
 #[derive(Default)]
 struct Entries {
     peers: BTreeMap<PeerId, Entry>,
-    prefixes: BTreeMap<(IpAddr, u8), PeerId>,
-    /// Who is where, on UDP: no two peers may share an address.
-    addresses: HashMap<SocketAddr, PeerId>,
+    /// When keepalive has to look at which peer, soonest first: one for each that has a deadline.
+    looks: BTreeSet<(u64, PeerId)>,
 }
 
 struct Entry {
     peer: Arc<Peer>,
-    prefixes: Vec<(IpAddr, u8)>,
+    prefixes: Box<[(IpAddr, u8)]>,
+    /// Its place among the looks; `u64::MAX` is none.
+    look: u64,
 }
 
 impl Table {
     pub(crate) fn new(mode: DeviceMode) -> Self {
+        let chunks = if mode == DeviceMode::MultiPeer { CHUNKS } else { 0 };
         Self {
             mode,
-            by_id: std::iter::repeat_with(OnceLock::new).take(CHUNKS).collect(),
+            by_id: std::iter::repeat_with(OnceLock::new).take(chunks).collect(),
             only: ArcSwapOption::empty(),
-            by_address: ArcSwap::default(),
-            routes: ArcSwap::from_pointee(Routes::default()),
+            addresses: RwLock::default(),
+            routes: Snapshot::from_pointee(Routes::default()),
             generation: AtomicU64::new(0),
+            next_look: AtomicU64::new(u64::MAX),
             entries: Mutex::default(),
         }
     }
@@ -79,28 +91,40 @@ impl Table {
     pub(crate) fn by_address(&self, from: SocketAddr) -> Option<Arc<Peer>> {
         match self.mode {
             DeviceMode::PointToPoint => self.only.load_full(),
-            DeviceMode::MultiPeer => self.by_address.load().get(&from).cloned(),
+            DeviceMode::MultiPeer => {
+                let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
+                addresses.get(&from).filter(|peer| peer.header == Header::V1).cloned()
+            }
         }
     }
 
     /// The peer that an inner destination (or source) belongs to.
     pub(crate) fn by_vpn_address(&self, address: IpAddr) -> Option<Arc<Peer>> {
-        let id = self.routes.load().find(address)?;
-        self.slot(id)?.load_full()
+        self.routes.load().find(address).cloned()
     }
 
-    /// Goes up with each change.
+    /// Goes up with each change. Who reads it before a lookup knows by it, later, whether the answer still holds.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Relaxed)
+        // Pairs with the `Release` of a change: a lookup after this load finds what that change published.
+        self.generation.load(Acquire)
     }
 
     pub(crate) const fn mode(&self) -> DeviceMode {
         self.mode
     }
 
-    /// All peers.
-    pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
-        self.lock().peers.values().map(|entry| Arc::clone(&entry.peer)).collect()
+    /// All peers in the order of their ids, taken in slices, so that nobody waits long: peers that come or go meanwhile
+    /// may or may not be among them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Peer>> {
+        let mut after = Bound::Unbounded;
+        std::iter::from_fn(move || {
+            let entries = self.lock();
+            let range = entries.peers.range((after, Bound::Unbounded));
+            let slice: Vec<_> = range.take(SLICE).map(|(_, entry)| Arc::clone(&entry.peer)).collect();
+            after = Bound::Excluded(slice.last()?.id);
+            Some(slice)
+        })
+        .flatten()
     }
 
     /// A peer by the id under which it was added.
@@ -108,48 +132,57 @@ impl Table {
         self.lock().peers.get(&id).map(|e| Arc::clone(&e.peer)).ok_or(OffloadError::UnknownPeer(id))
     }
 
-    /// Adds a peer. A point-to-point device takes one.
+    /// Adds a peer. A point-to-point device takes one. Of two at the same transport address the later has it.
     pub(crate) fn insert(&self, spec: &PeerSpec, peer: Arc<Peer>) -> Result<(), OffloadError> {
         self.check(&spec.vpn)?;
         let mut entries = self.lock();
-        let prefixes = prefixes(&spec.vpn, &spec.iroutes);
+        let prefixes = self.prefixes(&spec.vpn, &spec.iroutes);
+        let mut routes = Routes::clone(&self.routes.load());
         let full = self.mode == DeviceMode::PointToPoint && !entries.peers.is_empty();
         if full
             || entries.peers.contains_key(&peer.id)
-            || prefixes.iter().any(|prefix| entries.prefixes.contains_key(prefix))
+            || prefixes.iter().any(|prefix| routes.get(*prefix).is_some())
         {
             return Err(OffloadError::PeerExists(peer.id));
         }
         for prefix in &prefixes {
-            entries.prefixes.insert(*prefix, peer.id);
+            routes.insert(*prefix, Arc::clone(&peer));
         }
+        let entry = Entry { peer: Arc::clone(&peer), prefixes, look: u64::MAX };
+        entries.peers.insert(peer.id, entry);
         if peer.transport.is_udp() {
-            entries.addresses.insert(peer.remote.load().address, peer.id);
-        }
-        entries.peers.insert(peer.id, Entry { peer: Arc::clone(&peer), prefixes });
-        if self.mode == DeviceMode::PointToPoint {
-            self.only.store(Some(Arc::clone(&peer)));
+            let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+            addresses.insert(peer.remote.load().address, Arc::clone(&peer));
         }
         self.place(peer.id, Some(peer));
-        self.publish(&entries);
+        self.publish(routes);
         Ok(())
     }
 
     /// Removes a peer.
     pub(crate) fn remove(&self, id: PeerId) -> Result<Arc<Peer>, OffloadError> {
+        self.remove_if(id, |_| true).ok_or(OffloadError::UnknownPeer(id))
+    }
+
+    /// Removes this peer, not one that came under its id since; `false` when it was removed before.
+    pub(crate) fn remove_exactly(&self, peer: &Arc<Peer>) -> bool {
+        self.remove_if(peer.id, |other| Arc::ptr_eq(other, peer)).is_some()
+    }
+
+    fn remove_if(&self, id: PeerId, condition: impl FnOnce(&Arc<Peer>) -> bool) -> Option<Arc<Peer>> {
         let mut entries = self.lock();
-        let entry = entries.peers.remove(&id).ok_or(OffloadError::UnknownPeer(id))?;
-        for prefix in &entry.prefixes {
-            entries.prefixes.remove(prefix);
-        }
-        entries.addresses.retain(|_, owner| *owner != id);
-        if self.mode == DeviceMode::PointToPoint {
-            self.only.store(None);
-        }
+        entries.peers.get(&id).filter(|entry| condition(&entry.peer))?;
+        let Entry { peer, prefixes, look } = entries.peers.remove(&id)?;
+        entries.looks.remove(&(look, id));
+        self.publish_next_look(&entries);
+        self.vacate(&peer);
         self.place(id, None);
-        entry.peer.gone.store(true, Release);
-        self.publish(&entries);
-        Ok(entry.peer)
+        let mut routes = Routes::clone(&self.routes.load());
+        for prefix in prefixes {
+            routes.remove(prefix);
+        }
+        self.publish(routes);
+        Some(peer)
     }
 
     /// Gives a peer other addresses inside the tunnel.
@@ -161,38 +194,78 @@ impl Table {
     ) -> Result<(), OffloadError> {
         self.check(vpn)?;
         let mut entries = self.lock();
-        let new = prefixes(vpn, iroutes);
-        if new.iter().any(|prefix| entries.prefixes.get(prefix).is_some_and(|owner| *owner != id)) {
+        let entry = entries.peers.get_mut(&id).ok_or(OffloadError::UnknownPeer(id))?;
+        let new = self.prefixes(vpn, iroutes);
+        let mut routes = Routes::clone(&self.routes.load());
+        if new.iter().any(|prefix| routes.get(*prefix).is_some_and(|owner| owner.id != id)) {
             return Err(OffloadError::PeerExists(id));
         }
-        let entry = entries.peers.get_mut(&id).ok_or(OffloadError::UnknownPeer(id))?;
-        let old = std::mem::replace(&mut entry.prefixes, new.clone());
-        for prefix in &old {
-            entries.prefixes.remove(prefix);
+        for prefix in std::mem::replace(&mut entry.prefixes, new) {
+            routes.remove(prefix);
         }
-        for prefix in new {
-            entries.prefixes.insert(prefix, id);
+        for prefix in &entry.prefixes {
+            routes.insert(*prefix, Arc::clone(&entry.peer));
         }
-        self.publish(&entries);
+        self.publish(routes);
         Ok(())
     }
 
-    /// Notes a peer's new transport address; `false` when it belongs to another live peer (SEC-DATA-4).
-    pub(crate) fn move_address(&self, peer: &Peer, to: SocketAddr) -> bool {
-        let mut entries = self.lock();
-        if entries.addresses.get(&to).is_some_and(|owner| *owner != peer.id)
-            || !entries.peers.contains_key(&peer.id)
-        {
+    /// Moves a peer to another transport address, spoken to at `local`, or at what it was spoken to before; `false` when
+    /// the address belongs to another live peer (SEC-DATA-4).
+    pub(crate) fn move_address(&self, peer: &Arc<Peer>, to: SocketAddr, local: Option<IpAddr>) -> bool {
+        let entries = self.lock();
+        if !entries.peers.get(&peer.id).is_some_and(|entry| Arc::ptr_eq(&entry.peer, peer)) {
             return false;
         }
-        entries.addresses.retain(|_, owner| *owner != peer.id);
-        entries.addresses.insert(to, peer.id);
+        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        if addresses.get(&to).is_some_and(|owner| !Arc::ptr_eq(owner, peer)) {
+            return false;
+        }
+        let from = peer.remote.load();
+        if peer.transport.is_udp() {
+            if addresses.get(&from.address).is_some_and(|owner| Arc::ptr_eq(owner, peer)) {
+                addresses.remove(&from.address);
+            }
+            addresses.insert(to, Arc::clone(peer));
+        }
+        peer.remote.store(Arc::new(Remote { address: to, local: local.or(from.local) }));
         true
     }
 
-    /// Renews what workers see after a peer's address changed.
-    pub(crate) fn republish(&self) {
-        self.publish_addresses(&self.lock());
+    /// When keepalive has to look at the first peer, in milliseconds of the engine's clock; `u64::MAX` is never.
+    pub(crate) fn next_look(&self) -> u64 {
+        self.next_look.load(Relaxed)
+    }
+
+    /// Has keepalive look at a peer at this time if not sooner; returns whether it is the first of all now.
+    ///
+    /// Traffic only ever moves a peer's deadlines further away, so a time once found is never too late.
+    pub(crate) fn look_by(&self, id: PeerId, at: u64) -> bool {
+        let mut entries = self.lock();
+        let Entries { peers, looks } = &mut *entries;
+        let Some(entry) = peers.get_mut(&id).filter(|entry| at < entry.look) else { return false };
+        looks.remove(&(entry.look, id));
+        entry.look = at;
+        looks.insert((at, id));
+        self.publish_next_look(&entries)
+    }
+
+    /// Takes peers whose time has come, at most `limit`. Each waits for a new one.
+    pub(crate) fn take_due(&self, now: u64, limit: usize) -> Vec<Arc<Peer>> {
+        let mut entries = self.lock();
+        let Entries { peers, looks } = &mut *entries;
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some((_, id)) = looks.first().copied().filter(|(at, _)| *at <= now)
+        {
+            looks.pop_first();
+            if let Some(entry) = peers.get_mut(&id) {
+                entry.look = u64::MAX;
+                due.push(Arc::clone(&entry.peer));
+            }
+        }
+        self.publish_next_look(&entries);
+        due
     }
 
     fn check(&self, vpn: &VpnAddresses) -> Result<(), OffloadError> {
@@ -200,6 +273,19 @@ impl Table {
             DeviceMode::PointToPoint => Ok(()),
             DeviceMode::MultiPeer => vpn.check(),
         }
+    }
+
+    /// What a peer owns inside the tunnel, as prefixes without host bits. On a point-to-point device all is the peer's.
+    fn prefixes(&self, vpn: &VpnAddresses, iroutes: &[(IpAddr, u8)]) -> Box<[(IpAddr, u8)]> {
+        if self.mode == DeviceMode::PointToPoint {
+            return Box::default();
+        }
+        let own =
+            vpn.v4.map(|ip| (IpAddr::V4(ip), 32)).into_iter().chain(vpn.v6.map(|ip| (IpAddr::V6(ip), 128)));
+        let mut prefixes: Vec<_> = own.chain(iroutes.iter().copied()).map(masked).collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        prefixes.into()
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -212,6 +298,9 @@ impl Table {
     }
 
     fn place(&self, id: PeerId, peer: Option<Arc<Peer>>) {
+        if self.mode == DeviceMode::PointToPoint {
+            return self.only.store(peer);
+        }
         let index = id.get() as usize;
         let Some(chunk) = self.by_id.get(index / CHUNK) else { return };
         let chunk = chunk.get_or_init(|| std::iter::repeat_with(ArcSwapOption::empty).take(CHUNK).collect());
@@ -220,33 +309,27 @@ impl Table {
         }
     }
 
-    fn publish(&self, entries: &Entries) {
-        if self.mode == DeviceMode::MultiPeer {
-            self.routes.store(Arc::new(entries.prefixes.iter().map(|(prefix, id)| (*prefix, *id)).collect()));
+    /// Forgets where a peer is, unless somebody else is there by now.
+    fn vacate(&self, peer: &Arc<Peer>) {
+        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let address = peer.remote.load().address;
+        if addresses.get(&address).is_some_and(|owner| Arc::ptr_eq(owner, peer)) {
+            addresses.remove(&address);
         }
-        self.publish_addresses(entries);
     }
 
-    fn publish_addresses(&self, entries: &Entries) {
-        // Only peers without ids in their packets are looked for by address: few, and often none.
-        let by_address: HashMap<_, _> = entries
-            .peers
-            .values()
-            .filter(|entry| entry.peer.header == crate::key::Header::V1 && entry.peer.transport.is_udp())
-            .map(|entry| (entry.peer.remote.load().address, Arc::clone(&entry.peer)))
-            .collect();
-        if !(by_address.is_empty() && self.by_address.load().is_empty()) {
-            self.by_address.store(Arc::new(by_address));
-        }
+    fn publish(&self, routes: Routes<Arc<Peer>>) {
+        self.routes.store(Arc::new(routes));
         self.generation.fetch_add(1, Release);
     }
+
+    /// Returns whether it is sooner than before.
+    fn publish_next_look(&self, entries: &Entries) -> bool {
+        let next = entries.looks.first().map_or(u64::MAX, |(at, _)| *at);
+        self.next_look.swap(next, Relaxed) > next
+    }
 }
 
-/// What a peer owns inside the tunnel, as prefixes without host bits.
-fn prefixes(vpn: &VpnAddresses, iroutes: &[(IpAddr, u8)]) -> Vec<(IpAddr, u8)> {
-    let own = vpn.v4.map(|ip| (IpAddr::V4(ip), 32)).into_iter().chain(vpn.v6.map(|ip| (IpAddr::V6(ip), 128)));
-    let mut prefixes: Vec<_> = own.chain(iroutes.iter().copied()).map(crate::routes::masked).collect();
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    prefixes
-}
+#[cfg(test)]
+#[path = "table_tests.rs"]
+pub(crate) mod tests;

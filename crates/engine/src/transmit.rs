@@ -5,7 +5,6 @@
 
 use std::{
     io,
-    net::IpAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -18,6 +17,7 @@ use crate::{
     outbox::{FLUSH_AT, Outbox},
     packet::{SuperPacket, VNET_HEADER_LEN, destination},
     peer::Peer,
+    recent::Recent,
     transport::Backpressure,
 };
 
@@ -30,13 +30,13 @@ pub(crate) struct Transmitter {
     queue: Arc<dyn Queue>,
     stop: Arc<Eventfd>,
     outbox: Outbox,
-    /// The last destination and its peer, with the table's generation in which they were found.
-    last: Option<(u64, IpAddr, Arc<Peer>)>,
+    /// The last destination.
+    recent: Recent,
 }
 
 impl Transmitter {
     pub(crate) fn new(shared: Arc<Shared>, worker: usize, queue: Arc<dyn Queue>, stop: Arc<Eventfd>) -> Self {
-        Self { shared, queue, stop, outbox: Outbox::new(worker), last: None }
+        Self { shared, queue, stop, outbox: Outbox::new(worker), recent: Recent::default() }
     }
 
     /// Works until told to stop, or until the device is gone.
@@ -48,7 +48,7 @@ impl Transmitter {
         let mut ready = Vec::new();
         while !self.shared.is_stopping() {
             // A sleeper must not keep a peer, and with it a closed socket, alive.
-            self.last = None;
+            self.recent.forget();
             epoll.wait(&mut ready, None)?;
             if !self.read_all(&mut buf) {
                 break; // whoever watches this thread reports that the device is gone
@@ -101,15 +101,6 @@ impl Transmitter {
         if table.mode() == DeviceMode::PointToPoint {
             return table.by_id(None);
         }
-        let to = destination(packet)?;
-        let generation = table.generation();
-        if let Some((seen, address, peer)) = &self.last
-            && (*seen, *address) == (generation, to)
-        {
-            return Some(Arc::clone(peer));
-        }
-        let peer = table.by_vpn_address(to)?;
-        self.last = Some((generation, to, Arc::clone(&peer)));
-        Some(peer)
+        self.recent.find(table, destination(packet)?).cloned()
     }
 }

@@ -20,7 +20,8 @@ use crate::{
     message::{EMPTY_REPLY, Payload},
     outbox::{FLUSH_AT, Outbox, Single},
     packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, clamp_mss, destination, source},
-    peer::{DropReason, Peer, Remote},
+    peer::{DropReason, Peer},
+    recent::Recent,
     transport::{Backpressure, Transport, Wire},
 };
 
@@ -33,8 +34,8 @@ pub(super) struct Data {
     queue: Arc<dyn Queue>,
     coalescer: Coalescer,
     pub(super) outbox: Outbox,
-    /// The last inner source address that was looked up, with the table's generation.
-    source: Option<(u64, IpAddr, Arc<Peer>)>,
+    /// The last inner source address.
+    source: Recent,
     moved: Vec<u8>,
     /// The time of the batch, in milliseconds of the engine's clock.
     pub(super) now: u64,
@@ -81,7 +82,7 @@ enum Delivery {
 impl Data {
     /// Drops what is remembered about the last packet: with its peer, a closed socket would stay alive.
     pub(super) fn forget(&mut self) {
-        self.source = None;
+        self.source.forget();
     }
 
     pub(super) fn new(shared: &Arc<Shared>, worker: usize, queue: Arc<dyn Queue>) -> Self {
@@ -90,7 +91,7 @@ impl Data {
             queue,
             coalescer: Coalescer::new(shared.joins),
             outbox: Outbox::new(worker),
-            source: None,
+            source: Recent::default(),
             moved: Vec::new(),
             now: 0,
         }
@@ -249,7 +250,8 @@ impl Data {
             return Ok(Delivery::Tunnel(len));
         }
         let from = source(payload).ok_or(DropReason::Malformed)?;
-        if !owns(&self.shared, &mut self.source, peer, from) {
+        // SEC-DATA-5.
+        if !self.source.find(&self.shared.table, from).is_some_and(|owner| Arc::ptr_eq(owner, peer)) {
             return Err(DropReason::Source);
         }
         if self.shared.client_to_client
@@ -297,39 +299,16 @@ fn run_len(bytes: &[u8], size: usize, header: usize) -> usize {
     (same * size).min(bytes.len())
 }
 
-/// Returns whether an inner source address belongs to the peer (SEC-DATA-5).
-fn owns(
-    shared: &Shared,
-    last: &mut Option<(u64, IpAddr, Arc<Peer>)>,
-    peer: &Arc<Peer>,
-    from: IpAddr,
-) -> bool {
-    let generation = shared.table.generation();
-    if let Some((seen, address, owner)) = last
-        && (*seen, *address) == (generation, from)
-    {
-        return Arc::ptr_eq(owner, peer);
-    }
-    let Some(owner) = shared.table.by_vpn_address(from) else { return false };
-    let mine = Arc::ptr_eq(&owner, peer);
-    *last = Some((generation, from, owner));
-    mine
-}
-
 /// The peer proved that it is somewhere else now.
 fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpAddr>, now: u64) {
     let last = peer.activity.last_float.load(Relaxed);
     if peer.remote.load().address == from || (last != 0 && now.saturating_sub(last) < FLOAT_INTERVAL) {
         return;
     }
-    if !shared.table.move_address(peer, from) {
+    if !shared.table.move_address(peer, from, to) {
         return; // somebody else lives there
     }
     peer.activity.last_float.store(now.max(1), Relaxed);
-    // Where the socket does not tell what it was spoken to at, the peer is answered as before.
-    let local = to.or(peer.remote.load().local);
-    peer.remote.store(Arc::new(Remote { address: from, local }));
-    shared.table.republish();
     shared.events.push(OffloadEvent::Floated(peer.id, from));
 }
 

@@ -102,10 +102,10 @@ impl Receiver {
             return None;
         }
         let now = self.shared.clock.millis();
-        if now >= self.shared.keepalive.next() {
+        if now >= self.shared.table.next_look() {
             keepalive::run(&self.shared, &mut self.data.outbox, now);
         }
-        match self.shared.keepalive.next() {
+        match self.shared.table.next_look() {
             u64::MAX => None,
             next => Some(Duration::from_millis(next.saturating_sub(now))),
         }
@@ -220,14 +220,14 @@ impl Receiver {
         tcp.shut();
         transport.port.close();
         if let Some(peer) = tcp.peer.swap(None)
-            && self.shared.table.remove(peer.id).is_ok()
+            && self.shared.table.remove_exactly(&peer)
         {
             let reason = if error.kind() == io::ErrorKind::InvalidData {
                 DeleteReason::TransportError
             } else {
                 DeleteReason::TransportDisconnect
             };
-            peer.keys.store(Arc::default());
+            peer.keys.end();
             self.shared.events.push(OffloadEvent::PeerGone(peer.id, reason, Some(Box::new(peer.stats()))));
         }
     }
