@@ -120,3 +120,22 @@ fn print(text: &str) {
 fn usage(what: String) -> BenchError {
     BenchError::Usage { what, hint: help().trim_end().to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
+    }
+
+    #[test]
+    fn the_documents_show_the_results_that_lie_beside_them() {
+        let results = Results::read(&document("performance.json")).unwrap();
+        let picture = fs::read_to_string(document("performance.svg")).unwrap();
+        assert!(picture == plot::svg(&results), "draw docs/performance.svg anew: culvert bench plot");
+        let page = fs::read_to_string(document("performance.md")).unwrap();
+        let with_table = table::insert(&page, &table::markdown(&results)).unwrap();
+        assert!(page == with_table, "put the table into docs/performance.md anew: culvert bench table");
+    }
+}

@@ -62,6 +62,7 @@ pub(crate) fn svg(results: &Results) -> String {
             y = panel(&mut body, y, metric, sense, &bars);
         }
     }
+    y += 6.0;
     for line in wrapped(&conditions(results)) {
         let _ = writeln!(body, "<text class=\"foot\" x=\"{MARGIN}\" y=\"{y}\">{}</text>", escaped(&line));
         y += FOOT_LINE;

@@ -76,13 +76,14 @@ pub(crate) fn conditions(results: &Results) -> String {
     let versions: Vec<&str> =
         results.measured().map(|contender| contender.version.as_str()).filter(|v| !v.is_empty()).collect();
     format!(
-        "Rounds: {}; underlay: {}; {} over {}; {}, {} cores, Linux {}; {}; {}.",
+        "Rounds: {}; underlay: {}; {} over {}; {}, {} cores, of which others kept {} busy; Linux {}; {}; {}.",
         setting("rounds"),
         setting("underlay"),
         setting("cipher"),
         setting("proto"),
         fact("cpu"),
         fact("cores"),
+        fact("background"),
         fact("kernel"),
         fact("date"),
         versions.join(", "),
