@@ -21,6 +21,9 @@ use crate::{
 const GIB: f64 = 1_073_741_824.0;
 /// Share of datagrams that may get lost at a rate that is called clean.
 const CLEAN: f64 = 0.01;
+/// Time between pings. When less than 10 ms are left until the next one, `ping` does not sleep but spins: it would take one of
+/// the cores that it is to measure, and keep the machine from being idle.
+const PING_INTERVAL: Duration = Duration::from_millis(20);
 /// Transfers of a search.
 const PROBES: u32 = 8;
 
@@ -75,14 +78,13 @@ impl Test {
             Self::Udp1300 => clean_rate(tunnel, seconds, 1300, [&UDP1300, &UDP1300_CPU]),
             Self::Udp64 => clean_rate(tunnel, seconds, 64, [&UDP64, &UDP64_CPU]),
             Self::Ping => {
-                let interval = Duration::from_millis(5);
-                let times = round_trips(tunnel, seconds, interval)?;
+                let times = round_trips(tunnel, seconds)?;
                 Ok(vec![(&PING_P50, times.median), (&PING_P99, times.p99)])
             }
             Self::Load => {
                 let (_server, _client) = tunnel.route().start(seconds + 3, &[])?;
                 pause(Duration::from_secs(1))?; // the stream finds its speed
-                let times = round_trips(tunnel, seconds, Duration::from_millis(10))?;
+                let times = round_trips(tunnel, seconds)?;
                 Ok(vec![(&LOAD_P50, times.median), (&LOAD_P99, times.p99)])
             }
         }
@@ -130,8 +132,9 @@ fn clean_rate(
     Ok(vec![(rate, best.kpps), (cpu, cpu_per_packet)])
 }
 
-fn round_trips(tunnel: &Tunnel<'_>, seconds: u32, interval: Duration) -> Result<ping::Times, BenchError> {
+fn round_trips(tunnel: &Tunnel<'_>, seconds: u32) -> Result<ping::Times, BenchError> {
     let route = tunnel.route();
-    let count = u32::try_from(Duration::from_secs(seconds.into()).as_millis() / interval.as_millis());
-    ping::measure(route.network, route.folder, route.server, count.unwrap_or(u32::MAX), interval)
+    let count = Duration::from_secs(seconds.into()).as_millis() / PING_INTERVAL.as_millis();
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    ping::measure(route.network, route.folder, route.server, count, PING_INTERVAL)
 }
