@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+#[cfg(feature = "bench")]
+mod bench;
 mod check;
 mod start;
 mod verb;

@@ -36,6 +36,13 @@ pub(crate) const VERBS: &[Verb] = &[
         help: "makes a key: as --genkey",
         run: genkey,
     },
+    #[cfg(feature = "bench")]
+    Verb {
+        name: "bench",
+        arguments: "engine | path | plot | table",
+        help: "measures the engine, and whole VPN paths against each other: see culvert bench --help",
+        run: crate::bench::run,
+    },
 ];
 
 /// Returns the command that the first word names, and the words after it.

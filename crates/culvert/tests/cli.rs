@@ -361,3 +361,22 @@ fn a_reader_that_closes_early_is_no_error() {
     assert!(output.status.success());
     assert_eq!(output.stderr, b"");
 }
+
+#[test]
+#[cfg(feature = "bench")]
+fn the_ruler_explains_itself_and_refuses_what_it_does_not_know() {
+    let help = run(&["bench", "--help"]);
+    assert_eq!(help.code, 0);
+    help.assert_says("culvert bench path [OPTIONS]");
+    for (words, said) in [
+        (&["bench"][..], "needs to know what to measure"),
+        (&["bench", "paths"], "does not know `paths`"),
+        (&["bench", "engine", "no-such-case"], "no case of the engine contains `no-such-case`"),
+        (&["bench", "path", "--contender", "ipsec"], "--contender cannot be `ipsec`"),
+        (&["bench", "plot", "/nonexistent.json"], "error: /nonexistent.json: "),
+    ] {
+        let refused = run(words);
+        assert_eq!(refused.code, 1, "{words:?}");
+        assert!(refused.stderr.contains(said), "{words:?}: {}", refused.stderr);
+    }
+}

@@ -13,8 +13,8 @@ use std::{
 
 use culvert_crypto::DataKey;
 use culvert_offload::{
-    Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceSpec, EventQueue, Offload,
-    OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
+    Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceMode, DeviceSpec, EventQueue,
+    Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
 };
 use culvert_sys::{Epoll, Eventfd};
 use culvert_wire::{CipherName, OffloadKind, PeerId, Slot};
@@ -77,6 +77,18 @@ pub(crate) struct DeviceCounters {
 }
 
 impl Shared {
+    pub(crate) fn new(mode: DeviceMode, joins: Joins, client_to_client: bool) -> Self {
+        Self {
+            table: Table::new(mode),
+            events: EventQueue::default(),
+            clock: Clock::start(),
+            joins,
+            client_to_client,
+            counters: DeviceCounters::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
     }
@@ -104,15 +116,7 @@ impl Engine {
         device: OpenDevice,
         config: EngineConfig,
     ) -> Result<Self, OffloadError> {
-        let shared = Arc::new(Shared {
-            table: Table::new(spec.mode),
-            events: EventQueue::default(),
-            clock: Clock::start(),
-            joins: device.joins,
-            client_to_client: spec.client_to_client,
-            counters: DeviceCounters::default(),
-            stopping: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(spec.mode, device.joins, spec.client_to_client));
         let mut engine = Self {
             shared,
             config,

@@ -39,6 +39,8 @@ mod legacy;
 mod message;
 mod outbox;
 mod packet;
+#[doc(hidden)]
+pub mod parts;
 mod peer;
 mod receive;
 mod recent;

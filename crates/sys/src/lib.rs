@@ -15,6 +15,7 @@ mod netlink;
 mod poll;
 pub mod privilege;
 pub mod process;
+pub mod signal;
 mod sockaddr;
 pub mod sockopt;
 mod tcp;

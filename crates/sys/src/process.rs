@@ -14,19 +14,34 @@ pub enum KillSignal {
     Kill,
 }
 
+impl From<KillSignal> for rustix::process::Signal {
+    fn from(signal: KillSignal) -> Self {
+        match signal {
+            KillSignal::Term => Self::TERM,
+            KillSignal::Kill => Self::KILL,
+        }
+    }
+}
+
 /// Sends a signal to all processes of a group. The group is named by its first process, which must be a child that was
 /// not waited for yet: until then the number cannot mean anybody else.
 ///
 /// # Errors
 /// `NotFound`-like (`ESRCH`) when the group is empty.
 pub fn kill_group(leader: u32, signal: KillSignal) -> io::Result<()> {
-    let signal = match signal {
-        KillSignal::Term => rustix::process::Signal::TERM,
-        KillSignal::Kill => rustix::process::Signal::KILL,
-    };
     let leader = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw);
     let leader = leader.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    Ok(rustix::process::kill_process_group(leader, signal)?)
+    Ok(rustix::process::kill_process_group(leader, signal.into())?)
+}
+
+/// Sends a signal to one process. Ids are used again: good only for a process that is known to be still there.
+///
+/// # Errors
+/// As the system says; `ESRCH` when there is no such process.
+pub fn kill(process: u32, signal: KillSignal) -> io::Result<()> {
+    let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let id = id.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(rustix::process::kill_process(id, signal.into())?)
 }
 
 /// Whether a process of this id exists. Ids are used again: only good together with something that ages.

@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+#[cfg(feature = "bench")]
+mod bench;
 mod continuity;
 mod flood;
 mod hostile;
