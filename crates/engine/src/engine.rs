@@ -23,7 +23,7 @@ use crate::{
     EngineConfig,
     clock::Clock,
     control::{PortReceiver, PortSender},
-    device::OpenDevice,
+    device::{OpenDevice, QueueLength},
     key::Key,
     message::EXIT,
     outbox::{Outbox, Single},
@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) events: EventQueue,
     pub(crate) clock: Clock,
     pub(crate) joins: Joins,
+    pub(crate) queue_length: Option<QueueLength>,
     pub(crate) client_to_client: bool,
     pub(crate) counters: DeviceCounters,
     stopping: AtomicBool,
@@ -77,12 +78,18 @@ pub(crate) struct DeviceCounters {
 }
 
 impl Shared {
-    pub(crate) fn new(mode: DeviceMode, joins: Joins, client_to_client: bool) -> Self {
+    pub(crate) fn new(
+        mode: DeviceMode,
+        joins: Joins,
+        queue_length: Option<QueueLength>,
+        client_to_client: bool,
+    ) -> Self {
         Self {
             table: Table::new(mode),
             events: EventQueue::default(),
             clock: Clock::start(),
             joins,
+            queue_length,
             client_to_client,
             counters: DeviceCounters::default(),
             stopping: AtomicBool::new(false),
@@ -116,7 +123,8 @@ impl Engine {
         device: OpenDevice,
         config: EngineConfig,
     ) -> Result<Self, OffloadError> {
-        let shared = Arc::new(Shared::new(spec.mode, device.joins, spec.client_to_client));
+        let shared =
+            Arc::new(Shared::new(spec.mode, device.joins, device.queue_length, spec.client_to_client));
         let mut engine = Self {
             shared,
             config,

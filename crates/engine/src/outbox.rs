@@ -229,9 +229,13 @@ impl Outbox {
         self.held.clear();
     }
 
-    /// Hands all trains but the last to the sockets: more packets may yet continue that one.
+    /// Hands all trains but the last to the sockets: more packets may yet continue that one. It goes, too, if it is all
+    /// there is, or if somebody waits for the turn that it keeps.
     pub(crate) fn flush_complete(&mut self, shared: &Shared, backpressure: Backpressure<'_>) {
-        let Some(open) = self.trains.pop() else { return };
+        let awaited = |train: &Train| self.held.get(train.peer).is_none_or(Held::is_awaited);
+        let Some(open) = self.trains.pop_if(|train| !awaited(train)) else {
+            return self.flush(shared, backpressure);
+        };
         if self.trains.is_empty() {
             self.trains.push(open);
             return self.flush(shared, backpressure);

@@ -135,7 +135,7 @@ impl Transmit {
     /// # Errors
     /// A cipher that the engine does not have, or no socket.
     pub fn new(cipher: CipherName) -> Result<Self, OffloadError> {
-        let shared = Shared::new(DeviceMode::PointToPoint, JOINS, false);
+        let shared = Shared::new(DeviceMode::PointToPoint, JOINS, None, false);
         let peer = Arc::new(Peer::new(&spec(PeerId::FIRST, 1), closed_transport()?, &shared.clock));
         let primary = Some(Arc::new(key(cipher, Format::Classic, 1, 2)?));
         peer.keys.change(|slots| {

@@ -12,7 +12,7 @@ use culvert_offload::DeviceMode;
 use culvert_sys::{Epoll, Eventfd, Interest};
 
 use crate::{
-    device::Queue,
+    device::{FrameSizes, Queue},
     engine::Shared,
     outbox::{FLUSH_AT, Outbox},
     packet::{SuperPacket, VNET_HEADER_LEN, destination},
@@ -32,11 +32,19 @@ pub(crate) struct Transmitter {
     outbox: Outbox,
     /// The last destination.
     recent: Recent,
+    sizes: FrameSizes,
 }
 
 impl Transmitter {
     pub(crate) fn new(shared: Arc<Shared>, worker: usize, queue: Arc<dyn Queue>, stop: Arc<Eventfd>) -> Self {
-        Self { shared, queue, stop, outbox: Outbox::new(worker), recent: Recent::default() }
+        Self {
+            shared,
+            queue,
+            stop,
+            outbox: Outbox::new(worker),
+            recent: Recent::default(),
+            sizes: FrameSizes::default(),
+        }
     }
 
     /// Works until told to stop, or until the device is gone.
@@ -61,7 +69,10 @@ impl Transmitter {
     fn read_all(&mut self, buf: &mut [u8]) -> bool {
         let alive = loop {
             match self.queue.read(buf) {
-                Ok(len) => self.handle_frame(&buf[..len]),
+                Ok(len) => {
+                    self.handle_frame(&buf[..len]);
+                    self.fit_queue(len);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -82,6 +93,15 @@ impl Transmitter {
 
     fn flush(&mut self) {
         self.outbox.flush(&self.shared, Backpressure::Wait(&self.stop));
+    }
+
+    /// Has the device's queue follow the size of the frames.
+    fn fit_queue(&mut self, len: usize) {
+        if let Some(mean) = self.sizes.count(len)
+            && let Some(length) = &self.shared.queue_length
+        {
+            length.follow(mean, self.shared.clock.millis());
+        }
     }
 
     fn handle_frame(&mut self, frame: &[u8]) {

@@ -37,6 +37,11 @@ impl Held {
         Self(Arc::clone(peer))
     }
 
+    /// Somebody else waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.turn.is_awaited()
+    }
+
     /// Whose turn it is.
     pub(crate) const fn peer(&self) -> &Arc<Peer> {
         &self.0
@@ -64,6 +69,10 @@ impl Turn {
             waiting = self.freed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         *waiting -= 1;
+    }
+
+    fn is_awaited(&self) -> bool {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) > 0
     }
 
     fn give(&self) {

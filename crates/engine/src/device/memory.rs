@@ -145,6 +145,7 @@ pub(crate) fn memory_device(joins: Joins, queues: usize) -> io::Result<(OpenDevi
             .map(|index| Arc::new(MemoryQueue { shared: Arc::clone(&shared), index }) as Arc<dyn Queue>)
             .collect(),
         joins,
+        queue_length: None,
     };
     Ok((device, MemoryDevice { shared }))
 }

@@ -4,6 +4,7 @@
 //! exchanges such headers: a [`Queue`] adds and removes them where it does not.
 
 mod memory;
+mod queue_length;
 mod tun;
 
 use std::{io, os::fd::BorrowedFd, sync::Arc};
@@ -12,6 +13,7 @@ use culvert_offload::Device;
 
 pub use memory::MemoryDevice;
 pub(crate) use memory::memory_device;
+pub(crate) use queue_length::{FrameSizes, QueueLength};
 pub(crate) use tun::open_tun;
 
 use crate::packet::Joins;
@@ -35,4 +37,6 @@ pub(crate) struct OpenDevice {
     pub(crate) queues: Vec<Arc<dyn Queue>>,
     /// Which super-packets it takes.
     pub(crate) joins: Joins,
+    /// Where frames wait, unless the length of that queue is somebody else's business.
+    pub(crate) queue_length: Option<QueueLength>,
 }

@@ -8,7 +8,7 @@ use std::{
 use culvert_offload::{Device, DeviceSpec, OffloadError};
 use culvert_sys::{Tun, TunConfig, TunOffload, TunQueue};
 
-use super::{OpenDevice, Queue};
+use super::{OpenDevice, Queue, QueueLength};
 use crate::packet::{Joins, VNET_HEADER_LEN};
 
 /// A TUN queue that exchanges virtio headers itself.
@@ -56,7 +56,7 @@ pub(crate) fn open_tun(
 ) -> Result<OpenDevice, OffloadError> {
     let node = spec.node.as_deref().unwrap_or("/dev/net/tun");
     let config = TunConfig { node: Path::new(node), name: spec.name.as_deref(), queues, vnet_header };
-    let (tun, vnet_header) = match Tun::open(&config) {
+    let (mut tun, vnet_header) = match Tun::open(&config) {
         Ok(tun) => (tun, vnet_header),
         // A kernel (or sandbox) without virtio headers still has plain packets.
         Err(error) if vnet_header && error.kind() == io::ErrorKind::InvalidInput => {
@@ -77,9 +77,12 @@ pub(crate) fn open_tun(
     let queue =
         |queue| if vnet_header { Arc::new(Whole(queue)) as Arc<dyn Queue> } else { Arc::new(Bare(queue)) };
     Ok(OpenDevice {
-        device: Device { name: tun.name, ifindex: tun.ifindex },
-        queues: tun.queues.into_iter().map(queue).collect(),
+        device: Device { name: tun.name.clone(), ifindex: tun.ifindex },
+        queues: std::mem::take(&mut tun.queues).into_iter().map(queue).collect(),
         joins,
+        // A length that was asked for stays.
+        queue_length: (joins.tcp && spec.tx_queue_len.is_none())
+            .then(|| QueueLength::new(move |frames| tun.set_tx_queue_len(frames))),
     })
 }
 
