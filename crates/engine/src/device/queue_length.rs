@@ -106,15 +106,12 @@ mod tests {
     #[test]
     fn the_queue_becomes_short_only_after_frames_were_large_for_a_while() {
         let mut fit = Fit::new();
-        assert_eq!(
-            fit.follow(SUPER_PACKET, 1000),
-            None,
-            "the first half second began at zero with small ones"
-        );
-        assert_eq!(fit.follow(100, 1100), None);
-        assert_eq!(fit.follow(SUPER_PACKET, 1600), None);
-        assert_eq!(fit.follow(SUPER_PACKET, 1700), None);
-        assert_eq!(fit.follow(SUPER_PACKET, 2200), Some(SHORTEST));
+        assert_eq!(fit.follow(100, 1000), None);
+        assert_eq!(fit.follow(SUPER_PACKET, 1100), None);
+        assert_eq!(fit.follow(100, 1200), None);
+        assert_eq!(fit.follow(SUPER_PACKET, 1500), None, "there was a small one in this half second");
+        assert_eq!(fit.follow(SUPER_PACKET, 1900), None);
+        assert_eq!(fit.follow(SUPER_PACKET, 2000), Some(SHORTEST));
         assert_eq!(fit.follow(SUPER_PACKET, 3000), None);
     }
 
