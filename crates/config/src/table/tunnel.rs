@@ -150,7 +150,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .status(Status::NoEffect("addresses and routes are set without external programs")),
     row("txqueuelen", "N", "transmit queue length of the device")
         .group(Group::Tunnel)
-        .default("os")
+        .default("by frame size")
         .offload(&[ignores(LINUX, "the module's device has no queue", "add one with tc qdisc")])
         .set(|d, a| {
             d.profile.device.txqueuelen = Some(a.number(0)?);
