@@ -15,7 +15,7 @@ use std::{
 
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender, Protocol, TransportId};
 use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET};
-use culvert_wire::{RemoteSid, Transmit};
+use culvert_wire::{Opcode, RemoteSid, Transmit};
 use tokio::{
     sync::{mpsc, oneshot},
     task::yield_now,
@@ -125,6 +125,14 @@ struct Routed {
     sender: RemoteSid,
 }
 
+/// Whether a client's first packet has this form.
+fn is_greeting(packet: &[u8]) -> bool {
+    packet
+        .first()
+        .and_then(|&first| Opcode::from_header(first))
+        .is_some_and(|opcode| matches!(opcode, Opcode::HardResetClientV2 | Opcode::HardResetClientV3))
+}
+
 /// How long a new stream may take for its first control packet (SEC-CTL-11).
 const FIRST_PACKET: Duration = Duration::from_secs(10);
 
@@ -187,7 +195,8 @@ impl Listener {
         Some(routed.session.key)
     }
 
-    /// Packets of sessions first, then those of strangers, while their share of the time lasts.
+    /// Packets of sessions first, then those of strangers. Without time left for these, nobody new is greeted; but who was
+    /// greeted already is heard, because 2.5 cannot repeat its answer: it acknowledges our greeting only once.
     async fn handle_batch(&mut self, packets: Vec<ControlPacket>) {
         let mut strangers = Vec::new();
         for packet in packets {
@@ -201,11 +210,17 @@ impl Listener {
             return;
         }
         // A stream has one stranger, who cannot repeat what was taken out of it.
-        if self.protocol == Protocol::Udp && !self.share.has_time(start) {
-            return debug!("more strangers than there is time for: {} packets dropped", strangers.len());
-        }
+        let greets = self.protocol == Protocol::Tcp || self.share.has_time(start);
+        let mut ignored = 0;
         for packet in strangers {
-            self.handle(packet).await;
+            if greets || !is_greeting(&packet.bytes) {
+                self.handle(packet).await;
+            } else {
+                ignored += 1;
+            }
+        }
+        if ignored > 0 {
+            debug!("more strangers than there is time for: {ignored} packets dropped");
         }
         let end = Instant::now();
         self.share.charge(end, end.saturating_duration_since(start));
@@ -309,6 +324,14 @@ mod tests {
             self.0.fetch_add(1, Relaxed);
             Poll::Ready(Ok(()))
         }
+    }
+
+    #[test]
+    fn only_hard_resets_of_clients_are_greetings() {
+        let first_byte = |opcode: u8| [opcode << 3, 1, 2, 3];
+        let greetings: Vec<u8> = (0..32).filter(|&opcode| is_greeting(&first_byte(opcode))).collect();
+        assert_eq!(greetings, [7, 10], "P_CONTROL_HARD_RESET_CLIENT_V2 and _V3; 4 and 11 answer a greeting");
+        assert!(!is_greeting(&[]));
     }
 
     #[tokio::test]

@@ -19,8 +19,9 @@ pub(super) struct Share {
 }
 
 impl Share {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { paid_at: now }
+    /// With everything saved up that may be.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { paid_at: now.checked_sub(SAVINGS * PART).unwrap_or(now) }
     }
 
     /// Whether everything that was used is paid for.
