@@ -2,7 +2,7 @@
 //!
 //! The control plane's one thread hands a session over together with the step, and gets both back. A step waits in one
 //! of two queues: those of established sessions, which renegotiate, are taken before those of newcomers, of whom there
-//! may be a flood. The threads yield to all others of the process ([`YIELDING`]): where cores are idle, handshakes run at
+//! may be a flood. The threads yield to all others of the machine ([`YIELDING`]): where cores are idle, handshakes run at
 //! full speed; where the data plane needs them, it hardly notices (SEC-CTL-5).
 
 use std::{

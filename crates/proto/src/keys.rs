@@ -119,16 +119,17 @@ impl KeySchedule {
         self.promote()
     }
 
-    /// Adds the key of a negotiation that began at `began` and ends now.
-    pub(crate) fn install(
-        &mut self,
-        key: DataKey,
-        (began, now): (Instant, Instant),
-        timing: &Timing,
-    ) -> Vec<KeyOp> {
+    /// Adds a key. Beside another one it only decrypts, and [`Self::activate`] says until when.
+    pub(crate) fn install(&mut self, key: DataKey) -> Vec<KeyOp> {
         let (ring, ops) = self.ring.install(key);
         self.ring = ring;
-        if matches!(ring, KeyRing::Rekeying { .. }) {
+        self.promote_at = None;
+        ops
+    }
+
+    /// The other end has the newest key, too: its negotiation began at `began` and ends now.
+    pub(crate) fn activate(&mut self, (began, now): (Instant, Instant), timing: &Timing) {
+        if matches!(self.ring, KeyRing::Rekeying { .. }) {
             let retire_at = began + timing.tran_window;
             let delay = switch_delay(timing);
             // After a negotiation that took long the other end may still wait for the last acknowledgement.
@@ -137,7 +138,6 @@ impl KeySchedule {
             self.promote_at = Some(due.min(retire_at));
             self.retire_at = Some(retire_at);
         }
-        ops
     }
 
     /// The sending key is used up and the next one is there: the switch is due soon. Returns `false` when there is no

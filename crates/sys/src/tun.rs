@@ -115,6 +115,17 @@ impl Tun {
         self.set_number(libc::SIOCSIFTXQLEN, i32::try_from(packets).unwrap_or(i32::MAX))
     }
 
+    /// The length of the device's transmit queue, in packets.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn tx_queue_len(&self) -> io::Result<u32> {
+        let mut request = IfReq::new(&self.name)?;
+        ioctl_ifreq(control_socket()?.as_fd(), libc::SIOCGIFTXQLEN, &mut request)?;
+        let [a, b, c, d, ..] = request.value;
+        Ok(u32::from_ne_bytes([a, b, c, d]))
+    }
+
     fn set_number(&self, code: libc::c_ulong, number: i32) -> io::Result<()> {
         let mut request = IfReq::new(&self.name)?;
         request.value[..4].copy_from_slice(&number.to_ne_bytes());

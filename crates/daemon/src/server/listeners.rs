@@ -205,16 +205,18 @@ impl Listener {
                 None => strangers.push(packet),
             }
         }
-        let start = Instant::now();
-        if strangers.is_empty() {
-            return;
-        }
-        // A stream has one stranger, who cannot repeat what was taken out of it.
-        let greets = self.protocol == Protocol::Tcp || self.share.has_time(start);
         let mut ignored = 0;
         for packet in strangers {
-            if greets || !is_greeting(&packet.bytes) {
+            let start = Instant::now();
+            // A stream has one stranger, who cannot repeat what was taken out of it.
+            let greets = self.protocol == Protocol::Tcp || self.share.has_time(start);
+            if !is_greeting(&packet.bytes) {
+                // Not charged: an accepted client waits for others, and their limits bound it.
                 self.handle(packet).await;
+            } else if greets {
+                self.handle(packet).await;
+                let end = Instant::now();
+                self.share.charge(end, end.saturating_duration_since(start));
             } else {
                 ignored += 1;
             }
@@ -222,8 +224,6 @@ impl Listener {
         if ignored > 0 {
             debug!("more strangers than there is time for: {ignored} packets dropped");
         }
-        let end = Instant::now();
-        self.share.charge(end, end.saturating_duration_since(start));
     }
 
     fn route(&self, handle: Handle, packet: ControlPacket) {

@@ -13,10 +13,11 @@ use std::{
 const BACKLOG: usize = 1 << 20;
 /// The shortest queue: fewer super-packets cost speed.
 const SHORTEST: u32 = 16;
-/// The longest queue, which is what the kernel gives a new TUN device.
+/// The longest queue.
 const LONGEST: u32 = 500;
-/// The queue becomes shorter only when frames were large for so long, in milliseconds. It becomes longer at once.
-const PATIENCE: u64 = 500;
+/// The queue becomes shorter only when frames were large for so long, in milliseconds, and by half at most: what waits
+/// beyond the new length is lost. It becomes longer at once.
+const PATIENCE: u64 = 250;
 
 /// Sizes of the frames that one worker read lately.
 #[derive(Debug, Default)]
@@ -44,6 +45,9 @@ pub(crate) struct QueueLength {
 }
 
 impl QueueLength {
+    /// What the kernel gives a new TUN device.
+    pub(crate) const USUAL: u32 = LONGEST;
+
     /// For a new device. `set` changes the length; should it fail, the length stays as it is for good.
     pub(crate) fn new(set: impl Fn(u32) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self { fit: Mutex::new(Fit::new()), set: Box::new(set) }
@@ -89,8 +93,9 @@ impl Fit {
         if !longer && now.saturating_sub(self.since) < PATIENCE {
             return None;
         }
+        let wanted = self.wanted.max(self.current / 2);
         // Small differences are not worth a call.
-        let change = (longer || self.wanted <= self.current / 2).then_some(self.wanted);
+        let change = (longer || wanted * 4 <= self.current * 3).then_some(wanted);
         self.current = change.unwrap_or(self.current);
         (self.wanted, self.since) = (0, now);
         change
@@ -103,31 +108,40 @@ mod tests {
 
     const SUPER_PACKET: usize = 65_000;
 
+    /// What becomes of the length while large frames are read.
+    fn shrink(fit: &mut Fit, begin: u64) -> Vec<u32> {
+        (1..20).filter_map(|n| fit.follow(SUPER_PACKET, begin + n * PATIENCE)).collect()
+    }
+
     #[test]
-    fn the_queue_becomes_short_only_after_frames_were_large_for_a_while() {
+    fn the_queue_becomes_short_step_by_step() {
         let mut fit = Fit::new();
-        assert_eq!(fit.follow(100, 1000), None);
-        assert_eq!(fit.follow(SUPER_PACKET, 1100), None);
-        assert_eq!(fit.follow(100, 1200), None);
-        assert_eq!(fit.follow(SUPER_PACKET, 1500), None, "there was a small one in this half second");
-        assert_eq!(fit.follow(SUPER_PACKET, 1900), None);
-        assert_eq!(fit.follow(SUPER_PACKET, 2000), Some(SHORTEST));
-        assert_eq!(fit.follow(SUPER_PACKET, 3000), None);
+        assert_eq!(shrink(&mut fit, 0), [250, 125, 62, 31, SHORTEST]);
+    }
+
+    #[test]
+    fn one_look_at_small_frames_keeps_the_queue_long() {
+        let mut fit = Fit::new();
+        assert_eq!(fit.follow(100, PATIENCE), None);
+        assert_eq!(fit.follow(SUPER_PACKET, PATIENCE + 50), None);
+        assert_eq!(fit.follow(100, PATIENCE + 100), None);
+        assert_eq!(fit.follow(SUPER_PACKET, 2 * PATIENCE), None);
+        assert_eq!(fit.follow(SUPER_PACKET, 3 * PATIENCE), Some(LONGEST / 2));
     }
 
     #[test]
     fn the_queue_becomes_long_at_once() {
         let mut fit = Fit::new();
-        fit.follow(SUPER_PACKET, 500);
+        shrink(&mut fit, 0);
         assert_eq!(fit.current, SHORTEST);
-        assert_eq!(fit.follow(100, 501), Some(LONGEST));
+        assert_eq!(fit.follow(100, 20 * PATIENCE), Some(LONGEST));
     }
 
     #[test]
     fn frames_between_get_a_length_between() {
         let mut fit = Fit::new();
-        assert_eq!(fit.follow(8 << 10, 500), Some(128));
-        assert_eq!(fit.follow(10 << 10, 1000), None, "not worth it");
+        assert_eq!(fit.follow(4 << 10, PATIENCE), Some(256));
+        assert_eq!(fit.follow(5 << 10, 2 * PATIENCE), None, "204: not worth it");
     }
 
     #[test]

@@ -80,10 +80,15 @@ pub(crate) fn open_tun(
         device: Device { name: tun.name.clone(), ifindex: tun.ifindex },
         queues: std::mem::take(&mut tun.queues).into_iter().map(queue).collect(),
         joins,
-        // A length that was asked for stays.
-        queue_length: (joins.tcp && spec.tx_queue_len.is_none())
+        // A length that somebody chose stays.
+        queue_length: (joins.tcp && spec.tx_queue_len.is_none() && has_usual_length(&tun))
             .then(|| QueueLength::new(move |frames| tun.set_tx_queue_len(frames))),
     })
+}
+
+/// Nobody chose the length of the device's queue.
+fn has_usual_length(tun: &Tun) -> bool {
+    tun.tx_queue_len().is_ok_and(|length| length == QueueLength::USUAL)
 }
 
 fn failed(node: &str, spec: &DeviceSpec, source: io::Error) -> OffloadError {

@@ -283,15 +283,13 @@ impl Tcp {
             match self.socket.write(&queue.bytes[queue.written..end]) {
                 Ok(n) => queue.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return writer.wake_if_room(),
                 Err(_) => return self.break_off(writer),
             }
         }
+        writer.wake_if_room();
         // An error here means that the stream is not watched any more.
         let _ = self.epoll.change(&self.socket, self.token, Interest::Read);
-        if let Some(waker) = writer.waker.take() {
-            waker.wake();
-        }
     }
 
     fn break_off(&self, writer: &mut Writer) {
@@ -313,6 +311,15 @@ enum Urgency {
 impl Writer {
     const fn waiting(&self) -> usize {
         self.data.waiting() + self.control.waiting()
+    }
+
+    /// Wakes who waits to write control packets, whatever data still waits.
+    fn wake_if_room(&mut self) {
+        if self.control.waiting() <= MAX_URGENT
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
     }
 
     /// What to write next, and up to where: the rest of a frame that was begun, then control, then data.
@@ -357,6 +364,12 @@ impl Frames {
                 .map_or(self.bytes.len(), |len| FRAME_PREFIX_LEN + usize::from(u16::from_be_bytes(*len)));
             self.boundary = (self.boundary + frame).min(self.bytes.len());
         }
+        // A stream that is always a little behind would otherwise keep all it ever wrote.
+        if self.written >= MAX_QUEUED {
+            self.bytes.drain(..self.written);
+            self.boundary -= self.written;
+            self.written = 0;
+        }
     }
 }
 
@@ -395,6 +408,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_queue_that_is_never_empty_does_not_grow() {
+        let frame = [&[0x03, 0xE8][..], &[7; 1000]].concat();
+        let mut frames = Frames::default();
+        frames.push(&frame, 0);
+        for _ in 0..10_000 {
+            frames.push(&frame, 0);
+            frames.advance(frame.len());
+            assert_eq!(frames.waiting(), frame.len());
+            assert_eq!(frames.boundary, frames.written, "between two frames");
+        }
+        assert!(frames.bytes.len() <= MAX_QUEUED + 2 * frame.len());
+    }
 
     /// What happens to a writer whose stream is full.
     #[derive(Clone, Debug)]

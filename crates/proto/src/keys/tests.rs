@@ -81,14 +81,31 @@ proptest! {
     }
 }
 
+/// Installs a key whose negotiation is over at both ends.
+fn install(schedule: &mut KeySchedule, id: KeyId, times: (Instant, Instant), timing: &Timing) {
+    schedule.install(key(id));
+    schedule.activate(times, timing);
+}
+
+#[test]
+fn a_key_that_the_other_end_may_lack_only_decrypts() {
+    let began = Instant::now();
+    let mut schedule = KeySchedule::default();
+    install(&mut schedule, KeyId::FIRST, (began, began), &timing());
+    let ops = schedule.install(key(KeyId::FIRST.next()));
+    assert!(matches!(ops[..], [KeyOp::New(Slot::Secondary, _)]));
+    assert_eq!(schedule.poll_timeout(), None);
+    assert_eq!(schedule.ring().sending(), Some(KeyId::FIRST));
+}
+
 #[test]
 fn the_old_key_sends_until_the_switch_delay_and_decrypts_until_the_transition_window() {
     let began = Instant::now();
     let mut schedule = KeySchedule::default();
-    schedule.install(key(KeyId::FIRST), (began, began), &timing());
+    install(&mut schedule, KeyId::FIRST, (began, began), &timing());
     assert_eq!(schedule.poll_timeout(), None);
     let next = KeyId::FIRST.next();
-    schedule.install(key(next), (began, began), &timing());
+    install(&mut schedule, next, (began, began), &timing());
     assert_eq!(schedule.poll_timeout(), Some(began + Duration::from_secs(60)));
     assert!(schedule.handle_timeout(began + Duration::from_secs(59)).is_empty());
     assert!(matches!(schedule.handle_timeout(began + Duration::from_secs(60))[..], [KeyOp::Swap]));
@@ -103,8 +120,8 @@ fn half_of_a_short_reneg_sec_bounds_the_switch_delay() {
     let began = Instant::now();
     let timing = Timing { reneg_sec: Duration::from_secs(10), ..timing() };
     let mut schedule = KeySchedule::default();
-    schedule.install(key(KeyId::FIRST), (began, began), &timing);
-    schedule.install(key(KeyId::FIRST.next()), (began, began), &timing);
+    install(&mut schedule, KeyId::FIRST, (began, began), &timing);
+    install(&mut schedule, KeyId::FIRST.next(), (began, began), &timing);
     assert_eq!(schedule.poll_timeout(), Some(began + Duration::from_secs(5)));
 }
 
@@ -112,8 +129,8 @@ fn half_of_a_short_reneg_sec_bounds_the_switch_delay() {
 fn the_next_renegotiation_makes_a_pending_switch_due_at_once() {
     let began = Instant::now();
     let mut schedule = KeySchedule::default();
-    schedule.install(key(KeyId::FIRST), (began, began), &timing());
-    schedule.install(key(KeyId::FIRST.next()), (began, began), &timing());
+    install(&mut schedule, KeyId::FIRST, (began, began), &timing());
+    install(&mut schedule, KeyId::FIRST.next(), (began, began), &timing());
     assert!(matches!(schedule.negotiation_began()[..], [KeyOp::Swap]));
     assert_eq!(schedule.ring().sending(), Some(KeyId::FIRST.next()));
     assert!(schedule.negotiation_began().is_empty());
@@ -124,8 +141,8 @@ fn a_negotiation_that_took_long_leaves_the_peer_a_moment() {
     let began = Instant::now();
     let late = began + Duration::from_secs(70);
     let mut schedule = KeySchedule::default();
-    schedule.install(key(KeyId::FIRST), (began, began), &timing());
-    schedule.install(key(KeyId::FIRST.next()), (began, late), &timing());
+    install(&mut schedule, KeyId::FIRST, (began, began), &timing());
+    install(&mut schedule, KeyId::FIRST.next(), (began, late), &timing());
     assert_eq!(schedule.poll_timeout(), Some(late + Duration::from_secs(1)));
 }
 
@@ -133,9 +150,9 @@ fn a_negotiation_that_took_long_leaves_the_peer_a_moment() {
 fn a_used_up_key_hastens_the_switch_to_the_next_one() {
     let began = Instant::now();
     let mut schedule = KeySchedule::default();
-    schedule.install(key(KeyId::FIRST), (began, began), &timing());
+    install(&mut schedule, KeyId::FIRST, (began, began), &timing());
     assert!(!schedule.hasten(began));
-    schedule.install(key(KeyId::FIRST.next()), (began, began), &timing());
+    install(&mut schedule, KeyId::FIRST.next(), (began, began), &timing());
     assert!(schedule.hasten(began));
     assert_eq!(schedule.poll_timeout(), Some(began + Duration::from_secs(1)));
 }

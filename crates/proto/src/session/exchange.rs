@@ -84,6 +84,8 @@ pub(super) struct Exchange {
     resend_wkc: bool,
     peer_announced: bool,
     heard: bool,
+    /// The data key is with the offload.
+    installed: bool,
 }
 
 impl Exchange {
@@ -126,6 +128,7 @@ impl Exchange {
             resend_wkc: false,
             peer_announced: false,
             heard: false,
+            installed: false,
         }
     }
 
@@ -142,7 +145,20 @@ impl Exchange {
         matches!(self.stage, Stage::Active | Stage::Keyed)
     }
 
-    /// Data keys were made: the next exchange may begin.
+    /// Both key messages are written and read, here: the other end may soon have ours.
+    pub(super) const fn has_both_key_messages(&self) -> bool {
+        self.is_active() || matches!(self.stage, Stage::Negotiating { wrote: true, read: true })
+    }
+
+    pub(super) const fn is_installed(&self) -> bool {
+        self.installed
+    }
+
+    pub(super) const fn set_installed(&mut self) {
+        self.installed = true;
+    }
+
+    /// The data key is in use: the next exchange may begin.
     pub(super) const fn is_keyed(&self) -> bool {
         matches!(self.stage, Stage::Keyed)
     }

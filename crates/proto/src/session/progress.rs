@@ -135,6 +135,7 @@ impl Session {
         }
         if self.config.mode.is_tls_server() {
             self.ask_for_login(message, info);
+            self.prepare_renegotiated(now);
         }
     }
 
@@ -185,6 +186,7 @@ impl Session {
                     let line = "TLS: Username/Password authentication succeeded for username";
                     self.log(2, format!("{line} '{user}' "));
                 }
+                self.prepare_renegotiated(now);
                 self.after_active(now);
             }
             Authorization::Deny(reason) => {
@@ -271,9 +273,10 @@ impl Session {
             agreed.peer_id = peer_id;
         }
         let agreed = *agreed;
-        if let Err(failure) = self.install(now, &granted, &agreed) {
+        if let Err(failure) = self.install(&granted, &agreed) {
             return self.fail(now, failure);
         }
+        self.use_key(now);
         self.phase = Phase::Established;
         if self.config.mode == Mode::Server {
             self.prepare_push(now, &agreed, push);
@@ -282,18 +285,43 @@ impl Session {
         }
     }
 
-    fn install_renegotiated(&mut self, now: Now, granted: &Granted) {
-        let (Some(agreed), Some(key)) = (self.agreement, self.current_key()) else { return };
-        match self.install(now, granted, &agreed) {
-            Ok(()) => self.emit(Event::Renegotiated(key)),
-            Err(failure) => self.fail(now, failure),
+    /// Installs a renegotiated key before our key message leaves. A client may send with the key as soon as it has that
+    /// message: at once, if its old key is younger than its switch delay. Our acknowledgement comes with such data.
+    fn prepare_renegotiated(&mut self, now: Now) {
+        let Some(exchange) = &self.exchange else { return };
+        if !matches!(self.phase, Phase::Established) || !exchange.has_both_key_messages() {
+            return;
+        }
+        let (Some(granted), Some(agreed)) = (exchange.access.granted(), self.agreement) else { return };
+        if let Err(failure) = self.install(&granted, &agreed) {
+            self.fail(now, failure);
         }
     }
 
-    /// Derives the exchange's data key and hands it to the offload.
-    fn install(&mut self, now: Now, granted: &Granted, agreed: &Agreement) -> Result<(), Failure> {
+    fn install_renegotiated(&mut self, now: Now, granted: &Granted) {
+        let (Some(agreed), Some(key)) = (self.agreement, self.current_key()) else { return };
+        if let Err(failure) = self.install(granted, &agreed) {
+            return self.fail(now, failure);
+        }
+        self.use_key(now);
+        self.emit(Event::Renegotiated(key));
+    }
+
+    /// The exchange's data key is in use at both ends.
+    fn use_key(&mut self, now: Now) {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.set_keyed();
+        self.schedule.activate((exchange.began(), now.mono), &self.config.timing);
+        self.verdict_due = None;
+        self.renegotiation.key_active(now.mono);
+    }
+
+    /// Derives the exchange's data key and hands it to the offload, once.
+    fn install(&mut self, granted: &Granted, agreed: &Agreement) -> Result<(), Failure> {
         let role = self.role();
-        let Some(exchange) = &mut self.exchange else { return Ok(()) };
+        let Some(exchange) = self.exchange.as_mut().filter(|exchange| !exchange.is_installed()) else {
+            return Ok(());
+        };
         let material = exchange.data_keys(granted, agreed.flags.tls_ekm, &self.link)?;
         let format = if agreed.flags.aead_epoch { DataFormat::Epoch } else { DataFormat::Classic };
         let unusable = |error: culvert_crypto::CryptoError| Failure::Protocol(error.to_string());
@@ -303,10 +331,8 @@ impl Session {
             let dynamic = exchange.dynamic_tls_crypt()?;
             self.link.enable_dynamic(dynamic, role);
         }
-        exchange.set_keyed();
-        self.verdict_due = None;
-        self.renegotiation.key_active(now.mono);
-        let ops = self.schedule.install(key, (exchange.began(), now.mono), &self.config.timing);
+        exchange.set_installed();
+        let ops = self.schedule.install(key);
         self.emit_keys(ops);
         Ok(())
     }

@@ -63,6 +63,22 @@ fn the_old_key_sends_until_the_switch_delay() {
 }
 
 #[test]
+fn a_server_has_the_next_key_before_its_client_can_send_with_it() {
+    let mut pair = Pair::new(Setup::new());
+    pair.establish();
+    pair.command(Side::Server, Command::Renegotiate);
+    let next = KeyRing::Rekeying { sending: key(0), next: key(1) };
+    for _ in 0..1000 {
+        if pair.server().keys() == next {
+            // The message that lets the client derive the key is still on its way.
+            return assert_eq!(pair.client.keys(), KeyRing::One(key(0)));
+        }
+        pair.run_for(Duration::from_millis(1));
+    }
+    panic!("the server never installed the key");
+}
+
+#[test]
 fn age_starts_renegotiations_again_and_again() {
     let mut pair = Pair::new(Setup::new().timing(every(2)));
     pair.establish();
