@@ -413,7 +413,11 @@ impl Client {
     /// `tls-verify` of a client: root first.
     async fn judge(&self, identity: &culvert_proto::tls::PeerIdentity, env: &ScriptEnv) -> Verdict {
         let Some(command) = self.hooks.scripts.tls_verify.clone() else { return Verdict::Accept };
-        for certificate in identity.certificates().iter().rev() {
+        let Some(certificates) = identity.certificates() else {
+            let reason = "a certificate is not understood, so tls-verify cannot judge it";
+            return Verdict::Deny(reason.to_owned());
+        };
+        for certificate in certificates.iter().rev() {
             if !self.hooks.runner.verify_certificate(&command, certificate, env).await {
                 return Verdict::Deny("tls-verify refused the certificate".to_owned());
             }

@@ -127,7 +127,7 @@ impl ScriptEnv {
 
     /// Sets what is known of the whole chain, and `common_name`.
     pub fn set_identity(&mut self, identity: &PeerIdentity) -> &mut Self {
-        for certificate in identity.certificates() {
+        for certificate in identity.certificates().unwrap_or_default() {
             self.set_certificate(&certificate);
         }
         self.set("common_name", &identity.common_name)

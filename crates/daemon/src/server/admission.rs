@@ -60,7 +60,11 @@ impl Admission {
         let Some(command) = self.hooks.scripts.tls_verify.clone() else {
             return self.decide(Decision::Peer(session, key, Verdict::Accept));
         };
-        let (certificates, env) = (identity.certificates(), env());
+        let Some(certificates) = identity.certificates() else {
+            let reason = "a certificate is not understood, so tls-verify cannot judge it".to_owned();
+            return self.decide(Decision::Peer(session, key, Verdict::Deny(reason)));
+        };
+        let env = env();
         self.spawn(move |this: Self| async move {
             for certificate in certificates.iter().rev() {
                 if !this.hooks.runner.verify_certificate(&command, certificate, &env).await {

@@ -36,6 +36,8 @@ pub(super) struct Data {
     pub(super) outbox: Outbox,
     /// The last inner source address.
     source: Recent,
+    /// The last inner destination, where peers may talk to each other.
+    destination: Recent,
     moved: Vec<u8>,
     /// The time of the batch, in milliseconds of the engine's clock.
     pub(super) now: u64,
@@ -83,6 +85,7 @@ impl Data {
     /// Drops what is remembered about the last packet: with its peer, a closed socket would stay alive.
     pub(super) fn forget(&mut self) {
         self.source.forget();
+        self.destination.forget();
     }
 
     pub(super) fn new(shared: &Arc<Shared>, worker: usize, queue: Arc<dyn Queue>) -> Self {
@@ -92,6 +95,7 @@ impl Data {
             coalescer: Coalescer::new(shared.joins),
             outbox: Outbox::new(worker),
             source: Recent::default(),
+            destination: Recent::default(),
             moved: Vec::new(),
             now: 0,
         }
@@ -256,7 +260,7 @@ impl Data {
         }
         if self.shared.client_to_client
             && let Some(to) = destination(payload)
-            && let Some(other) = self.shared.table.by_vpn_address(to)
+            && let Some(other) = self.destination.find(&self.shared.table, to).cloned()
         {
             self.moved.clear();
             self.moved.extend_from_slice(payload);
@@ -305,10 +309,11 @@ fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpA
     if peer.remote.load().address == from || (last != 0 && now.saturating_sub(last) < FLOAT_INTERVAL) {
         return;
     }
+    // Also for one that fails: it takes a lock, and may not be asked for with each packet.
+    peer.activity.last_float.store(now.max(1), Relaxed);
     if !shared.table.move_address(peer, from, to) {
         return; // somebody else lives there
     }
-    peer.activity.last_float.store(now.max(1), Relaxed);
     shared.events.push(OffloadEvent::Floated(peer.id, from));
 }
 

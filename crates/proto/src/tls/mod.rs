@@ -130,11 +130,12 @@ pub struct PeerIdentity {
 
 impl PeerIdentity {
     /// What scripts want to know of each certificate, leaf first. It is worked out when they ask, rather than kept for
-    /// each idle client of a server that has no scripts.
+    /// each idle client of a server that has no scripts. `None` when one of them is not understood: who judges by them
+    /// must refuse then (SEC-AUTH-1), though verification should have done so before.
     #[must_use]
-    pub fn certificates(&self) -> Vec<CertificateInfo> {
+    pub fn certificates(&self) -> Option<Vec<CertificateInfo>> {
         let info = |(der, depth): (&Vec<u8>, u8)| Certificate::parse(der)?.info(depth).ok();
-        self.chain.iter().zip(0..).filter_map(info).collect()
+        self.chain.iter().zip(0..).map(info).collect()
     }
 }
 
