@@ -1,4 +1,4 @@
-//! Safe wrappers over system calls: the one crate with `unsafe`.
+//! Safe wrappers over system calls: with `culvert-plugin`, the one place of `unsafe`.
 //!
 //! Each wrapper is total: any argument is sound, and what the kernel refuses comes back as [`std::io::Error`]. What
 //! `rustix` already wraps is used through it; blocks of our own exist for what it lacks: batched datagrams with

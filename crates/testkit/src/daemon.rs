@@ -6,7 +6,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -85,7 +85,12 @@ impl Daemon {
     ) -> Result<Self> {
         let mut command = namespace.command("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(command, Stdio::null(), label)
+    }
+
+    /// Starts a command whose output is to be its log.
+    pub(crate) fn spawn(mut command: Command, stdin: Stdio, label: &str) -> Result<Self> {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(|error| Failure::new(format!("starting {command:?}: {error}")))?;
         let log = Arc::new(Log::default());

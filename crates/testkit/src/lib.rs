@@ -28,10 +28,12 @@ pub mod pairwise;
 mod patience;
 mod peers;
 mod pki;
+mod plugin;
 mod profile;
 mod relay;
 pub mod sim;
 mod temp;
+mod terminal;
 pub mod traffic;
 mod tunnel;
 pub mod vectors;
@@ -42,9 +44,11 @@ pub use lab::{Namespace, NetnsLab, TunnelDevices};
 pub use patience::{eventually, patient};
 pub use peers::{Implementation, Peers, Release};
 pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};
+pub use plugin::c_plugin;
 pub use profile::{
     Cipher, Inner, Login, Offload, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping,
 };
 pub use relay::Relay;
 pub use temp::TempDir;
+pub use terminal::Terminal;
 pub use tunnel::{Certificates, Materials, Tunnel};

@@ -1,0 +1,195 @@
+/*
+ * A plugin for the tests: version 3 of the interface by default, 2 or 1 with -DVERSION. It does what its first argument
+ * says. Written against the layouts of openvpn-plugin.h, spelled out here so that the test sees them twice.
+ */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef VERSION
+#define VERSION 3
+#endif
+
+#define AUTH_USER_PASS_VERIFY 5
+#define CLIENT_CONNECT_V2 9
+#define MASK ((1 << AUTH_USER_PASS_VERIFY) | (1 << CLIENT_CONNECT_V2))
+
+struct list {
+    struct list *next;
+    char *name;
+    char *value;
+};
+
+struct callbacks {
+    void (*log)(unsigned int flags, const char *name, const char *format, ...);
+    void (*vlog)(unsigned int flags, const char *name, const char *format, va_list arguments);
+    void (*memzero)(void *data, size_t len);
+    int (*encode)(const void *data, int size, char **text);
+    int (*decode)(const char *text, void *data, int size);
+};
+
+struct open_in {
+    int mask;
+    const char **argv;
+    const char **envp;
+    struct callbacks *callbacks;
+    int ssl_api;
+    const char *version;
+    unsigned int major;
+    unsigned int minor;
+    const char *patch;
+};
+
+struct open_return {
+    int mask;
+    void *handle;
+    struct list **list;
+};
+
+struct func_in {
+    int type;
+    const char **argv;
+    const char **envp;
+    void *handle;
+    void *client;
+    int depth;
+    void *certificate;
+};
+
+struct func_return {
+    struct list **list;
+};
+
+struct state {
+    const char *mode;
+    struct callbacks *callbacks;
+};
+
+static const char *lookup(const char **envp, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (; *envp != NULL; envp++)
+        if (strncmp(*envp, name, len) == 0 && (*envp)[len] == '=')
+            return *envp + len + 1;
+    return "";
+}
+
+static struct state *begin(const char **argv, struct callbacks *callbacks)
+{
+    struct state *state;
+
+    if (argv[1] == NULL || strcmp(argv[1], "refuse") == 0)
+        return NULL;
+    state = calloc(1, sizeof *state);
+    state->mode = argv[1];
+    state->callbacks = callbacks;
+    if (callbacks != NULL)
+        callbacks->log(4, "TEST", "begins as %s with %d", argv[1], 42);
+    return state;
+}
+
+static int deny_unless(const char *expected, const char *seen)
+{
+    return strcmp(expected, seen) == 0 ? 0 : 1;
+}
+
+static int act(struct state *state, int type, const char **envp, int *client, struct list **list)
+{
+    const char *password = lookup(envp, "password");
+
+    if (type == CLIENT_CONNECT_V2 && list != NULL) {
+        *list = calloc(1, sizeof **list);
+        (*list)->name = strdup("config");
+        (*list)->value = strdup("push \"route 192.0.2.0 255.255.255.0\"");
+        return 0;
+    }
+    if (type != AUTH_USER_PASS_VERIFY)
+        return 0;
+    if (strcmp(password, "hang") == 0)
+        for (;;)
+            pause();
+    if (strcmp(state->mode, "count") == 0)
+        return client != NULL && ++*client == 2 ? 0 : 1;
+    if (strcmp(state->mode, "defer") == 0) {
+        FILE *file = fopen(lookup(envp, "auth_control_file"), "w");
+
+        if (file == NULL)
+            return 1;
+        fputs(strcmp(password, "correct horse") == 0 ? "1" : "0", file);
+        fclose(file);
+        return 2;
+    }
+    return deny_unless("correct horse", password);
+}
+
+void openvpn_plugin_close_v1(void *handle)
+{
+    free(handle);
+}
+
+void *openvpn_plugin_client_constructor_v1(void *handle)
+{
+    (void)handle;
+    return calloc(1, sizeof(int));
+}
+
+void openvpn_plugin_client_destructor_v1(void *handle, void *client)
+{
+    (void)handle;
+    free(client);
+}
+
+#if VERSION == 3
+int openvpn_plugin_open_v3(int version, const struct open_in *in, struct open_return *out)
+{
+    if (version < 5 || in->major < 2 || in->mask != 0xFFFF || in->ssl_api != 0)
+        return 1;
+    out->mask = MASK;
+    out->handle = begin(in->argv, in->callbacks);
+    return out->handle != NULL ? 0 : 1;
+}
+
+int openvpn_plugin_func_v3(int version, const struct func_in *in, struct func_return *out)
+{
+    if (version < 5 || in->certificate != NULL || in->depth != -1)
+        return 1;
+    return act(in->handle, in->type, in->envp, in->client, out->list);
+}
+#elif VERSION == 2
+void *openvpn_plugin_open_v2(unsigned int *mask, const char **argv, const char **envp, struct list **list)
+{
+    (void)envp;
+    (void)list;
+    *mask = MASK;
+    return begin(argv, NULL);
+}
+
+int openvpn_plugin_func_v2(void *handle, int type, const char **argv, const char **envp, void *client,
+                           struct list **list)
+{
+    (void)argv;
+    return act(handle, type, envp, client, list);
+}
+#elif VERSION == 1
+void *openvpn_plugin_open_v1(unsigned int *mask, const char **argv, const char **envp)
+{
+    (void)envp;
+    *mask = MASK;
+    return begin(argv, NULL);
+}
+
+int openvpn_plugin_func_v1(void *handle, int type, const char **argv, const char **envp)
+{
+    (void)argv;
+    return act(handle, type, envp, NULL, NULL);
+}
+#else
+int openvpn_plugin_min_version_required_v1(void)
+{
+    return 4;
+}
+#endif

@@ -1,0 +1,106 @@
+//! Plugins of every version of the interface, compiled from `plugin.c` beside this file.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use std::{path::PathBuf, sync::Mutex};
+
+use culvert_plugin::{Answer, Call, Level, Plugin, PluginError, PluginHook};
+use culvert_testkit::{TempDir, c_plugin};
+
+/// What plugins wrote into the log, of all tests together: there is one log per process.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn log(level: Level, plugin: &str, text: &str) {
+    LINES.lock().unwrap().push(format!("{level:?} {plugin}: {text}"));
+}
+
+fn compile(folder: &TempDir, version: u8) -> PathBuf {
+    c_plugin(folder, version).unwrap()
+}
+
+fn open(folder: &TempDir, version: u8, mode: &str) -> Result<Plugin, PluginError> {
+    let module = compile(folder, version);
+    let arguments = [module.display().to_string(), mode.to_owned()];
+    Plugin::open(&module, &arguments, &[], (2, 7, 0), log)
+}
+
+fn login(plugin: &mut Plugin, password: &str, control: &str) -> Answer {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let env = [pair("password", password), pair("auth_control_file", control)];
+    let hook = PluginHook::AuthUserPassVerify;
+    plugin.call(&Call { hook, arguments: &[], env: &env, client: Some(1) })
+}
+
+#[test]
+fn every_version_judges_logins() {
+    let folder = TempDir::new().unwrap();
+    for version in [1, 2, 3] {
+        let mut plugin = open(&folder, version, "check").unwrap();
+        assert_eq!(login(&mut plugin, "correct horse", ""), Answer::Success(Vec::new()), "{version}");
+        assert_eq!(login(&mut plugin, "wrong", ""), Answer::Error, "{version}");
+        assert_eq!(
+            plugin.hooks().to_string(),
+            "PLUGIN_AUTH_USER_PASS_VERIFY|PLUGIN_CLIENT_CONNECT_V2",
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn a_login_may_be_answered_later() {
+    let folder = TempDir::new().unwrap();
+    let mut plugin = open(&folder, 3, "defer").unwrap();
+    let control = folder.write("control", "").unwrap();
+    assert_eq!(login(&mut plugin, "correct horse", &control.display().to_string()), Answer::Deferred);
+    assert_eq!(std::fs::read_to_string(control).unwrap(), "1");
+}
+
+#[test]
+fn names_and_values_come_back() {
+    let folder = TempDir::new().unwrap();
+    for version in [2, 3] {
+        let mut plugin = open(&folder, version, "check").unwrap();
+        let call = Call { hook: PluginHook::ClientConnectV2, arguments: &[], env: &[], client: None };
+        let route = ("config".to_owned(), "push \"route 192.0.2.0 255.255.255.0\"".to_owned());
+        assert_eq!(plugin.call(&call), Answer::Success(vec![route]), "{version}");
+    }
+}
+
+#[test]
+fn a_hook_that_is_not_wanted_succeeds_without_a_call() {
+    let folder = TempDir::new().unwrap();
+    let mut plugin = open(&folder, 3, "check").unwrap();
+    let call = Call { hook: PluginHook::TlsVerify, arguments: &[], env: &[], client: None };
+    assert_eq!(plugin.call(&call), Answer::Success(Vec::new()));
+}
+
+#[test]
+fn a_plugin_has_memory_of_each_client_until_it_is_forgotten() {
+    let folder = TempDir::new().unwrap();
+    let mut plugin = open(&folder, 3, "count").unwrap();
+    let success = Answer::Success(Vec::new());
+    let answers = [Answer::Error, success.clone(), Answer::Error];
+    for answer in answers {
+        assert_eq!(login(&mut plugin, "", ""), answer, "it accepts the second login of a client");
+    }
+    plugin.forget(1);
+    assert_eq!(login(&mut plugin, "", ""), Answer::Error);
+    assert_eq!(login(&mut plugin, "", ""), success);
+}
+
+#[test]
+fn what_a_plugin_says_is_formatted_and_has_its_name() {
+    let folder = TempDir::new().unwrap();
+    let _plugin = open(&folder, 3, "speak").unwrap();
+    assert!(LINES.lock().unwrap().contains(&"Note TEST: begins as speak with 42".to_owned()));
+}
+
+#[test]
+fn what_is_no_plugin_or_refuses_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    assert!(matches!(open(&folder, 3, "refuse"), Err(PluginError::Refused { .. })));
+    assert!(matches!(open(&folder, 4, ""), Err(PluginError::TooNew { needs: 4, .. })));
+    let text = folder.write("text.so", "no shared object").unwrap();
+    assert!(matches!(Plugin::open(&text, &[], &[], (2, 7, 0), log), Err(PluginError::Load { .. })));
+}

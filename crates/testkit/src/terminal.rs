@@ -1,0 +1,75 @@
+//! A terminal on which a process asks its questions.
+
+use std::ffi::CStr;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::{Daemon, Failure, Implementation, Namespace, Result, patient};
+
+/// The other end of a process's controlling terminal: somebody's screen and keyboard.
+pub struct Terminal {
+    keyboard: File,
+    screen: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    /// Starts `implementation --config CONFIG` in a namespace, with a terminal of its own.
+    pub fn start(
+        namespace: &Namespace,
+        implementation: &Implementation,
+        label: &str,
+        config: &Path,
+    ) -> Result<(Daemon, Self)> {
+        let error = |error: rustix::io::Errno| Failure::new(format!("a terminal: {error}"));
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).map_err(error)?;
+        grantpt(&master).map_err(error)?;
+        unlockpt(&master).map_err(error)?;
+        let name = ptsname(&master, Vec::new()).map_err(error)?;
+        let name: &CStr = &name;
+        let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        let slave = OpenOptions::new().read(true).write(true).open(path)?;
+        // Where systemd runs, it would be asked instead; `ip netns exec` has mounts of its own.
+        let hide = "[ ! -d /run/systemd/system ] || mount -t tmpfs none /run/systemd; exec \"$@\"";
+        let mut command = namespace.command("sh");
+        command.args(["-c", hide, "sh", "setsid", "--ctty", "setpriv", "--pdeathsig", "KILL"]);
+        command.arg(implementation.program()).arg("--config").arg(config);
+        let daemon = Daemon::spawn(command, Stdio::from(slave), label)?;
+        let keyboard = File::from(master);
+        let (mut reader, screen) = (keyboard.try_clone()?, Arc::new(Mutex::new(String::new())));
+        let shown = Arc::clone(&screen);
+        thread::spawn(move || {
+            let mut bytes = [0; 512];
+            // An error means that the last process that had the terminal is gone.
+            while let Ok(len @ 1..) = reader.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
+                shown.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+            }
+        });
+        Ok((daemon, Self { keyboard, screen }))
+    }
+
+    /// Waits for a question, and types the answer.
+    pub fn answer(&mut self, question: &str, answer: &str, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + patient(timeout);
+        loop {
+            let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if screen.contains(question) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(Failure::new(format!("nobody asked `{question}`; the screen shows:\n{screen}")));
+            }
+            // There is no wait for a part of a stream.
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(writeln!(self.keyboard, "{answer}")?)
+    }
+}
