@@ -49,8 +49,6 @@ pub(crate) struct Draft {
     pub(crate) allow_static: bool,
     /// The management interface, as far as other options depend on it.
     pub(crate) management: Management,
-    /// `auth-gen-token`: lifetime and renewal.
-    pub(crate) auth_gen_token: Option<(u32, Option<u32>)>,
     /// Whether `plugin` was written.
     pub(crate) plugin: bool,
     /// `vlan-*`.

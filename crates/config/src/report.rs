@@ -144,7 +144,7 @@ mod tests {
         let report = check("client\nfoo\nverb x\n");
         assert!(!report.accepted);
         assert!(report.text.ends_with("\nThe configuration is refused, 2 errors: the syntax is wrong.\n"));
-        let report = check(&format!("{CLIENT}plugin x\n"));
+        let report = check(&format!("{CLIENT}mtu-test\n"));
         assert!(
             !report.accepted && report.text.contains("culvert cannot do all of it yet"),
             "{}",

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, start};
+use crate::{answers, check, passwd, start};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -35,6 +35,12 @@ pub(crate) const VERBS: &[Verb] = &[
         arguments: "[KIND [FILE [METADATA]]]",
         help: "makes a key: as --genkey",
         run: genkey,
+    },
+    Verb {
+        name: "passwd",
+        arguments: "FILE USER [--totp|--delete]",
+        help: "adds, changes or removes a user of auth-users",
+        run: passwd::run,
     },
     #[cfg(feature = "bench")]
     Verb {

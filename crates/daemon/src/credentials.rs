@@ -174,6 +174,22 @@ pub fn login(source: &AuthUserPass, prompter: &Prompter) -> Result<Credentials, 
     Ok(Credentials { username, password })
 }
 
+/// The same with the answer to `static-challenge` in it, where that is configured.
+///
+/// # Errors
+/// As [`login`], or when the challenge is not answered.
+pub fn login_with_challenge(
+    source: &AuthUserPass,
+    challenge: Option<&StaticChallenge>,
+    prompter: &Prompter,
+) -> Result<Credentials, CredentialError> {
+    let mut login = login(source, prompter)?;
+    if let Some(challenge) = challenge {
+        login.password = static_challenge(challenge, &login.password, prompter)?;
+    }
+    Ok(login)
+}
+
 /// Returns the passphrase of the private key: from the file of `askpass` (its first line), or from the prompter.
 ///
 /// # Errors

@@ -1,21 +1,26 @@
-//! The scripts of a profile, with the environment that every one of them sees.
+//! The scripts and plugins of a profile, with the environment that every one of them sees.
 
 use std::sync::{Mutex, PoisonError};
 
 use culvert_config::{LogDestination, Profile, profile::Scripts, value::Command};
+use culvert_proto::{Verdict, tls::PeerIdentity};
 
 use crate::{
+    auth::plugins::{Plugins, plugin_hook},
     clock,
-    scripts::{Hook, ProcessFacts, ScriptEnv, ScriptRunner},
+    scripts::{ExchangeFile, Hook, ProcessFacts, ScriptEnv, ScriptRunner, certificate_arguments},
+    session_task::SessionKey,
 };
 
-/// The scripts that a profile names.
+/// The scripts and plugins that a profile names.
 #[derive(Debug)]
 pub(crate) struct Hooks {
     /// Which programs.
     pub(crate) scripts: Scripts,
     /// Runs them.
     pub(crate) runner: ScriptRunner,
+    /// Asked before the script of the same kind.
+    pub(crate) plugins: Plugins,
     base: ScriptEnv,
     /// About device and routes, once they stand.
     device: Mutex<ScriptEnv>,
@@ -30,13 +35,25 @@ impl Hooks {
             log_redirected: matches!(profile.log.destination, LogDestination::File { .. }),
         };
         let mut base = ScriptEnv::new();
-        base.set_process(profile, facts);
+        base.set_process(profile, facts).track(&profile.scripts.x509_track);
         Self {
             scripts: profile.scripts.clone(),
+            plugins: Plugins::default(),
             runner: ScriptRunner::new(profile.scripts.security),
             base,
             device: Mutex::default(),
         }
+    }
+
+    /// The same with these plugins.
+    pub(crate) fn with_plugins(mut self, plugins: Plugins) -> Self {
+        self.plugins = plugins;
+        self
+    }
+
+    /// Whether anybody wants to be called: a program, or a plugin.
+    pub(crate) fn are_set(&self, hook: Hook, command: Option<&Command>) -> bool {
+        command.is_some() || plugin_hook(hook).is_some_and(|hook| self.plugins.want(hook))
     }
 
     /// What every script sees; the caller adds its own.
@@ -51,7 +68,8 @@ impl Hooks {
         *self.device.lock().unwrap_or_else(PoisonError::into_inner) = device;
     }
 
-    /// Runs a program if there is one; returns whether it ended with 0. A failure is logged here.
+    /// Calls the plugins, then runs a program if there is one; returns whether all agree (ended with 0). A failure is
+    /// logged here.
     pub(crate) async fn run(
         &self,
         hook: Hook,
@@ -59,9 +77,81 @@ impl Hooks {
         arguments: &[String],
         env: &ScriptEnv,
     ) -> bool {
+        self.run_for(None, hook, command, arguments, env).await
+    }
+
+    /// The same about a client of a server.
+    pub(crate) async fn run_for(
+        &self,
+        client: Option<SessionKey>,
+        hook: Hook,
+        command: Option<&Command>,
+        arguments: &[String],
+        env: &ScriptEnv,
+    ) -> bool {
+        if !self.plugins_agree(client, hook, arguments, env).await {
+            return false;
+        }
         match command {
             Some(command) => self.runner.run_logged(hook, command, arguments, env).await,
             None => true,
         }
+    }
+
+    /// Calls the plugins alone.
+    pub(crate) async fn plugins_agree(
+        &self,
+        client: Option<SessionKey>,
+        hook: Hook,
+        arguments: &[String],
+        env: &ScriptEnv,
+    ) -> bool {
+        match plugin_hook(hook) {
+            Some(hook) if self.plugins.want(hook) => {
+                self.plugins.agree(hook, arguments, env, client.map(|client| client.0)).await
+            }
+            _ => true,
+        }
+    }
+
+    /// Asks about every certificate of a chain, root first: plugins, then `tls-verify`.
+    pub(crate) async fn judge_certificates(
+        &self,
+        client: Option<SessionKey>,
+        identity: &PeerIdentity,
+        env: &ScriptEnv,
+    ) -> Verdict {
+        let Some(certificates) = identity.certificates() else {
+            let reason = "a certificate is not understood, so tls-verify cannot judge it";
+            return Verdict::Deny(reason.to_owned());
+        };
+        for (certificate, der) in certificates.iter().zip(&identity.chain).rev() {
+            let arguments = certificate_arguments(certificate);
+            let mut env = env.clone();
+            // The file is there as long as this value.
+            let _exported = match &self.scripts.tls_export_cert {
+                None => None,
+                Some(directory) => match ExchangeFile::of_certificate(directory, der) {
+                    Ok(file) => {
+                        env.set("peer_cert", file.path().display());
+                        Some(file)
+                    }
+                    Err(failure) => {
+                        let place = directory.display();
+                        return Verdict::Deny(format!(
+                            "TLS Error: Failed to export certificate for --tls-export-cert in {place}: {failure}"
+                        ));
+                    }
+                },
+            };
+            let mut accepted = self.plugins_agree(client, Hook::TlsVerify, &arguments, &env).await;
+            if let Some(command) = &self.scripts.tls_verify {
+                accepted = accepted && self.runner.verify_certificate(command, certificate, &env).await;
+            }
+            if !accepted {
+                return Verdict::Deny("tls-verify refused the certificate".to_owned());
+            }
+        }
+        Verdict::Accept
     }
 }

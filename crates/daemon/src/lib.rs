@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod auth;
 mod client;
 mod clock;
 pub mod credentials;

@@ -9,6 +9,7 @@ use culvert_proto::{Credentials, Session, tls::TlsFactory};
 use zeroize::Zeroizing;
 
 use crate::{
+    auth::{plugins::Plugins, tokens::Tokens},
     client,
     credentials::{self, Prompter},
     exit::{Ended, Exit},
@@ -16,6 +17,7 @@ use crate::{
     log::{LogConfig, Logger},
     offload, ovlog,
     privileges::{self, Identity},
+    scripts::ScriptEnv,
     server,
     settings::{tls::private_key, wrapping},
     signals::{Request, Signals},
@@ -57,6 +59,10 @@ pub(crate) struct Life {
     /// Who gets how many threads.
     pub(crate) threads: ThreadBudget,
     pub(crate) handshakes: Arc<Handshakes<Session>>,
+    /// They stay loaded over restarts, as long as the configuration names the same.
+    plugins: Option<Plugins>,
+    /// Tokens stay good over SIGUSR1, also where their key is drawn at the start.
+    tokens: Option<Arc<Tokens>>,
     notifier: Notifier,
     identity: Identity,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
@@ -125,6 +131,8 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         kept_tunnel: None,
         threads,
         handshakes: Arc::new(Handshakes::new(threads.handshakes)),
+        plugins: None,
+        tokens: None,
         notifier,
         identity,
         dropped: false,
@@ -151,7 +159,9 @@ fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
         secrets.passphrase = Some(passphrase);
     }
     if let Some(source) = &profile.client.auth_user_pass {
-        secrets.login = Some(credentials::login(source, &prompter).map_err(|failure| failure.to_string())?);
+        let challenge = profile.client.static_challenge.as_ref();
+        let login = credentials::login_with_challenge(source, challenge, &prompter);
+        secrets.login = Some(login.map_err(|failure| failure.to_string())?);
     }
     Ok(secrets)
 }
@@ -207,6 +217,7 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
                     }
                     life.profile = Arc::new(profile);
                     life.tls = None;
+                    life.tokens = None;
                     announce();
                 }
                 None => return Exit::FAILURE,
@@ -232,6 +243,26 @@ impl Life {
         self.identity.assume().map_err(|failure| failure.to_string())?;
         self.dropped = true;
         Ok(())
+    }
+
+    /// The plugins of the profile, loaded where they are not. `env` is what they see while they begin.
+    pub(crate) async fn plugins(&mut self, env: &ScriptEnv) -> Result<Plugins, String> {
+        let written = &self.profile.scripts.plugins;
+        if let Some(plugins) = self.plugins.as_ref().filter(|plugins| plugins.are(written)) {
+            return Ok(plugins.clone());
+        }
+        let plugins = Plugins::load(written, env).await?;
+        self.plugins = Some(plugins.clone());
+        Ok(plugins)
+    }
+
+    /// The maker of tokens, where the profile wants them.
+    pub(crate) fn tokens(&mut self) -> Result<Option<Arc<Tokens>>, String> {
+        if self.tokens.is_none() {
+            let tokens = Tokens::from_profile(&self.profile).map_err(|failure| failure.to_string())?;
+            self.tokens = tokens.map(Arc::new);
+        }
+        Ok(self.tokens.clone())
     }
 
     /// The status file, opened while the rights to do so are there.

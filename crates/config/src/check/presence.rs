@@ -64,6 +64,14 @@ pub(super) fn check(d: &Draft, files: &dyn Files, f: &mut Findings) {
     p.path(f, "status", "--status", status, Access::Write);
     let ccd = profile.server.client_config_dir.as_deref();
     p.path(f, "client-config-dir", "--client-config-dir", ccd, Access::Directory);
+    p.private(
+        f,
+        "auth-gen-token-secret",
+        "--auth-gen-token-secret",
+        profile.server.auth_gen_token_secret.as_ref(),
+    );
+    let users = profile.server.auth_users.clone().map(FileOrInline::File);
+    p.private(f, "auth-users", "--auth-users", users.as_ref());
     let tmp = profile.process.tmp_dir.as_deref();
     p.path(f, "tmp-dir", "Temporary directory (--tmp-dir)", tmp, Access::Directory);
     let missing = p.found;
@@ -140,7 +148,7 @@ impl Presence<'_> {
             crate::profile::DnsUpdown::Command(command) => Some(command),
             _ => None,
         };
-        let programs: [(&str, Option<&Command>); 11] = [
+        let programs: [(&str, Option<&Command>); 13] = [
             ("up", scripts.up.as_ref()),
             ("down", scripts.down.as_ref()),
             ("ipchange", scripts.ipchange.as_ref()),
@@ -150,6 +158,8 @@ impl Presence<'_> {
             ("client-connect", scripts.client_connect.as_ref()),
             ("client-disconnect", scripts.client_disconnect.as_ref()),
             ("learn-address", scripts.learn_address.as_ref()),
+            ("client-crresponse", scripts.client_crresponse.as_ref()),
+            ("tls-crypt-v2-verify", self.draft.profile.tls.tls_crypt_v2_verify.as_ref()),
             ("tls-verify", scripts.tls_verify.as_ref()),
             ("dns-updown", dns),
         ];

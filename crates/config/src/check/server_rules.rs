@@ -5,7 +5,7 @@ use crate::{
     Setting,
     diagnostic::Severity,
     draft::{Draft, RawTransport},
-    profile::CertPolicy,
+    profile::{AuthGenToken, CertPolicy},
     table::Rule,
     value::Topology,
 };
@@ -95,20 +95,32 @@ fn pools(d: &Draft, f: &mut Findings) {
 
 fn logins(d: &Draft, f: &mut Findings) {
     let hand_window = d.profile.session.hand_window.as_secs();
-    if d.auth_gen_token.is_some() && d.profile.session.reneg.is_none() {
+    let server = &d.profile.server;
+    if server.auth_gen_token.is_some() && d.profile.session.reneg.is_none() {
         let text = "--auth-gen-token needs a non-infinite --renegotiate_seconds setting";
         f.error("auth-gen-token", text, "remove `reneg-sec 0`");
     }
-    if let Some((_, Some(renewal))) = d.auth_gen_token
-        && u64::from(renewal) < 2 * hand_window
+    let written = |tokens: AuthGenToken| tokens.renewal.filter(|renewal| !renewal.is_zero());
+    let renewal = |tokens: AuthGenToken| written(tokens).or(d.profile.session.reneg);
+    if let Some(renewal) = server.auth_gen_token.and_then(renewal)
+        && renewal.as_secs() < 2 * hand_window
     {
         let text = format!(
             "--auth-gen-token renewal time needs to be at least  two times --hand-window ({hand_window})."
         );
-        f.error("auth-gen-token", text, "raise the renewal time");
+        f.error(
+            "auth-gen-token",
+            text,
+            "raise the renewal time, which is `reneg-sec` where it is not written",
+        );
     }
-    let server = &d.profile.server;
+    if server.auth_users.is_some() && server.auth_gen_token.is_none() {
+        let text = "auth-users without auth-gen-token: passwords are checked again at every renegotiation, and one-time codes \
+                    are asked for again";
+        f.note(Severity::Warning, "auth-users", text, "add `auth-gen-token`");
+    }
     if server.auth_user_pass_verify.is_some()
+        || server.auth_users.is_some()
         || d.plugin
         || (d.management.defined && d.management.client_auth)
     {
@@ -124,7 +136,7 @@ fn logins(d: &Draft, f: &mut Findings) {
             let text = format!(
                 "--{name} must be used with --management-client-auth, an --auth-user-pass-verify script, or plugin"
             );
-            f.error(culprit, text, "add `auth-user-pass-verify PROGRAM via-file`");
+            f.error(culprit, text, "add `auth-user-pass-verify PROGRAM via-file`, or `auth-users FILE`");
         }
     }
 }

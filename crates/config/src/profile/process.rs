@@ -150,6 +150,10 @@ pub struct Scripts {
     pub client_disconnect: Option<Command>,
     /// `learn-address`.
     pub learn_address: Option<Command>,
+    /// `client-crresponse`.
+    pub client_crresponse: Option<Command>,
+    /// `plugin`, in order: the module as it was written, then its arguments.
+    pub plugins: Vec<Command>,
 }
 
 /// `script-security`.

@@ -1,6 +1,6 @@
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use crate::value::{Command, Net4, Net6};
+use crate::value::{Command, FileOrInline, Net4, Net6};
 
 /// What only a server does.
 #[derive(Clone, Debug)]
@@ -40,6 +40,12 @@ pub struct Server {
     pub auth_user_pass_optional: bool,
     /// `auth-user-pass-verify`.
     pub auth_user_pass_verify: Option<AuthUserPassVerify>,
+    /// `auth-gen-token`.
+    pub auth_gen_token: Option<AuthGenToken>,
+    /// `auth-gen-token-secret`.
+    pub auth_gen_token_secret: Option<FileOrInline>,
+    /// `auth-users`: culvert's own file of users, password hashes and second factors.
+    pub auth_users: Option<PathBuf>,
     /// `stale-routes-check AGE [INTERVAL]`.
     pub stale_routes: Option<(Duration, Duration)>,
 }
@@ -64,6 +70,9 @@ impl Default for Server {
             username_as_common_name: false,
             auth_user_pass_optional: false,
             auth_user_pass_verify: None,
+            auth_gen_token: None,
+            auth_gen_token_secret: None,
+            auth_users: None,
             stale_routes: None,
         }
     }
@@ -133,4 +142,15 @@ pub enum VerifyVia {
     Env,
     /// In a file, named in its last argument.
     File,
+}
+
+/// `auth-gen-token [LIFETIME [RENEWAL] [external-auth]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthGenToken {
+    /// How long a user's session lasts; zero: without end.
+    pub lifetime: Duration,
+    /// How often a new token is made; `None`: as often as keys, `reneg-sec`.
+    pub renewal: Option<Duration>,
+    /// Tokens do not let anybody in by themselves: the configured judges are asked, and are told what they are worth.
+    pub external_auth: bool,
 }

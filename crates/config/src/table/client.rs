@@ -91,7 +91,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Client)
         .roles(CLIENT)
         .default("scrv1")
-        .not_yet()
         .set(|d, a| {
             let echo = a.signed(1)? != 0;
             let concat = match a.get(2) {

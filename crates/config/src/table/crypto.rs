@@ -164,7 +164,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("force-tls-key-material-export", "", "refuse clients that cannot do TLS export")
         .group(Group::Crypto)
-        .not_yet()
         .roles(SERVER)
         .default("off")
         .arity(0, 15)

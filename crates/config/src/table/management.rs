@@ -151,9 +151,9 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("plugin", "MODULE [ARG...]", "load a C plug-in module; bare names resolve in the plug-in directory")
         .group(Group::Management)
-        .not_yet()
-        .set(|d, _| {
+        .set(|d, a| {
             d.plugin = true;
+            d.profile.scripts.plugins.push(crate::value::Command { argv: a.rest(0) });
             Ok(())
         }),
 ];

@@ -169,7 +169,7 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Self::General => "General",
-            Self::Offload => "Offload (culvert's own options, unknown to OpenVPN)",
+            Self::Offload => "culvert's own options, unknown to OpenVPN",
             Self::Link => "Connections",
             Self::Mtu => "Packet sizes",
             Self::Proxy => "Proxies",

@@ -1,4 +1,4 @@
-//! culvert's own options: how the data plane is chosen. OpenVPN knows none of them.
+//! culvert's own options: how the data plane is chosen, who may log in. OpenVPN knows none of them.
 
 use super::*;
 use crate::profile::{OffloadChoice, OffloadPolicy};
@@ -37,4 +37,13 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.profile.process.offload_policy = a.one_of(0, &choices, wrong)?;
         Ok(())
     }),
+    row("auth-users", "FILE", "check logins against this file of users; `culvert passwd` writes it")
+        .group(Group::Offload)
+        .roles(SERVER)
+        .default("off")
+        .rules(&[Rule::ServerOnly])
+        .set(|d, a| {
+            d.profile.server.auth_users = Some(a.path(0));
+            Ok(())
+        }),
 ];

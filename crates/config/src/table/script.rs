@@ -81,13 +81,15 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Script)
         .roles(SERVER)
         .arity(1, 15)
-        .not_yet()
         .rules(&[Rule::ServerOnly])
-        .set(|_, a| a.command(1).map(drop)),
+        .set(|d, a| {
+            let command = script(d, a, d.profile.scripts.client_crresponse.is_some())?;
+            d.profile.scripts.client_crresponse = Some(command);
+            Ok(())
+        }),
     row("tls-crypt-v2-verify", "CMD", "check the metadata of a client key before TLS starts")
         .group(Group::Script)
         .roles(SERVER)
-        .not_yet()
         .set(|d, a| {
             d.profile.tls.tls_crypt_v2_verify = Some(a.command(1)?);
             Ok(())
@@ -164,16 +166,19 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         },
     ),
-    row("tls-export-cert", "DIR", "write the peer certificate for tls-verify")
-        .group(Group::Script)
-        .not_yet()
-        .set(|d, a| {
+    row("tls-export-cert", "DIR", "write the peer certificate for tls-verify").group(Group::Script).set(
+        |d, a| {
             d.profile.scripts.tls_export_cert = Some(a.path(0));
             Ok(())
-        }),
+        },
+    ),
     row("x509-track", "[+]ATTRIBUTE", "export this certificate attribute")
         .group(Group::Script)
-        .not_yet()
+        .status(Status::NotYetWhen(|p| {
+            let is_known = |name: &String| TRACKED.contains(&name.trim_start_matches('+'));
+            (!p.scripts.x509_track.iter().all(is_known))
+                .then_some("x509-track of what is neither a field of the subject nor SHA1 or SHA256")
+        }))
         .arity(1, 1)
         .set(|d, a| {
             d.profile.scripts.x509_track.push(a.string(0));
@@ -187,6 +192,43 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.process.tmp_dir = Some(a.path(0));
             Ok(())
         }),
+];
+
+/// What `x509-track` can follow: fields of a subject by OpenSSL's short names, and fingerprints.
+const TRACKED: &[&str] = &[
+    "CN",
+    "SN",
+    "serialNumber",
+    "C",
+    "L",
+    "ST",
+    "street",
+    "O",
+    "OU",
+    "title",
+    "description",
+    "businessCategory",
+    "postalAddress",
+    "postalCode",
+    "postOfficeBox",
+    "telephoneNumber",
+    "name",
+    "GN",
+    "initials",
+    "generationQualifier",
+    "x500UniqueIdentifier",
+    "dnQualifier",
+    "pseudonym",
+    "role",
+    "organizationIdentifier",
+    "UID",
+    "mail",
+    "DC",
+    "emailAddress",
+    "unstructuredName",
+    "unstructuredAddress",
+    "SHA1",
+    "SHA256",
 ];
 
 /// Reads the program of a hook; a second one replaces the first, which is told.

@@ -1,12 +1,12 @@
 //! Which clients a server lets in, and what it does differently for one of them.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use super::*;
 use crate::{
     args::{integer, network, problem},
     ccd::PushEdit,
-    profile::CertPolicy,
+    profile::{AuthGenToken, CertPolicy},
 };
 
 pub(super) const ROWS: &[OptionRow] = &[
@@ -70,22 +70,23 @@ pub(super) const ROWS: &[OptionRow] = &[
     .group(Group::Server)
     .roles(SERVER)
     .default("off")
-    .not_yet()
     .rules(&[Rule::ServerOnly])
     .set(|d, a| {
-        let lifetime = a.number_opt(0)?.unwrap_or(0);
-        let mut renewal = None;
+        let lifetime = Duration::from_secs(a.number_opt(0)?.unwrap_or(0).into());
+        let (mut renewal, mut external_auth) = (None, false);
         for index in 1..a.len() {
             match a.str(index) {
-                "external-auth" => {}
-                word if index == 1 && integer(word).is_some() => renewal = Some(a.number(1)?),
+                "external-auth" => external_auth = true,
+                word if index == 1 && integer(word).is_some() => {
+                    renewal = Some(Duration::from_secs(a.number(1)?.into()));
+                }
                 word => {
                     let text = format!("Invalid argument to auth-gen-token: {word} ({})", index + 1);
                     return Err(problem(text).at(index));
                 }
             }
         }
-        d.auth_gen_token = Some((lifetime, renewal));
+        d.profile.server.auth_gen_token = Some(AuthGenToken { lifetime, renewal, external_auth });
         Ok(())
     }),
     row("auth-gen-token-secret", "FILE", "token key shared between servers and restarts")
@@ -93,7 +94,10 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .also(INLINE)
         .default("random per run")
-        .not_yet(),
+        .set(|d, a| {
+            d.profile.server.auth_gen_token_secret = Some(a.material());
+            Ok(())
+        }),
     row("iroute", "NET [MASK]", "network behind this client")
         .group(Group::Server)
         .roles(SERVER)

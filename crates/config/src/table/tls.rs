@@ -205,7 +205,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Tls)
         .roles(SERVER)
         .default("off")
-        .not_yet()
         .arity(1, 15)
         .set(|d, a| {
             d.profile.tls.tls_crypt_v2_max_age = Some(a.within(0, a.name, 1..=i32::MAX)?);

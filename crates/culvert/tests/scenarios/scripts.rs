@@ -122,3 +122,14 @@ fn scripts_hear_of_addresses_device_and_times() {
     assert_eq!(lines[0][7], lines[1][7], "time_unix is the same at both ends of a session: {text}");
     assert!(lines[1][8].parse::<u64>().is_ok_and(|bytes| bytes > 1000), "bytes_received: {text}");
 }
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn tls_verify_finds_the_certificate_in_a_file_that_is_gone_afterwards() {
+    let exported = TempDir::new().unwrap();
+    let script =
+        "openssl x509 -in \"$peer_cert\" -noout -subject | grep -q 'CN *= *client\\|CN *= *culvert test CA'";
+    let extra = format!("script-security 3\ntls-export-cert {}", exported.path().display());
+    comes_up(&extra, &[("auth-user-pass-verify via-env", GOOD_LOGIN), ("tls-verify", script)]);
+    assert_eq!(fs::read_dir(exported.path()).unwrap().count(), 0);
+}

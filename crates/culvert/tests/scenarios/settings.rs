@@ -175,3 +175,14 @@ fn the_epoch_format_is_agreed_on_with_2_7() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_that_cannot_export_keys_is_refused_where_that_is_forced() {
+    let world = World::new();
+    let spec =
+        TunnelSpec { server_extra: "force-tls-key-material-export".to_owned(), ..TunnelSpec::default() };
+    world.tunnel(Role::Server, Release::V2_6, &spec);
+    let tunnel = world.start(Role::Server, Release::V2_5, &spec);
+    tunnel.client.wait_for("AUTH_FAILED,Client incompatible with this server", SOON).unwrap();
+}

@@ -46,8 +46,8 @@ impl Client {
             },
         };
         ovlog!(1, "TCP/UDP: Preserving recently used remote address: {}", AfAddress(remote));
-        if let Err(ended) = self.ask_login().await {
-            return Outcome::Ended(ended);
+        if let Err(failure) = self.login.ask(&self.profile).await {
+            return Outcome::Ended(Ended::Fatal(failure));
         }
         let offload = match self.open_device(life) {
             Ok(offload) => offload,
@@ -67,8 +67,7 @@ impl Client {
             Ok(started) => started,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
-        if self.profile.client.auth_nocache && !self.token_in_use {
-            self.credentials = None;
+        if self.login.forget_used() {
             life.secrets.login = None;
         }
         let outcome = self.drive(life, signals, &entry, started, &offload).await;
@@ -206,7 +205,7 @@ impl Client {
         let config = Arc::new(session_config(&self.profile, entry, offload.capabilities(), 0));
         let wrapping = wrapping::client(&self.profile, entry).map_err(|failure| failure.to_string())?;
         let tls = Arc::clone(&self.tls);
-        let credentials = self.credentials.clone();
+        let credentials = self.login.credentials().cloned();
         let session =
             Session::client(config, tls, wrapping, remote, credentials, random::source(), clock::now());
         let (owner, reports) = mpsc::channel(64);

@@ -4,15 +4,12 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, Shape, VpnAddresses};
-use culvert_proto::{
-    Command, Credentials, Event, NegotiatedParams, PeerMessage, ProtocolFlags, PushedProtocol, Verdict,
-};
+use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, ProtocolFlags, PushedProtocol, Verdict};
 use culvert_wire::{OffloadKind, PeerId};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
-use zeroize::Zeroizing;
 
-use super::{Advance, Client, Outcome, Restart, Up, attempt::Link};
+use super::{Advance, Client, Outcome, Restart, Up, attempt::Link, login};
 use crate::{
     address::AfAddress,
     exit::Ended,
@@ -242,7 +239,7 @@ impl Client {
             );
             return Some(Outcome::Restart(Restart::because("process-push-msg-failed")));
         }
-        self.take_token(&pushed);
+        self.login.take_token(&pushed);
         let flags = pushed.protocol;
         let command = Command::ApplyPush(PushedProtocol {
             peer_id: pushed.peer_id,
@@ -256,26 +253,10 @@ impl Client {
         });
         progress.pushed = pushed;
         progress.link.session.command(command);
-        if self.token_in_use
-            && let Some(login) = &self.credentials
-        {
+        if let Some(login) = self.login.token() {
             progress.link.session.command(Command::Credentials(login.clone()));
         }
         None
-    }
-
-    /// A token takes the place of the password from here on.
-    fn take_token(&mut self, pushed: &Pushed) {
-        let Some(token) = &pushed.auth_token else { return };
-        let configured = self.credentials.as_ref().map(|login| login.username.clone()).unwrap_or_default();
-        if !self.token_in_use {
-            self.typed = self.credentials.take();
-        }
-        self.credentials = Some(Credentials {
-            username: pushed.auth_token_user.clone().unwrap_or(configured),
-            password: Zeroizing::new(token.expose().to_owned()),
-        });
-        self.token_in_use = true;
     }
 
     /// Parameters are fixed: peer in the offload, then the machine's network.
@@ -412,17 +393,10 @@ impl Client {
 
     /// `tls-verify` of a client: root first.
     async fn judge(&self, identity: &culvert_proto::tls::PeerIdentity, env: &ScriptEnv) -> Verdict {
-        let Some(command) = self.hooks.scripts.tls_verify.clone() else { return Verdict::Accept };
-        let Some(certificates) = identity.certificates() else {
-            let reason = "a certificate is not understood, so tls-verify cannot judge it";
-            return Verdict::Deny(reason.to_owned());
-        };
-        for certificate in certificates.iter().rev() {
-            if !self.hooks.runner.verify_certificate(&command, certificate, env).await {
-                return Verdict::Deny("tls-verify refused the certificate".to_owned());
-            }
+        if !self.hooks.are_set(Hook::TlsVerify, self.hooks.scripts.tls_verify.as_ref()) {
+            return Verdict::Accept;
         }
-        Verdict::Accept
+        self.hooks.judge_certificates(None, identity, env).await
     }
 
     async fn handle_message(&mut self, progress: &mut Progress, message: PeerMessage) -> Option<Outcome> {
@@ -431,7 +405,7 @@ impl Client {
             PeerMessage::AuthPending(seconds) => {
                 ovlog!(1, "AUTH_PENDING received, extending handshake timeout to {seconds} seconds")
             }
-            PeerMessage::Info(text) => ovlog!(1, "Info command was pushed by server ('{text}')"),
+            PeerMessage::Info(text) => login::take_info(&text, &progress.link.session),
             PeerMessage::Restart { next_remote, text, .. } => {
                 ovlog!(1, "Connection reset command was pushed by server ('{text}')");
                 let advance = if next_remote { Advance::Remote } else { Advance::Stay };
@@ -451,8 +425,8 @@ impl Client {
             PeerMessage::AuthToken(options) => {
                 let mut pushed = Pushed::default();
                 if PushFilter::new(&self.profile.client).apply(&options.join(","), &mut pushed).is_ok() {
-                    self.take_token(&pushed);
-                    if let Some(login) = &self.credentials {
+                    self.login.take_token(&pushed);
+                    if let Some(login) = self.login.token() {
                         progress.link.session.command(Command::Credentials(login.clone()));
                     }
                 }

@@ -10,7 +10,9 @@ use crate::{exit::Ended, ovlog, signals::Request};
 impl Client {
     /// The server refused the login: for now, or what `auth-retry` says.
     pub(super) fn login_refused(&mut self, failure: AuthFailure) -> Outcome {
-        let Some(temporary) = failure.temporary else { return self.auth_retry() };
+        let Some(temporary) = failure.temporary else {
+            return self.login.refused(self.profile.client.auth_retry, failure.reason.as_deref());
+        };
         let advance = match temporary.advance {
             Some(culvert_proto::Advance::No) => Advance::Stay,
             Some(culvert_proto::Advance::Remote) => Advance::Remote,

@@ -6,23 +6,20 @@
 mod attempt;
 mod drive;
 mod ending;
+mod login;
 mod remotes;
 
 use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use culvert_config::{
-    Profile,
-    profile::{AuthRetry, ConnectRetryMax},
-};
+use culvert_config::{Profile, profile::ConnectRetryMax};
 use culvert_offload::{Device, Offload};
 use culvert_proto::{
-    Credentials, Session,
+    Session,
     tls::{TlsFactory, TlsRole},
 };
 use tracing::warn;
 
 use crate::{
-    credentials::{self, Prompter},
     exit::Ended,
     firewall::Guard,
     handshakes::Handshakes,
@@ -34,11 +31,17 @@ use crate::{
     signals::{Request, Signals},
     tunnel::{ScriptContext, Tunnel},
 };
+use login::Login;
 use remotes::{Advance, Remotes};
 
 /// Runs a client until something ends its life.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    let mut client = match Client::new(life) {
+    let hooks = Hooks::new(&life.profile);
+    let hooks = match life.plugins(&hooks.environment()).await {
+        Ok(plugins) => hooks.with_plugins(plugins),
+        Err(failure) => return Ended::Fatal(failure),
+    };
+    let mut client = match Client::new(life, hooks) {
         Ok(client) => client,
         Err(failure) => return Ended::Fatal(failure),
     };
@@ -57,12 +60,7 @@ struct Client {
     tls: Arc<dyn TlsFactory>,
     handshakes: Arc<Handshakes<Session>>,
     remotes: Remotes,
-    /// What to log in with next: as configured, or with a token in place of the password. With `auth-nocache` it is
-    /// asked for anew at each attempt.
-    credentials: Option<Credentials>,
-    token_in_use: bool,
-    /// What a token took the place of.
-    typed: Option<Credentials>,
+    login: Login,
     /// What names resolved to, kept with `persist-remote-ip`; by connection.
     kept_addresses: HashMap<usize, Vec<SocketAddr>>,
     offload: Option<Arc<dyn Offload>>,
@@ -115,7 +113,7 @@ impl Restart {
 }
 
 impl Client {
-    fn new(life: &Life) -> Result<Self, String> {
+    fn new(life: &mut Life, hooks: Hooks) -> Result<Self, String> {
         let profile = Arc::clone(&life.profile);
         let tls = tls_factory(&profile, TlsRole::Client, life.secrets.passphrase.clone())
             .map_err(|failure| failure.to_string())?;
@@ -125,12 +123,10 @@ impl Client {
         }
         Ok(Self {
             handshakes: Arc::clone(&life.handshakes),
-            hooks: Arc::new(Hooks::new(&profile)),
+            hooks: Arc::new(hooks),
             tls: Arc::new(tls),
             remotes: Remotes::new(order),
-            credentials: life.secrets.login.clone(),
-            token_in_use: false,
-            typed: None,
+            login: Login::new(&profile, &mut life.secrets),
             kept_addresses: HashMap::new(),
             offload: None,
             device_lost: false,
@@ -231,46 +227,6 @@ impl Client {
             while Arc::strong_count(&offload) > 1 && tokio::time::Instant::now() < until {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        }
-    }
-
-    /// A refused login: whether and with what to try again (`auth-retry`).
-    fn auth_retry(&mut self) -> Outcome {
-        if self.token_in_use {
-            // The token ran out; the password that was typed may still be good.
-            self.token_in_use = false;
-            self.credentials = self.typed.take();
-            return Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("auth-failure") });
-        }
-        match self.profile.client.auth_retry {
-            AuthRetry::None => Outcome::Ended(Ended::Soft(Request::Terminate, "auth-failure")),
-            AuthRetry::NoInteract => Outcome::Restart(Restart {
-                pause: Some(Duration::from_secs(10)),
-                advance: Advance::Stay,
-                ..Restart::because("auth-failure")
-            }),
-            AuthRetry::Interact => {
-                self.credentials = None;
-                Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("auth-failure") })
-            }
-        }
-    }
-
-    /// Asks for the login, where one is wanted and none is at hand.
-    async fn ask_login(&mut self) -> Result<(), Ended> {
-        let Some(source) = self.profile.client.auth_user_pass.clone() else { return Ok(()) };
-        if self.credentials.is_some() {
-            return Ok(());
-        }
-        let asked =
-            tokio::task::spawn_blocking(move || credentials::login(&source, &Prompter::detect())).await;
-        match asked {
-            Ok(Ok(login)) => {
-                self.credentials = Some(login);
-                Ok(())
-            }
-            Ok(Err(failure)) => Err(Ended::Fatal(failure.to_string())),
-            Err(failure) => Err(Ended::Fatal(failure.to_string())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The environment of a program.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use zeroize::Zeroizing;
 
@@ -46,6 +46,8 @@ impl CharClass {
 /// Values are wiped when it is dropped: one of them may be a password.
 #[derive(Clone, Default)]
 pub struct ScriptEnv {
+    /// `x509-track`; empty: all fields of a subject.
+    tracked: Arc<[String]>,
     variables: BTreeMap<String, Zeroizing<String>>,
 }
 
@@ -60,6 +62,22 @@ impl ScriptEnv {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Of certificates only these attributes are set from here on (`x509-track`), each of the whole chain with a `+` in
+    /// front, else of the leaf; without any, all fields of the subject are.
+    pub fn track(&mut self, attributes: &[String]) -> &mut Self {
+        self.tracked = attributes.into();
+        self
+    }
+
+    /// The attributes that are tracked at this depth; `None`: all fields of the subject.
+    pub(super) fn tracked(&self, depth: u8) -> Option<Vec<String>> {
+        let here = |name: &String| match name.strip_prefix('+') {
+            Some(name) => Some(name.to_owned()),
+            None => (depth == 0).then(|| name.clone()),
+        };
+        (!self.tracked.is_empty()).then(|| self.tracked.iter().filter_map(here).collect())
     }
 
     /// Sets a variable. Its name keeps letters, digits and `_`; its value what is printable. A value with NUL or a line

@@ -145,13 +145,14 @@ impl DeferredAuth {
     }
 }
 
-/// `auth-user-pass-verify … via-file`: user name and password in a file that is removed when this is dropped.
+/// What a program reads from a file that is removed when this is dropped: user name and password
+/// (`auth-user-pass-verify … via-file`), or something else that a client sent.
 #[derive(Debug)]
-pub struct CredentialFile {
+pub struct ExchangeFile {
     file: TempFile,
 }
 
-impl CredentialFile {
+impl ExchangeFile {
     /// Writes the file: line 1 user name, line 2 password.
     ///
     /// # Errors
@@ -169,7 +170,34 @@ impl CredentialFile {
         Ok(Self { file })
     }
 
-    /// Returns its path: the last argument of the program.
+    /// Writes a file of another kind: the answer to a challenge (`cr`), the metadata of a client's key
+    /// (`tls_crypt_v2_metadata`).
+    ///
+    /// # Errors
+    /// When the directory does not take it.
+    pub fn of_bytes(directory: &Path, kind: &str, content: &[u8]) -> io::Result<Self> {
+        let (file, mut out) = TempFile::create(directory, kind)?;
+        out.write_all(content)?;
+        Ok(Self { file })
+    }
+
+    /// Writes a certificate as PEM (`tls-export-cert`).
+    ///
+    /// # Errors
+    /// When the directory does not take it.
+    pub fn of_certificate(directory: &Path, der: &[u8]) -> io::Result<Self> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+        // RFC 7468, section 2: 64 characters a line, which are 48 bytes.
+        for line in der.chunks(48) {
+            STANDARD.encode_string(line, &mut pem);
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+        Self::of_bytes(directory, "pef", pem.as_bytes())
+    }
+
+    /// Returns its path, for the program.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.file.path
@@ -282,7 +310,7 @@ mod tests {
     #[test]
     fn credentials_are_two_lines_for_the_owner_alone() {
         let directory = directory("credentials");
-        let file = CredentialFile::create(&directory, "bob", "secret word").expect("the file");
+        let file = ExchangeFile::create(&directory, "bob", "secret word").expect("the file");
         assert_eq!(fs::read_to_string(file.path()).expect("readable"), "bob\nsecret word\n");
         let name = file.path().file_name().and_then(|name| name.to_str()).expect("a name");
         assert!(name.starts_with("openvpn_up_") && name.ends_with(".tmp"));
@@ -290,7 +318,7 @@ mod tests {
             std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file.path()).expect("there").permissions());
         assert_eq!(mode & 0o777, 0o600);
         assert!(
-            CredentialFile::create(&directory, "bob\nroot", "x").is_err(),
+            ExchangeFile::create(&directory, "bob\nroot", "x").is_err(),
             "one more line would be another password"
         );
         drop(file);

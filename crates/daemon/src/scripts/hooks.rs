@@ -8,7 +8,7 @@ use culvert_config::{
 };
 use culvert_proto::tls::CertificateInfo;
 
-use super::{ConnectFiles, CredentialFile, DeferredAuth, Hook, ScriptEnv, ScriptExit, ScriptRunner};
+use super::{ConnectFiles, DeferredAuth, ExchangeFile, Hook, ScriptEnv, ScriptExit, ScriptRunner};
 
 /// What `auth-user-pass-verify` said.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub enum LoginVerdict {
     /// Status 0.
     Accept,
     /// Status 2: the answer comes through the files ([`DeferredAuth::wait`]); [`DeferredAuth::pending`] tells whether
-    /// the client must be asked for a second factor.
-    Deferred(DeferredAuth),
+    /// the client must be asked for a second factor. With what programs see that go on with this login.
+    Deferred(DeferredAuth, ScriptEnv),
     /// Any other end, or none: the reason for the client, if the program gave one. An error denies too (SEC-AUTH-1).
     Reject(Option<String>),
 }
@@ -72,12 +72,7 @@ impl ScriptRunner {
         certificate: &CertificateInfo,
         env: &ScriptEnv,
     ) -> bool {
-        let mut subject = super::CharClass::Printable.clean(&certificate.subject);
-        if subject.starts_with('-') {
-            // The program must not take it for an option.
-            subject.replace_range(..1, "_");
-        }
-        let arguments = [certificate.depth.to_string(), subject];
+        let arguments = certificate_arguments(certificate);
         let accepted = match self.run(Hook::TlsVerify, command, &arguments, env).await {
             Ok(exit) => exit.is_success(),
             Err(error) => {
@@ -110,7 +105,7 @@ impl ScriptRunner {
         let files = DeferredAuth::create(directory).and_then(|deferred| {
             let file = match verify.via {
                 VerifyVia::Env => None,
-                VerifyVia::File => Some(CredentialFile::create(directory, &name, password)?),
+                VerifyVia::File => Some(ExchangeFile::create(directory, &name, password)?),
             };
             Ok((deferred, file))
         });
@@ -138,13 +133,40 @@ impl ScriptRunner {
         }
         match self.run(Hook::AuthUserPassVerify, &verify.command, &arguments, &env).await {
             Ok(ScriptExit::Status(0)) => LoginVerdict::Accept,
-            Ok(ScriptExit::Status(2)) => LoginVerdict::Deferred(deferred),
+            Ok(ScriptExit::Status(2)) => {
+                env.remove("password");
+                LoginVerdict::Deferred(deferred, env)
+            }
             Ok(_) => LoginVerdict::Reject(deferred.reason()),
             Err(error) => {
                 crate::ovlog!(warn 1, "WARNING: Failed running command (--auth-user-pass-verify): {error}");
                 LoginVerdict::Reject(None)
             }
         }
+    }
+
+    /// Hands the answer to a challenge to `client-crresponse`, in a file that is its last argument: what it makes of it,
+    /// it writes into the files of the login, which are in `env`. Returns whether it ended with 0.
+    pub async fn challenge_answered(
+        &self,
+        command: &Command,
+        directory: &Path,
+        response: &str,
+        env: &ScriptEnv,
+    ) -> bool {
+        let file = match ExchangeFile::of_bytes(directory, "cr", response.as_bytes()) {
+            Ok(file) => file,
+            Err(error) => {
+                crate::ovlog!(
+                    warn 1,
+                    "TLS CR Response Error: could not write crtext challenge response to file: {}: {error}",
+                    directory.display()
+                );
+                return false;
+            }
+        };
+        let arguments = [file.path().display().to_string()];
+        self.run_logged(Hook::ClientCrResponse, command, &arguments, env).await
     }
 
     /// Asks `client-connect`.
@@ -202,6 +224,16 @@ impl ScriptRunner {
     }
 }
 
+/// The arguments of `tls-verify`: depth and subject.
+pub(crate) fn certificate_arguments(certificate: &CertificateInfo) -> [String; 2] {
+    let mut subject = super::CharClass::Printable.clean(&certificate.subject);
+    if subject.starts_with('-') {
+        // The program must not take it for an option.
+        subject.replace_range(..1, "_");
+    }
+    [certificate.depth.to_string(), subject]
+}
+
 impl Hook {
     /// Returns the name in messages: the option's, mostly what `script_type` says.
     #[must_use]
@@ -254,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_script_may_answer_later_or_say_why_not() {
-        let LoginVerdict::Deferred(files) =
+        let LoginVerdict::Deferred(files, _) =
             login(VerifyVia::File, ScriptSecurity::Scripts, r#"printf 1 > "$auth_control_file"; exit 2"#)
                 .await
         else {

@@ -13,7 +13,8 @@ mod runner;
 mod variables;
 
 pub use env::{CharClass, ScriptEnv};
-pub use files::{AuthAnswer, ConnectFiles, CredentialFile, DeferredAuth, Pending};
+pub use files::{AuthAnswer, ConnectFiles, DeferredAuth, ExchangeFile, Pending};
+pub(crate) use hooks::certificate_arguments;
 pub use hooks::{ConnectVerdict, Learned, LoginVerdict};
 pub use runner::{Hook, ScriptError, ScriptExit, ScriptRunner};
 pub use variables::{PoolFacts, ProcessFacts, Trust, ipchange_arguments};

@@ -112,6 +112,18 @@ impl ScriptEnv {
             .set(&format!("tls_serial_hex_{depth}"), &certificate.serial_hex)
             .set(&format!("tls_digest_{depth}"), &certificate.sha1)
             .set(&format!("tls_digest_sha256_{depth}"), &certificate.sha256);
+        if let Some(tracked) = self.tracked(depth) {
+            for name in tracked {
+                let of_subject = || certificate.fields.iter().find(|(field, _)| *field == name);
+                let value = match name.as_str() {
+                    "SHA1" => Some(certificate.sha1.to_uppercase()),
+                    "SHA256" => Some(certificate.sha256.to_uppercase()),
+                    _ => of_subject().map(|(_, value)| value.clone()),
+                };
+                self.set_opt(&format!("X509_{depth}_{name}"), value);
+            }
+            return self;
+        }
         for (field, value) in &certificate.fields {
             let first = format!("X509_{depth}_{field}");
             let mut name = first.clone();
@@ -237,6 +249,23 @@ mod tests {
                 "tls_serial_hex_0=12",
             ]
         );
+    }
+
+    #[test]
+    fn tracked_attributes_are_of_the_leaf_or_of_the_whole_chain_and_no_others_are_set() {
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut env = ScriptEnv::new();
+        env.track(&["OU", "+CN", "SHA1"].map(str::to_owned));
+        for depth in [1, 0] {
+            env.set_certificate(&CertificateInfo {
+                depth,
+                fields: vec![field("OU", "one"), field("OU", "two"), field("CN", "bob"), field("C", "DE")],
+                sha1: "aa:bb".to_owned(),
+                ..CertificateInfo::default()
+            });
+        }
+        let tracked: Vec<_> = seen(&env).into_iter().filter(|line| line.starts_with("X509_")).collect();
+        assert_eq!(tracked, ["X509_0_CN=bob", "X509_0_OU=one", "X509_0_SHA1=AA:BB", "X509_1_CN=bob"]);
     }
 
     #[test]

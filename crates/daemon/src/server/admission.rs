@@ -1,4 +1,4 @@
-//! Who may come in: the scripts that judge certificates, logins and connections.
+//! Who may come in: the scripts and plugins that judge certificates and connections. Logins are in [`super::login`].
 //!
 //! Each judgement runs in a task of its own and comes back as a [`Decision`]; a slow script delays its own peer alone.
 //! What scripts would see is put together only where one is configured: most servers have none, and it costs as much
@@ -7,7 +7,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use culvert_config::{ClientOverrides, parse_ccd, profile::AuthUserPassVerify, value::Command};
-use culvert_proto::{AuthRequest, Authorization, Verdict, tls::PeerIdentity};
+use culvert_plugin::PluginHook;
+use culvert_proto::{Authorization, Verdict, tls::PeerIdentity};
 use culvert_wire::KeyId;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -15,9 +16,11 @@ use tokio::{
 };
 use tracing::{Instrument, warn};
 
+use super::login::PendingLogins;
 use crate::{
+    auth::{plugins::PluginConnect, users::Users},
     hooks::Hooks,
-    scripts::{AuthAnswer, CharClass, ConnectVerdict, Learned, LoginVerdict, ScriptEnv},
+    scripts::{CharClass, ConnectVerdict, Hook, Learned, ScriptEnv},
     session_task::SessionKey,
 };
 
@@ -39,7 +42,12 @@ pub(super) enum Decision {
 pub(super) struct Admission {
     pub(super) hooks: Arc<Hooks>,
     pub(super) verify: Option<AuthUserPassVerify>,
+    pub(super) users: Option<Arc<Users>>,
     pub(super) password_optional: bool,
+    /// `tls-crypt-v2-verify`.
+    pub(super) key_verify: Option<Command>,
+    /// Logins whose answer comes later.
+    pub(super) pending: PendingLogins,
     pub(super) client_config_dir: Option<PathBuf>,
     pub(super) ccd_exclusive: bool,
     pub(super) tmp_dir: PathBuf,
@@ -54,74 +62,29 @@ impl Admission {
         &self,
         session: SessionKey,
         key: KeyId,
-        identity: &PeerIdentity,
+        identity: &Arc<PeerIdentity>,
+        metadata: Option<Vec<u8>>,
         env: impl FnOnce() -> ScriptEnv,
     ) {
-        let Some(command) = self.hooks.scripts.tls_verify.clone() else {
+        let is_asked = self.hooks.are_set(Hook::TlsVerify, self.hooks.scripts.tls_verify.as_ref());
+        if !is_asked && metadata.is_none() {
             return self.decide(Decision::Peer(session, key, Verdict::Accept));
-        };
-        let Some(certificates) = identity.certificates() else {
-            let reason = "a certificate is not understood, so tls-verify cannot judge it".to_owned();
-            return self.decide(Decision::Peer(session, key, Verdict::Deny(reason)));
-        };
-        let env = env();
-        self.spawn(move |this: Self| async move {
-            for certificate in certificates.iter().rev() {
-                if !this.hooks.runner.verify_certificate(&command, certificate, &env).await {
-                    let reason = "tls-verify refused the certificate".to_owned();
-                    return Decision::Peer(session, key, Verdict::Deny(reason));
-                }
-            }
-            Decision::Peer(session, key, Verdict::Accept)
-        });
-    }
-
-    /// Judges a login: `auth-user-pass-verify`.
-    pub(super) fn judge_login(
-        &self,
-        session: SessionKey,
-        request: AuthRequest,
-        env: impl FnOnce() -> ScriptEnv,
-    ) {
-        let key = request.key;
-        let Some(verify) = self.verify.clone() else {
-            return self.decide(Decision::Login(session, key, Authorization::Accept));
-        };
-        if request.username.is_empty() && request.password.is_empty() && self.password_optional {
-            return self.decide(Decision::Login(session, key, Authorization::Accept));
         }
-        let env = env();
+        let (env, identity) = (env(), Arc::clone(identity));
         self.spawn(move |this: Self| async move {
-            let authorization = this.run_verify(&verify, &request, &env, session).await;
-            Decision::Login(session, key, authorization)
-        });
-    }
-
-    async fn run_verify(
-        &self,
-        verify: &AuthUserPassVerify,
-        request: &AuthRequest,
-        env: &ScriptEnv,
-        session: SessionKey,
-    ) -> Authorization {
-        let runner = &self.hooks.runner;
-        let (username, password) = (&request.username, &request.password);
-        match runner.verify_login(verify, &self.tmp_dir, username, password, env).await {
-            LoginVerdict::Accept => Authorization::Accept,
-            LoginVerdict::Reject(reason) => Authorization::Deny(reason),
-            LoginVerdict::Deferred(files) => {
-                if let Some(pending) = files.pending() {
-                    let timeout = u32::try_from(pending.timeout.as_secs()).unwrap_or(u32::MAX);
-                    let wait = Authorization::Pending { timeout, extra: Some(pending.extra) };
-                    self.decide(Decision::Login(session, request.key, wait));
-                }
-                match timeout(self.patience, files.wait()).await {
-                    Ok(AuthAnswer::Accept) => Authorization::Accept,
-                    Ok(AuthAnswer::Reject(reason)) => Authorization::Deny(reason),
-                    Err(_elapsed) => Authorization::Deny(None),
-                }
+            if let Some(metadata) = &metadata
+                && !this.judge_client_key(metadata).await
+            {
+                let reason = "tls-crypt-v2-verify refused the client's key".to_owned();
+                return Decision::Peer(session, key, Verdict::Deny(reason));
             }
-        }
+            let verdict = if is_asked {
+                this.hooks.judge_certificates(Some(session), &identity, &env).await
+            } else {
+                Verdict::Accept
+            };
+            Decision::Peer(session, key, verdict)
+        });
     }
 
     /// Collects a client's own configuration: its file, then `client-connect`.
@@ -131,22 +94,42 @@ impl Admission {
         common_name: String,
         env: impl FnOnce() -> ScriptEnv,
     ) {
-        let script = self.hooks.scripts.client_connect.clone().map(|command| (command, env()));
-        if script.is_none() && self.client_config_dir.is_none() {
+        let is_asked = self.hooks.are_set(Hook::ClientConnect, self.hooks.scripts.client_connect.as_ref())
+            || self.hooks.plugins.want(PluginHook::ClientConnectV2)
+            || self.hooks.plugins.want(PluginHook::TlsFinal);
+        let asked = is_asked.then(env);
+        if !is_asked && self.client_config_dir.is_none() {
             return self.decide(Decision::Connect(session, Ok(Box::default())));
         }
         self.spawn(move |this: Self| async move {
-            Decision::Connect(session, this.client_overrides(&common_name, script).await.map(Box::new))
+            Decision::Connect(
+                session,
+                this.client_overrides(session, &common_name, asked).await.map(Box::new),
+            )
         });
     }
 
     async fn client_overrides(
         &self,
+        session: SessionKey,
         common_name: &str,
-        script: Option<(Command, ScriptEnv)>,
+        asked: Option<ScriptEnv>,
     ) -> Result<ClientOverrides, String> {
         let mut text = self.client_file(common_name).await?;
-        if let Some((command, env)) = &script {
+        if let Some(env) = &asked {
+            let client = Some(session.0);
+            if !self.hooks.plugins.agree(PluginHook::TlsFinal, &[], env, client).await {
+                return Err("a plugin refused the session's keys".to_owned());
+            }
+            match self.hooks.plugins.judge_connect(&self.tmp_dir, env, session.0).await {
+                PluginConnect::Accept(added) => {
+                    text.push('\n');
+                    text.push_str(&added);
+                }
+                PluginConnect::Reject => return Err("a plugin refused the client".to_owned()),
+            }
+        }
+        if let (Some(env), Some(command)) = (&asked, &self.hooks.scripts.client_connect) {
             let added = match self.hooks.runner.client_connect(command, &self.tmp_dir, env).await {
                 ConnectVerdict::Accept(added) => added,
                 ConnectVerdict::Reject => return Err("client-connect refused the client".to_owned()),
@@ -200,12 +183,18 @@ impl Admission {
         name: String,
         env: ScriptEnv,
     ) {
-        let Some(command) = self.hooks.scripts.learn_address.clone() else {
+        let command = self.hooks.scripts.learn_address.clone();
+        if !self.hooks.are_set(Hook::LearnAddress, command.as_ref()) {
             return self.decide(Decision::Learned(session, true));
-        };
+        }
         self.spawn(move |this: Self| async move {
             for address in addresses {
-                if !this.hooks.runner.learn_address(&command, Learned::Add, &address, &name, &env).await {
+                let words = ["add".to_owned(), address.clone(), CharClass::Printable.clean(&name)];
+                if !this.hooks.plugins_agree(Some(session), Hook::LearnAddress, &words, &env).await {
+                    return Decision::Learned(session, false);
+                }
+                let Some(command) = &command else { continue };
+                if !this.hooks.runner.learn_address(command, Learned::Add, &address, &name, &env).await {
                     return Decision::Learned(session, false);
                 }
             }
@@ -214,7 +203,7 @@ impl Admission {
     }
 
     /// Runs a judgement in its own task, in the span of the peer.
-    fn spawn<F>(&self, judge: impl FnOnce(Self) -> F)
+    pub(super) fn spawn<F>(&self, judge: impl FnOnce(Self) -> F)
     where
         F: Future<Output = Decision> + Send + 'static,
     {
@@ -224,7 +213,7 @@ impl Admission {
     }
 
     /// Hands over a decision that needs no waiting.
-    fn decide(&self, decision: Decision) {
+    pub(super) fn decide(&self, decision: Decision) {
         if let Err(TrySendError::Full(decision)) = self.decisions.try_send(decision) {
             // The server is who reads them, and it is who calls this: it must not wait.
             let decisions = self.decisions.clone();

@@ -13,7 +13,7 @@ use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdent
 use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
 
-use super::{listeners::ListenerId, push::ClientAddresses};
+use super::{listeners::ListenerId, login::LoginState, push::ClientAddresses};
 use crate::{address::RealAddress, log::PeerSpan, pool::Lease, session_task::SessionHandle};
 
 /// One session of a server.
@@ -33,7 +33,10 @@ pub(super) struct Client {
     pub(super) identity: Arc<PeerIdentity>,
     /// What it logged in as. Its password is never kept.
     pub(super) username: String,
+    pub(super) login: LoginState,
     pub(super) peer_info: Arc<PeerInfo>,
+    /// tls-crypt-v2: what stands in its key, until `tls-crypt-v2-verify` has judged it.
+    pub(super) metadata: Option<Vec<u8>>,
     pub(super) span: PeerSpan,
     /// Addresses from the pool, given back at its end.
     pub(super) lease: Option<Lease>,

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock, ovlog,
+    scripts::Hook,
     session_task::{SessionInput, SessionKey},
     settings::mss,
 };
@@ -31,6 +32,13 @@ use crate::{
 impl Server {
     /// Parameters are fixed: leases addresses and collects the client's own options.
     pub(super) fn configure(&mut self, key: SessionKey, params: NegotiatedParams) {
+        if self.profile.data.force_tls_export && !params.flags.tls_ekm {
+            ovlog!(
+                1,
+                "PUSH: client does not support TLS Keying Material Exporters but --force-tls-key-material-export is enabled."
+            );
+            return self.tell(key, Command::Refuse(Some(NO_EXPORTER.to_owned())));
+        }
         let Some(client) = self.clients.get(&key) else { return };
         let name = self.common_name(client);
         self.drop_duplicates(key, &name);
@@ -135,7 +143,7 @@ impl Server {
         let State::Configuring(pending) = &mut client.state else { return };
         pending.addresses = addresses;
         pending.overrides = overrides;
-        if self.hooks.scripts.learn_address.is_none() {
+        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
             return self.connect(key);
         }
         let (vpn, iroutes) = (pending.addresses.vpn(), iroutes(&pending.overrides));
@@ -196,8 +204,9 @@ impl Server {
         let mut options = pending.overrides.push_list(&self.profile.server.push);
         options.extend(migration.map(str::to_owned));
         let mtu = self.tun_mtu();
+        let token = client.login.token_option();
         let push = match self.profile.role() {
-            Role::Server => push::compose(options, &pending.addresses, mtu, &client.peer_info),
+            Role::Server => push::compose(options, &pending.addresses, mtu, &client.peer_info, token),
             Role::Client | Role::P2p => Vec::new(),
         };
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", params.cipher, spec.id);
@@ -323,6 +332,10 @@ impl Server {
         )
     }
 }
+
+/// What a client hears that `force-tls-key-material-export` refuses.
+const NO_EXPORTER: &str = "Client incompatible with this server. Keying Material Exporters (RFC 5705) support missing. \
+                           Upgrade to a client that supports this feature (OpenVPN 2.6.0+).";
 
 /// The framing that a compression option asks for.
 pub(crate) const fn framing_of(compression: Compression) -> Framing {

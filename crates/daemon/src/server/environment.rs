@@ -20,6 +20,7 @@ pub(super) fn client(env: &mut ScriptEnv, client: &Client, common_name: &str) {
     if !client.username.is_empty() {
         env.set("username", &client.username);
     }
+    client.login.export(env);
 }
 
 /// The addresses that it gets.

@@ -9,10 +9,12 @@
 
 mod admission;
 mod client;
+mod client_key;
 pub(crate) mod configure;
 mod environment;
 mod host_routes;
 pub(crate) mod listeners;
+mod login;
 mod peer_ids;
 mod push;
 mod routes;
@@ -37,6 +39,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    auth::tokens::Tokens,
     exit::Ended,
     firewall::Guard,
     handshakes::Handshakes,
@@ -74,6 +77,8 @@ struct Server {
     /// For peers over UDP and over TCP.
     configs: Configs,
     admission: Admission,
+    /// `auth-gen-token`.
+    tokens: Option<Arc<Tokens>>,
     clients: HashMap<SessionKey, Client>,
     by_peer: HashMap<PeerId, SessionKey>,
     peer_ids: PeerIds,
@@ -160,6 +165,7 @@ impl Server {
                 },
                 now = tick.tick() => {
                     self.enforce_limits(now);
+                    self.renew_tokens();
                     if self.host_routes.have_changed() {
                         self.apply_host_routes();
                     }

@@ -30,6 +30,7 @@ pub(super) fn compose(
     addresses: &ClientAddresses,
     mtu: u16,
     peer: &PeerInfo,
+    token: Option<String>,
 ) -> Vec<String> {
     if let Some((local, bits, remote)) = addresses.v6 {
         options.push(format!("ifconfig-ipv6 {local}/{bits} {remote}"));
@@ -37,6 +38,7 @@ pub(super) fn compose(
     if let Some((local, second)) = addresses.v4 {
         options.push(format!("ifconfig {local} {second}"));
     }
+    options.extend(token);
     // Peers that take a pushed MTU announce the largest one they can.
     if let Some(largest) = peer.value("IV_MTU").and_then(|value| value.parse::<u32>().ok())
         && u32::from(mtu) <= largest.max(1500)
@@ -59,16 +61,18 @@ mod tests {
         let new = PeerInfo { lines: vec![("IV_MTU".to_owned(), "1600".to_owned())] };
         let global = vec!["topology subnet".to_owned()];
         assert_eq!(
-            compose(global.clone(), &addresses, 1500, &new),
+            compose(global.clone(), &addresses, 1500, &new, Some("auth-token T".to_owned())),
             [
                 "topology subnet",
                 "ifconfig-ipv6 fd00::1000/64 fd00::1",
                 "ifconfig 10.8.0.2 255.255.255.0",
+                "auth-token T",
                 "tun-mtu 1500"
             ]
         );
         assert!(
-            !compose(global, &addresses, 1500, &PeerInfo::default()).contains(&"tun-mtu 1500".to_owned())
+            !compose(global, &addresses, 1500, &PeerInfo::default(), None)
+                .contains(&"tun-mtu 1500".to_owned())
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use culvert_offload::{Protocol, TransportSpec};
-use culvert_proto::{Authorization, CloseReason, Command, Event, Note, PeerMessage, Session};
+use culvert_proto::{CloseReason, Command, Event, Note, PeerMessage, Session};
 use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
 
@@ -11,7 +11,7 @@ use super::{
     Server,
     admission::Decision,
     client::{Client, State},
-    environment,
+    client_key, environment,
     listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
 };
 use crate::{
@@ -99,6 +99,13 @@ impl Server {
             let _refused = answer.send(None);
             return;
         }
+        if let Err(problem) = client_key::check_age(&accepted, self.profile.tls.tls_crypt_v2_max_age) {
+            warn!("ERROR: {problem} (from {remote})");
+            let _refused = answer.send(None);
+            return;
+        }
+        let metadata =
+            self.profile.tls.tls_crypt_v2_verify.is_some().then(|| accepted.metadata.clone()).flatten();
         let key = SessionKey(self.next_session);
         self.next_session += 1;
         let config = self.configs.pick(protocol);
@@ -118,6 +125,8 @@ impl Server {
             local,
             identity: Default::default(),
             username: String::new(),
+            login: Default::default(),
+            metadata,
             peer_info: Default::default(),
             span,
             lease: None,
@@ -164,20 +173,12 @@ impl Server {
                     ovlog!(1, "{line}");
                 }
                 ovlog!(2, "Control Channel: {tls}");
+                let metadata = client.metadata.take();
                 let env = || Self::environment(&self.admission, client, &identity);
-                self.admission.judge_peer(key, id, &identity, env);
+                self.admission.judge_peer(key, id, &identity, metadata, env);
                 client.identity = identity;
             }
-            Event::Authenticate(request) => {
-                client.username.clone_from(&request.username);
-                client.peer_info = Arc::clone(&request.peer_info);
-                let env = || {
-                    let mut env = Self::environment(&self.admission, client, &client.identity);
-                    env.set_peer_info(&client.peer_info);
-                    env
-                };
-                self.admission.judge_login(key, request, env);
-            }
+            Event::Authenticate(request) => self.authenticate(key, request),
             Event::Configure(params) => self.configure(key, params),
             Event::Established => self.established(key),
             Event::Renegotiated(_) | Event::PushReply(_) | Event::Key(_) => {}
@@ -188,7 +189,7 @@ impl Server {
     }
 
     /// What scripts see of a client that has not logged in yet.
-    fn environment(
+    pub(super) fn environment(
         admission: &super::Admission,
         client: &Client,
         identity: &culvert_proto::tls::PeerIdentity,
@@ -201,12 +202,7 @@ impl Server {
     pub(super) fn handle_decision(&mut self, decision: Decision) {
         match decision {
             Decision::Peer(key, id, verdict) => self.tell(key, Command::PeerVerdict(id, verdict)),
-            Decision::Login(key, id, authorization) => {
-                if let Authorization::Deny(reason) = &authorization {
-                    debug!("login refused: {}", reason.as_deref().unwrap_or("no reason given"));
-                }
-                self.tell(key, Command::AuthVerdict(id, authorization));
-            }
+            Decision::Login(key, id, authorization) => self.login_decided(key, id, authorization),
             Decision::Connect(key, Ok(overrides)) => self.collected(key, *overrides),
             Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
             Decision::Learned(key, true) => self.connect(key),
@@ -236,7 +232,7 @@ impl Server {
             PeerMessage::Exit => {
                 self.remove(key, "SIGTERM[soft,remote-exit] received, client-instance exiting")
             }
-            PeerMessage::ChallengeResponse(_) => debug!("a challenge response that nobody asked for"),
+            PeerMessage::ChallengeResponse(response) => self.admission.answer_challenge(key, response),
             other => debug!("a message that a server does not expect: {other:?}"),
         }
     }
@@ -285,7 +281,9 @@ impl Server {
         }
         client.handle.revoke();
         if let State::Connected(connected) = &client.state {
-            self.disconnect(&client, connected);
+            self.disconnect(key, &client, connected);
+        } else {
+            self.hooks.plugins.forget(key.0);
         }
         if let Some(pool) = &mut self.pool {
             if let Some(lease) = &client.lease {
@@ -305,7 +303,7 @@ impl Server {
     }
 
     /// Gives back what a connected client held; its scripts run on their own.
-    fn disconnect(&mut self, client: &Client, connected: &super::client::Connected) {
+    fn disconnect(&mut self, key: SessionKey, client: &Client, connected: &super::client::Connected) {
         let mut stats = Vec::new();
         if self.offload.stats(Some(connected.peer), &mut stats).is_err() {
             stats.extend(client.last_stats.as_deref()); // it ended by itself
@@ -316,18 +314,21 @@ impl Server {
         }
         self.by_peer.remove(&connected.peer);
         self.peer_ids.give_back(connected.slot);
-        self.run_disconnect_hooks(client, connected, stats.first());
+        self.run_disconnect_hooks(key, client, connected, stats.first());
     }
 
     fn run_disconnect_hooks(
         &self,
+        key: SessionKey,
         client: &Client,
         connected: &super::client::Connected,
         stats: Option<&culvert_offload::PeerStats>,
     ) {
         let scripts = &self.hooks.scripts;
-        if scripts.client_disconnect.is_none() && scripts.learn_address.is_none() {
-            return;
+        if !self.hooks.are_set(Hook::ClientDisconnect, scripts.client_disconnect.as_ref())
+            && !self.hooks.are_set(Hook::LearnAddress, scripts.learn_address.as_ref())
+        {
+            return self.hooks.plugins.forget(key.0);
         }
         let mut env = self.hooks.environment();
         environment::client(&mut env, client, &connected.common_name);
@@ -339,11 +340,13 @@ impl Server {
         let hooks = Arc::clone(&self.hooks);
         let (disconnect, learn) = (scripts.client_disconnect.clone(), scripts.learn_address.clone());
         tokio::spawn(async move {
-            hooks.run(Hook::ClientDisconnect, disconnect.as_ref(), &[], &env).await;
+            let about = Some(key);
+            hooks.run_for(about, Hook::ClientDisconnect, disconnect.as_ref(), &[], &env).await;
             for address in addresses {
                 let arguments = ["delete".to_owned(), address];
-                hooks.run(Hook::LearnAddress, learn.as_ref(), &arguments, &env).await;
+                hooks.run_for(about, Hook::LearnAddress, learn.as_ref(), &arguments, &env).await;
             }
+            hooks.plugins.forget(key.0);
         });
     }
 }

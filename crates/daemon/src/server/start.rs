@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     address::AfAddress,
+    auth::users::Users,
     exit::Ended,
     firewall::Guard,
     hooks::Hooks,
@@ -102,7 +103,9 @@ impl Standing {
 /// Device, addresses, sockets, privileges: in this order.
 async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
     let profile = Arc::clone(&life.profile);
-    let hooks = Arc::new(Hooks::new(&profile));
+    let hooks = Hooks::new(&profile);
+    let plugins = life.plugins(&hooks.environment()).await?;
+    let hooks = Arc::new(hooks.with_plugins(plugins));
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let again = kept.is_some();
     let standing = match kept {
@@ -182,6 +185,9 @@ impl Server {
         let admission = Admission {
             hooks: Arc::clone(&hooks),
             verify: server.auth_user_pass_verify.clone(),
+            users: server.auth_users.as_ref().map(|path| Arc::new(Users::of_file(path.clone()))),
+            key_verify: profile.tls.tls_crypt_v2_verify.clone(),
+            pending: Default::default(),
             password_optional: server.auth_user_pass_optional,
             client_config_dir: server.client_config_dir.clone(),
             ccd_exclusive: server.ccd_exclusive,
@@ -200,6 +206,7 @@ impl Server {
             device_lost: false,
             configs: Configs::new(profile, &*offload),
             admission,
+            tokens: life.tokens()?,
             clients: HashMap::new(),
             by_peer: HashMap::new(),
             // One more than clients: a newcomer replaces its older session only once it has an id.

@@ -94,7 +94,12 @@ fn timing(profile: &Profile, jitter: u16) -> Timing {
 
 /// A server wants a login unless it was told that it may be missing.
 fn requires_credentials(profile: &Profile) -> bool {
-    profile.server.auth_user_pass_verify.is_some() && !profile.server.auth_user_pass_optional
+    let server = &profile.server;
+    // What a plugin asks for is known only when it is loaded; one that judges no logins accepts those without a name.
+    let judged = server.auth_user_pass_verify.is_some()
+        || server.auth_users.is_some()
+        || !profile.scripts.plugins.is_empty();
+    judged && !server.auth_user_pass_optional
 }
 
 fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {

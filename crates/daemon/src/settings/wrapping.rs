@@ -66,6 +66,9 @@ pub(crate) fn client(profile: &Profile, entry: &ConnectionEntry) -> Result<Wrapp
 /// Puts the text of every key file in the place of its name: later attempts may lack the rights to read it (`user`), or
 /// stand in another root directory (`chroot`).
 pub(crate) fn preload(profile: &mut Profile) -> Result<(), SettingsError> {
+    if let Some(key) = profile.server.auth_gen_token_secret.as_mut().filter(|key| key.path().is_some()) {
+        *key = FileOrInline::Inline(SecretText::new(text("auth-gen-token-secret", key)?.to_string()));
+    }
     for entry in &mut profile.connections {
         let v2 = entry.tls_crypt_v2.as_mut().map(|v2| ("tls-crypt-v2", &mut v2.key));
         let shared = [
@@ -126,7 +129,7 @@ pub(crate) fn replay_limits(profile: &Profile) -> ReplayLimits {
         .map_or_else(ReplayLimits::default, |(size, backtrack)| ReplayLimits { size, backtrack })
 }
 
-fn text(option: &'static str, source: &FileOrInline) -> Result<Zeroizing<String>, SettingsError> {
+pub(crate) fn text(option: &'static str, source: &FileOrInline) -> Result<Zeroizing<String>, SettingsError> {
     match source {
         FileOrInline::Inline(text) => Ok(Zeroizing::new(text.expose().to_owned())),
         FileOrInline::File(path) => {
@@ -136,6 +139,6 @@ fn text(option: &'static str, source: &FileOrInline) -> Result<Zeroizing<String>
     }
 }
 
-fn content(option: &'static str, problem: &dyn std::fmt::Display) -> SettingsError {
+pub(crate) fn content(option: &'static str, problem: &dyn std::fmt::Display) -> SettingsError {
     SettingsError::Content { option, problem: problem.to_string() }
 }

@@ -1,0 +1,246 @@
+//! What a client logs in with, and what it does when that is refused: tokens, challenges, `auth-retry`.
+
+use std::time::Duration;
+
+use culvert_config::{Profile, Pushed, profile::AuthRetry};
+use culvert_proto::{Command, Credentials};
+use zeroize::Zeroizing;
+
+use super::{Advance, Outcome, Restart};
+use crate::{
+    auth::challenge::{DynamicChallenge, TextChallenge},
+    credentials::{self, Echo, Prompter},
+    exit::Ended,
+    life::Secrets,
+    ovlog,
+    session_task::SessionHandle,
+    signals::Request,
+};
+
+/// The login of a client, over all its attempts.
+pub(super) struct Login {
+    /// What to log in with next: as configured, or with a token in place of the password. `None`: it is to be asked for.
+    next: Option<Credentials>,
+    token_in_use: bool,
+    /// What a token took the place of, where it can be used again.
+    typed: Option<Credentials>,
+    /// The name that was used last: a token goes with it.
+    username: String,
+    /// The answer that the server wants before anything else.
+    challenge: Option<DynamicChallenge>,
+    /// [`Self::next`] holds the answer to a challenge, which is good once.
+    is_once: bool,
+    /// `auth-nocache`.
+    forgets: bool,
+}
+
+impl Login {
+    pub(super) fn new(profile: &Profile, secrets: &mut Secrets) -> Self {
+        let is_once = profile.client.static_challenge.is_some();
+        let next = if is_once { secrets.login.take() } else { secrets.login.clone() };
+        Self {
+            next,
+            token_in_use: false,
+            typed: None,
+            username: String::new(),
+            challenge: None,
+            is_once,
+            forgets: profile.client.auth_nocache,
+        }
+    }
+
+    /// What to log in with, once it was asked for.
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.next.as_ref()
+    }
+
+    /// The token, where one is in use.
+    pub(super) fn token(&self) -> Option<&Credentials> {
+        self.next.as_ref().filter(|_| self.token_in_use)
+    }
+
+    /// Asks for the login, where one is wanted and none is at hand, and for the answer to the server's challenge.
+    pub(super) async fn ask(&mut self, profile: &Profile) -> Result<(), String> {
+        if let Some(challenge) = self.challenge.take() {
+            ovlog!(1, "CHALLENGE: {}", challenge.text);
+            let username = challenge.username.clone();
+            let password = if challenge.wants_response {
+                let echo = if challenge.echo { Echo::Shown } else { Echo::Hidden };
+                let question = format!("CHALLENGE: {}", challenge.text);
+                challenge.answer(&blocking(move || Prompter::detect().ask(&question, echo)).await?)
+            } else {
+                challenge.answer("")
+            };
+            self.next = Some(Credentials { username, password });
+            self.is_once = true;
+        }
+        let Some(source) = profile.client.auth_user_pass.clone().filter(|_| self.next.is_none()) else {
+            return Ok(());
+        };
+        let challenge = profile.client.static_challenge.clone();
+        self.is_once = challenge.is_some();
+        let ask = move || credentials::login_with_challenge(&source, challenge.as_ref(), &Prompter::detect());
+        self.next = Some(blocking(ask).await?);
+        Ok(())
+    }
+
+    /// What was sent just now is forgotten where it is good once, or by `auth-nocache`; returns whether it was.
+    pub(super) fn forget_used(&mut self) -> bool {
+        if let Some(login) = &self.next {
+            self.username.clone_from(&login.username);
+        }
+        let forgets = (self.forgets || self.is_once) && !self.token_in_use;
+        if forgets {
+            self.next = None;
+        }
+        forgets
+    }
+
+    /// A token takes the place of the password from here on.
+    pub(super) fn take_token(&mut self, pushed: &Pushed) {
+        let Some(token) = &pushed.auth_token else { return };
+        if !self.token_in_use {
+            self.typed = self.next.take();
+        }
+        self.next = Some(Credentials {
+            username: pushed.auth_token_user.clone().unwrap_or_else(|| self.username.clone()),
+            password: Zeroizing::new(token.expose().to_owned()),
+        });
+        self.token_in_use = true;
+    }
+
+    /// The server refused the login: whether and with what to try again (`auth-retry`).
+    pub(super) fn refused(&mut self, retry: AuthRetry, reason: Option<&str>) -> Outcome {
+        let again = |pause| {
+            let advance = Advance::Stay;
+            Outcome::Restart(Restart { advance, pause, ..Restart::because("auth-failure") })
+        };
+        let challenge = reason.and_then(DynamicChallenge::parse);
+        if std::mem::take(&mut self.token_in_use) {
+            // The token ran out; the password that was typed may still be good.
+            self.next = self.typed.take();
+            return again(None);
+        }
+        match retry {
+            AuthRetry::None => {
+                if let Some(challenge) = challenge {
+                    ovlog!(
+                        1,
+                        "the server asks '{}'; with `auth-retry interact` it would be answered",
+                        challenge.text
+                    );
+                }
+                Outcome::Ended(Ended::Soft(Request::Terminate, "auth-failure"))
+            }
+            AuthRetry::NoInteract | AuthRetry::Interact if challenge.is_some() => {
+                self.challenge = challenge;
+                again(None)
+            }
+            AuthRetry::NoInteract => again(Some(Duration::from_secs(10))),
+            AuthRetry::Interact => {
+                self.next = None;
+                again(None)
+            }
+        }
+    }
+}
+
+/// Does what may wait for somebody at a keyboard.
+async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, credentials::CredentialError> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(asked) => asked.map_err(|failure| failure.to_string()),
+        Err(failure) => Err(failure.to_string()),
+    }
+}
+
+/// The server tells something while a login is pending: a question is asked, everything else is shown.
+pub(super) fn take_info(text: &str, session: &SessionHandle) {
+    ovlog!(1, "Info command was pushed by server ('{text}')");
+    let Some(challenge) = TextChallenge::parse(text) else { return };
+    let session = session.clone();
+    tokio::spawn(async move {
+        let echo = if challenge.echo { Echo::Shown } else { Echo::Hidden };
+        let question = format!("CHALLENGE: {}", challenge.text);
+        match blocking(move || Prompter::detect().ask(&question, echo)).await {
+            Ok(response) => {
+                session.command(Command::SendMessage(TextChallenge::answer(&response).to_string()));
+            }
+            Err(failure) => ovlog!(error 1, "the server's question is not answered: {failure}"),
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_config::value::SecretText;
+
+    use super::*;
+
+    fn login(password: &str) -> Login {
+        Login {
+            next: Some(Credentials {
+                username: "alice".to_owned(),
+                password: Zeroizing::new(password.to_owned()),
+            }),
+            token_in_use: false,
+            typed: None,
+            username: String::new(),
+            challenge: None,
+            is_once: false,
+            forgets: false,
+        }
+    }
+
+    fn pushed() -> Pushed {
+        let mut pushed = Pushed::default();
+        pushed.auth_token = Some(SecretText::new("TOKEN".to_owned()));
+        pushed
+    }
+
+    fn sent(login: &Login) -> Option<(&str, &str)> {
+        login.credentials().map(|login| (login.username.as_str(), login.password.as_str()))
+    }
+
+    #[test]
+    fn a_refused_token_gives_way_to_the_password_it_replaced() {
+        let mut login = login("secret");
+        login.forget_used();
+        login.take_token(&pushed());
+        assert_eq!(sent(&login), Some(("alice", "TOKEN")));
+        let outcome = login.refused(AuthRetry::None, Some("SESSION: token expired"));
+        assert!(matches!(outcome, Outcome::Restart(_)), "also where a wrong password would end the process");
+        assert_eq!(sent(&login), Some(("alice", "secret")));
+    }
+
+    #[test]
+    fn a_token_keeps_its_name_where_the_login_is_forgotten() {
+        let mut login = login("secret");
+        login.forgets = true;
+        assert!(login.forget_used());
+        assert_eq!(sent(&login), None);
+        login.take_token(&pushed());
+        assert_eq!(sent(&login), Some(("alice", "TOKEN")));
+        assert!(!login.forget_used(), "a token is kept");
+    }
+
+    #[test]
+    fn an_answer_to_a_challenge_is_not_sent_twice() {
+        let mut login = login("SCRV1:cGFzcw==:MTIzNDU2");
+        login.is_once = true;
+        login.forget_used();
+        login.take_token(&pushed());
+        login.refused(AuthRetry::NoInteract, None);
+        assert_eq!(sent(&login), None, "it is asked for again");
+    }
+
+    #[test]
+    fn a_challenge_is_answered_unless_nothing_is_to_be_tried_again() {
+        let reason = Some("CRV1:R:state:YWxpY2U=:Code?");
+        let mut patient = login("secret");
+        assert!(matches!(patient.refused(AuthRetry::Interact, reason), Outcome::Restart(_)));
+        assert_eq!(patient.challenge.unwrap().state, "state");
+        assert!(matches!(login("secret").refused(AuthRetry::None, reason), Outcome::Ended(_)));
+    }
+}

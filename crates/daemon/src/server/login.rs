@@ -1,0 +1,318 @@
+//! Logins: user name and password, or a token in the password's place, to a verdict.
+//!
+//! The order: a token is judged here and now; then culvert's own users, plugins, and `auth-user-pass-verify`, of whom all
+//! that are configured must agree. Two of them may answer later, through files; meanwhile the client may be asked for
+//! more (`auth_pending_file`), and its answer goes to `client-crresponse`. Every login runs in a task of its own: one
+//! that hangs delays nobody else, and is refused when its time is over (SEC-AUTH-1).
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use culvert_plugin::PluginHook;
+use culvert_proto::{AuthRequest, Authorization, Command, PeerInfo};
+use culvert_wire::KeyId;
+use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, debug};
+use zeroize::Zeroizing;
+
+use super::{
+    Server,
+    admission::{Admission, Decision},
+};
+use crate::{
+    auth::{
+        plugins::PluginLogin,
+        tokens::{EXPIRED, Shown, TokenSession},
+        users::UserVerdict,
+    },
+    clock, ovlog,
+    scripts::{AuthAnswer, DeferredAuth, Hook, LoginVerdict, Pending, ScriptEnv},
+    session_task::SessionKey,
+};
+
+/// What a server remembers of a client's login.
+#[derive(Debug, Default)]
+pub(super) struct LoginState {
+    tokens: TokenSession,
+    /// `session_state`, where tokens are in use.
+    state: Option<&'static str>,
+    /// The token that is to be pushed.
+    token: Option<Zeroizing<String>>,
+    /// The login was empty: there is nothing that a token could take the place of.
+    is_anonymous: bool,
+}
+
+impl LoginState {
+    /// The option that hands the token out.
+    pub(super) fn token_option(&self) -> Option<String> {
+        self.token.as_ref().map(|token| format!("auth-token {}", token.as_str()))
+    }
+
+    /// Sets `session_id` and `session_state`.
+    pub(super) fn export(&self, env: &mut ScriptEnv) {
+        if let Some(state) = self.state {
+            env.set("session_state", state);
+            self.tokens.export(env);
+        }
+    }
+}
+
+/// What programs see of logins whose answer comes later, until it does.
+pub(super) type PendingLogins = Arc<Mutex<HashMap<SessionKey, PendingLogin>>>;
+
+/// A login whose answer comes later.
+#[derive(Clone, Debug)]
+pub(super) struct PendingLogin {
+    key: KeyId,
+    /// What the plugin sees, if it is the plugin that answers later.
+    plugin: Option<ScriptEnv>,
+    /// The same of the script.
+    script: Option<ScriptEnv>,
+}
+
+/// Everything that the judges of a login are told.
+struct Login {
+    session: SessionKey,
+    from: IpAddr,
+    request: AuthRequest,
+    env: ScriptEnv,
+    deadline: Instant,
+}
+
+impl Server {
+    /// A login arrived.
+    pub(super) fn authenticate(&mut self, key: SessionKey, request: AuthRequest) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        client.username.clone_from(&request.username);
+        client.peer_info = Arc::clone(&request.peer_info);
+        client.login.is_anonymous = request.username.is_empty() && request.password.is_empty();
+        if let Some(tokens) = &self.tokens {
+            let now = u64::from(clock::unix_seconds());
+            let shown = tokens.examine(&client.login.tokens, &request.username, &request.password, now);
+            client.login.tokens.begin(&request.username, shown, now);
+            client.login.state = Some(shown.session_state());
+            if matches!(shown.session_state(), "AuthenticatedEmptyUser" | "ExpiredEmptyUser") {
+                // Nobody vouched for the name that stands here.
+                client.username.clear();
+            }
+            if !tokens.is_external()
+                && let Some(authorization) = token_verdict(shown, &request.username)
+            {
+                return self.admission.decide(Decision::Login(key, request.key, authorization));
+            }
+        }
+        let from = client.remote.ip();
+        let env = || {
+            let mut env = Self::environment(&self.admission, client, &client.identity);
+            env.set_peer_info(&client.peer_info);
+            client.login.export(&mut env);
+            env
+        };
+        self.admission.judge_login(key, from, request, env);
+    }
+
+    /// A login is decided: makes the token that takes the password's place from here on.
+    pub(super) fn login_decided(&mut self, key: SessionKey, id: KeyId, authorization: Authorization) {
+        if let Authorization::Deny(reason) = &authorization {
+            debug!("login refused: {}", reason.as_deref().unwrap_or("no reason given"));
+        }
+        let accepted = authorization == Authorization::Accept;
+        self.tell(key, Command::AuthVerdict(id, authorization));
+        if accepted {
+            self.renew_token(key);
+        }
+    }
+
+    /// Makes a client's next token. One that is connected is told at once, others with the push reply.
+    fn renew_token(&mut self, key: SessionKey) {
+        let (Some(tokens), Some(client)) = (&self.tokens, self.clients.get_mut(&key)) else { return };
+        if client.login.is_anonymous {
+            return;
+        }
+        client.login.token = Some(tokens.renew(&mut client.login.tokens, u64::from(clock::unix_seconds())));
+        if client.connected().is_some()
+            && let Some(option) = client.login.token_option()
+        {
+            self.tell(key, Command::SendMessage(format!("PUSH_REPLY,{option}")));
+        }
+    }
+
+    /// Replaces the tokens that are due, also where keys are renegotiated less often.
+    pub(super) fn renew_tokens(&mut self) {
+        let Some(tokens) = &self.tokens else { return };
+        let now = u64::from(clock::unix_seconds());
+        let is_due = |client: &super::Client| {
+            client.connected().is_some()
+                && client.login.tokens.is_accepted()
+                && tokens.is_due(&client.login.tokens, now)
+        };
+        let due: Vec<_> =
+            self.clients.iter().filter(|(_, client)| is_due(client)).map(|(&key, _)| key).collect();
+        for key in due {
+            self.renew_token(key);
+        }
+    }
+}
+
+/// What a token is worth by itself; `None`: it is none.
+fn token_verdict(shown: Shown, username: &str) -> Option<Authorization> {
+    use culvert_crypto::TokenUser::Named;
+    let failed = || {
+        ovlog!(warn 1, "TLS: Username/auth-token authentication failed for username '{username}'");
+    };
+    match shown {
+        Shown::Password => None,
+        Shown::Good(_, Named) => {
+            ovlog!(1, "TLS: Username/auth-token authentication succeeded for username '{username}'");
+            Some(Authorization::Accept)
+        }
+        Shown::Expired(_) => {
+            ovlog!(1, "--auth-gen-token: auth-token from client expired");
+            failed();
+            Some(Authorization::Deny(Some(EXPIRED.to_owned())))
+        }
+        Shown::Good(..) | Shown::Invalid => {
+            failed();
+            Some(Authorization::Deny(None))
+        }
+    }
+}
+
+impl Admission {
+    /// Judges a login by everything that is configured for it.
+    fn judge_login(
+        &self,
+        session: SessionKey,
+        from: IpAddr,
+        request: AuthRequest,
+        env: impl FnOnce() -> ScriptEnv,
+    ) {
+        let key = request.key;
+        let is_judged = self.verify.is_some()
+            || self.users.is_some()
+            || self.hooks.plugins.want(PluginHook::AuthUserPassVerify);
+        let is_anonymous = request.username.is_empty() && request.password.is_empty();
+        if !is_judged || (is_anonymous && self.password_optional) {
+            return self.decide(Decision::Login(session, key, Authorization::Accept));
+        }
+        let login = Login { session, from, request, env: env(), deadline: Instant::now() + self.patience };
+        self.spawn(move |this: Self| async move {
+            let authorization = this.run_login(&login).await;
+            this.pending().remove(&session);
+            Decision::Login(session, key, authorization)
+        });
+    }
+
+    /// Asks all judges; the first that refuses decides.
+    async fn run_login(&self, login: &Login) -> Authorization {
+        let AuthRequest { username, password, peer_info, .. } = &login.request;
+        if let Some(users) = &self.users {
+            match users.judge(login.from, username, password).await {
+                UserVerdict::Accept => {}
+                UserVerdict::Reject(reason) => return Authorization::Deny(reason),
+            }
+        }
+        let plugins = &self.hooks.plugins;
+        let credentials = (username.as_str(), password.as_str());
+        let by_plugin =
+            match plugins.judge_login(&self.tmp_dir, credentials, &login.env, login.session.0).await {
+                PluginLogin::Accept => None,
+                PluginLogin::Reject(reason) => return Authorization::Deny(reason),
+                PluginLogin::Deferred(files, env) => Some((files, env)),
+            };
+        let by_script = match &self.verify {
+            None => None,
+            Some(verify) => {
+                let runner = &self.hooks.runner;
+                match runner.verify_login(verify, &self.tmp_dir, username, password, &login.env).await {
+                    LoginVerdict::Accept => None,
+                    LoginVerdict::Reject(reason) => return Authorization::Deny(reason),
+                    LoginVerdict::Deferred(files, env) => Some((files, env)),
+                }
+            }
+        };
+        if by_plugin.is_none() && by_script.is_none() {
+            return Authorization::Accept;
+        }
+        let (plugin, script) = (by_plugin.as_ref(), by_script.as_ref());
+        self.pending().insert(
+            login.session,
+            PendingLogin {
+                key: login.request.key,
+                plugin: plugin.map(|(_, env)| env.clone()),
+                script: script.map(|(_, env)| env.clone()),
+            },
+        );
+        for (files, _) in plugin.into_iter().chain(script) {
+            if let Some(refused) = self.ask_for_more(login, peer_info, files) {
+                return refused;
+            }
+        }
+        for (files, _) in plugin.into_iter().chain(script) {
+            match timeout_at(login.deadline, files.wait()).await {
+                Ok(AuthAnswer::Accept) => {}
+                Ok(AuthAnswer::Reject(reason)) => return Authorization::Deny(reason),
+                Err(_elapsed) => {
+                    ovlog!(warn 1, "TLS Auth Error: no answer came for the login of '{username}' in time");
+                    return Authorization::Deny(None);
+                }
+            }
+        }
+        Authorization::Accept
+    }
+
+    /// Tells the client what a judge wants besides the password, if it does. Returns a refusal where the client cannot
+    /// do that: it would wait for nothing.
+    fn ask_for_more(
+        &self,
+        login: &Login,
+        peer_info: &PeerInfo,
+        files: &DeferredAuth,
+    ) -> Option<Authorization> {
+        let Pending { timeout, method, extra } = files.pending()?;
+        let announced = peer_info.value("IV_SSO").unwrap_or_default();
+        if !announced.split(',').any(|known| known.trim() == method) {
+            ovlog!(
+                warn 1,
+                "TLS Auth Error: the client of '{}' does not support the method '{method}' of auth_pending_file (IV_SSO={announced})",
+                login.request.username
+            );
+            return Some(Authorization::Deny(None));
+        }
+        let timeout = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        let wait = Authorization::Pending { timeout, extra: Some(extra) };
+        self.decide(Decision::Login(login.session, login.request.key, wait));
+        None
+    }
+
+    /// A client answers a challenge: hands the answer to whoever asked.
+    pub(super) fn answer_challenge(&self, session: SessionKey, response: String) {
+        let Some(pending) = self.pending().get(&session).cloned() else {
+            return debug!("a challenge response that nobody asked for");
+        };
+        let (this, response) = (self.clone(), Zeroizing::new(response));
+        let handing_over = async move {
+            let (hooks, tmp_dir) = (&this.hooks, &this.tmp_dir);
+            let mut taken = true;
+            if let Some(mut env) = pending.plugin {
+                env.set("crresponse", response.as_str());
+                taken = hooks.plugins_agree(Some(session), Hook::ClientCrResponse, &[], &env).await;
+            }
+            if let (Some(env), Some(command)) = (pending.script, &hooks.scripts.client_crresponse) {
+                taken &= hooks.runner.challenge_answered(command, tmp_dir, &response, &env).await;
+            }
+            // That it was taken is no verdict: that one comes through the files.
+            if !taken {
+                this.decide(Decision::Login(session, pending.key, Authorization::Deny(None)));
+            }
+        };
+        tokio::spawn(handing_over.in_current_span());
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, PendingLogin>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
