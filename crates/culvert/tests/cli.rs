@@ -380,3 +380,23 @@ fn the_ruler_explains_itself_and_refuses_what_it_does_not_know() {
         assert!(refused.stderr.contains(said), "{words:?}: {}", refused.stderr);
     }
 }
+
+#[test]
+fn passwd_takes_the_password_from_standard_input_and_keeps_the_file_private() {
+    use std::{io::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio};
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+    command.current_dir(folder.path()).args(["passwd", "users", "alice", "--totp"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("otpauth://totp/culvert:alice?secret="));
+    let users = folder.path().join("users");
+    let text = std::fs::read_to_string(&users).unwrap();
+    assert!(text.starts_with("alice:$argon2id$") && !text.contains("correct horse"), "{text}");
+    assert_eq!(std::fs::metadata(&users).unwrap().permissions().mode() & 0o777, 0o600);
+    let refused = run_in(folder.path(), &["passwd", "users", "bob", "--delete"]);
+    assert_eq!((refused.code, refused.stderr.as_str()), (1, "error: users has no user 'bob'\n"));
+    assert_eq!(run_in(folder.path(), &["passwd", "users"]).code, 1);
+}

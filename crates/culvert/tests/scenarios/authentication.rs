@@ -581,3 +581,68 @@ fn a_client_answers_challenges_of_every_kind_at_its_terminal() {
     spec.client_extra = "setenv IV_SSO crtext".to_owned();
     answers_at_the_terminal(&spec, "The number, please");
 }
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_user_who_was_deleted_is_out_at_the_next_renegotiation_whatever_the_token_says() {
+    let users = WithUsers::new("");
+    let tunnel = users.start("alice", "correct horse");
+    tunnel.wait_up().unwrap();
+    culvert(&["passwd", &users.folder.path().join("users").display().to_string(), "alice", "--delete"], "");
+    tunnel.client.wait_for("AUTH: Received control message: AUTH_FAILED", RECOVERY).unwrap();
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_temporary_refusal_makes_the_client_come_back() {
+    for role in [Role::Server, Role::Client] {
+        let folder = TempDir::new().unwrap();
+        let again = folder.path().join("again");
+        let script = format!(
+            "[ -e {again} ] && exit 0\ntouch {again}\n\
+             printf 'TEMP[backoff 2,advance no]:busy' >\"$auth_failed_reason_file\"\nexit 1",
+            again = again.display()
+        );
+        let tunnel = World::new().start(role, Release::V2_6, &judging(&folder, &script, ""));
+        tunnel.client.wait_for("AUTH_FAILED,TEMP[backoff 2,advance no]:busy", SOON).unwrap();
+        tunnel.client.wait_up(RECOVERY).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+        tunnel.wait_traffic(SOON).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_login_may_be_missing_where_it_is_optional_and_a_wrong_one_is_wrong_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let mut spec = judging(&folder, "[ \"$p\" = 'correct horse' ]", "");
+    spec.login = Login::Certificate;
+    spec.server_extra.push_str("\nscript-security 2\nauth-user-pass-optional\nduplicate-cn");
+    let tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    let (wrong, _namespace) = another(&tunnel, 2, &folder, ("alice", "wrong horse"));
+    wrong.wait_for("AUTH: Received control message: AUTH_FAILED", SOON).unwrap();
+}
+
+/// Debian's other plugin: it runs a program as root when the tunnel goes down.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn debian_s_down_root_plugin_runs_its_program_on_both_ends() {
+    for role in [Role::Server, Role::Client] {
+        let folder = TempDir::new().unwrap();
+        let note = folder.path().join("note");
+        let text = format!("#!/bin/sh\necho \"$dev $1\" >{}\n", note.display());
+        let script = folder.write_script("down", &text).unwrap();
+        let line = format!("plugin openvpn-plugin-down-root.so {}", script.display());
+        let mut spec = TunnelSpec::default();
+        match role {
+            Role::Server => spec.server_extra = line,
+            Role::Client => spec.client_extra = line,
+        }
+        let mut tunnel = World::new().tunnel(role, Release::V2_6, &spec);
+        let end = if role == Role::Server { &mut tunnel.server } else { &mut tunnel.client };
+        end.stop(SOON).unwrap();
+        eventually(SOON, || {
+            let noted = fs::read_to_string(&note).unwrap_or_default();
+            if noted.starts_with("tun") { Ok(()) } else { Err(format!("{noted}{}", end.tail())) }
+        });
+    }
+}

@@ -108,6 +108,18 @@ fn decode(text: &str) -> Option<Zeroizing<String>> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        /// What a peer sends never makes it panic, and what is written is read again.
+        #[test]
+        fn no_text_makes_it_panic(text in "(SCRV1:|CRV1:|CRV1::|CR_TEXT:)?[:RE,=A-Za-z0-9\\PC]{0,60}") {
+            let _field = PasswordField::parse(&text);
+            let _text = TextChallenge::parse(&text);
+            if let Some(challenge) = DynamicChallenge::parse(&text) {
+                proptest::prop_assert_eq!(DynamicChallenge::parse(&challenge.reason()), Some(challenge));
+            }
+        }
+    }
+
     #[test]
     fn password_fields_are_taken_apart() {
         let PasswordField::Static(password, code) = PasswordField::parse("SCRV1:cGFzcw==:MTIzNDU2") else {

@@ -121,6 +121,20 @@ impl Users {
         verdict
     }
 
+    /// Whether a user is still in the file: a token is worth nothing without one.
+    pub(crate) async fn know(self: &Arc<Self>, username: &str) -> bool {
+        let (users, name) = (Arc::clone(self), username.to_owned());
+        let looked = tokio::task::spawn_blocking(move || find(&users.path, &name)).await;
+        match looked {
+            Ok(Ok(user)) => user.is_some(),
+            Ok(Err(failure)) => {
+                ovlog!(error 1, "auth-users {}: {failure}; nobody can log in", self.path.display());
+                false
+            }
+            Err(_panicked) => false,
+        }
+    }
+
     async fn look(self: &Arc<Self>, username: &str, field: PasswordField) -> UserVerdict {
         // The semaphore is never closed.
         let _turn = self.hashing.acquire().await.ok();
@@ -407,6 +421,16 @@ mod tests {
         for (name, wrong) in [("alice", "wrong"), ("alice", ""), ("bob", "correct horse"), ("", "")] {
             assert_eq!(users.judge(FROM, name, wrong).await, UserVerdict::Reject(None), "{name} {wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_user_is_known_until_deleted() {
+        let (_folder, path) = folder();
+        change(&path, "alice", &password("correct horse")).unwrap();
+        let users = Arc::new(Users::of_file(path.clone()));
+        assert!(users.know("alice").await && !users.know("bob").await);
+        change(&path, "alice", &Change::Delete).unwrap();
+        assert!(!users.know("alice").await);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Logins: user name and password, or a token in the password's place, to a verdict.
 //!
-//! The order: a token is judged here and now; then culvert's own users, plugins, and `auth-user-pass-verify`, of whom all
+//! The order: a token is judged here and now, as long as its user is there; then culvert's own users, plugins, and `auth-user-pass-verify`, of whom all
 //! that are configured must agree. Two of them may answer later, through files; meanwhile the client may be asked for
 //! more (`auth_pending_file`), and its answer goes to `client-crresponse`. Every login runs in a task of its own: one
 //! that hangs delays nobody else, and is refused when its time is over (SEC-AUTH-1).
@@ -101,7 +101,7 @@ impl Server {
             if !tokens.is_external()
                 && let Some(authorization) = token_verdict(shown, &request.username)
             {
-                return self.admission.decide(Decision::Login(key, request.key, authorization));
+                return self.admission.confirm_token(key, request, authorization);
             }
         }
         let from = client.remote.ip();
@@ -117,7 +117,9 @@ impl Server {
     /// A login is decided: makes the token that takes the password's place from here on.
     pub(super) fn login_decided(&mut self, key: SessionKey, id: KeyId, authorization: Authorization) {
         if let Authorization::Deny(reason) = &authorization {
-            debug!("login refused: {}", reason.as_deref().unwrap_or("no reason given"));
+            // The state of a challenge stands for a password that was right.
+            let shown = reason.as_deref().filter(|reason| !reason.starts_with("CRV1:"));
+            debug!("login refused: {}", shown.unwrap_or("no reason to show"));
         }
         let accepted = authorization == Authorization::Accept;
         self.tell(key, Command::AuthVerdict(id, authorization));
@@ -203,6 +205,23 @@ impl Admission {
             let authorization = this.run_login(&login).await;
             this.pending().remove(&session);
             Decision::Login(session, key, authorization)
+        });
+    }
+
+    /// A token is judged; a good one counts only while its user is there.
+    fn confirm_token(&self, session: SessionKey, request: AuthRequest, authorization: Authorization) {
+        let key = request.key;
+        let Some(users) = self.users.clone().filter(|_| authorization == Authorization::Accept) else {
+            return self.decide(Decision::Login(session, key, authorization));
+        };
+        self.spawn(move |_this: Self| async move {
+            let verdict = if users.know(&request.username).await {
+                Authorization::Accept
+            } else {
+                ovlog!(1, "auth-users: '{}' shows a token, but is no user any more", request.username);
+                Authorization::Deny(None)
+            };
+            Decision::Login(session, key, verdict)
         });
     }
 
