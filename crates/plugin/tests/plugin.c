@@ -15,7 +15,8 @@
 
 #define AUTH_USER_PASS_VERIFY 5
 #define CLIENT_CONNECT_V2 9
-#define MASK ((1 << AUTH_USER_PASS_VERIFY) | (1 << CLIENT_CONNECT_V2))
+#define TLS_FINAL 10
+#define MASK ((1 << AUTH_USER_PASS_VERIFY) | (1 << CLIENT_CONNECT_V2) | (1 << TLS_FINAL))
 
 struct list {
     struct list *next;
@@ -107,6 +108,11 @@ static int act(struct state *state, int type, const char **envp, int *client, st
         (*list)->value = strdup("push \"route 192.0.2.0 255.255.255.0\"");
         return 0;
     }
+    if (type == TLS_FINAL) {
+        if (state->callbacks != NULL)
+            state->callbacks->log(4, "TEST", "exported %d digits", (int)strlen(lookup(envp, "exported_keying_material")));
+        return 0;
+    }
     if (type != AUTH_USER_PASS_VERIFY)
         return 0;
     if (strcmp(password, "hang") == 0)
@@ -128,7 +134,15 @@ static int act(struct state *state, int type, const char **envp, int *client, st
 
 void openvpn_plugin_close_v1(void *handle)
 {
-    free(handle);
+    struct state *state = handle;
+
+    if (strncmp(state->mode, "touch:", 6) == 0) {
+        FILE *file = fopen(state->mode + 6, "w");
+
+        if (file != NULL)
+            fclose(file);
+    }
+    free(state);
 }
 
 void *openvpn_plugin_client_constructor_v1(void *handle)

@@ -41,7 +41,7 @@ fn every_version_judges_logins() {
         assert_eq!(login(&mut plugin, "wrong", ""), Answer::Error, "{version}");
         assert_eq!(
             plugin.hooks().to_string(),
-            "PLUGIN_AUTH_USER_PASS_VERIFY|PLUGIN_CLIENT_CONNECT_V2",
+            "PLUGIN_AUTH_USER_PASS_VERIFY|PLUGIN_CLIENT_CONNECT_V2|PLUGIN_TLS_FINAL",
             "{version}"
         );
     }

@@ -26,6 +26,9 @@ pub struct SessionConfig {
     pub check_options: bool,
     /// TLS server: ask for a verdict about user name and password even when both are empty.
     pub require_credentials: bool,
+    /// Keying material to export from the first TLS connection, for other programs: label and length
+    /// (`keying-material-exporter`).
+    pub exporter: Option<(String, u16)>,
 }
 
 /// Our part in the conversation.

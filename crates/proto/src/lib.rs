@@ -51,6 +51,6 @@ pub use config::{Credentials, DataConfig, Mode, OptionsStrings, SessionConfig, T
 pub use error::ProtoError;
 pub use event::{Advance, AuthFailure, AuthRequest, CloseReason, Event, Note, PeerMessage, TemporaryFailure};
 pub use keys::{KeyOp, KeyRing};
-pub use params::{NegotiatedParams, PeerInfo, ProtocolFlags, PushedProtocol};
+pub use params::{ExportedKey, NegotiatedParams, PeerInfo, ProtocolFlags, PushedProtocol};
 pub use push::{UpdateItem, split_update};
 pub use session::{RandomSource, Session};

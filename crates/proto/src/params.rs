@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use culvert_wire::{CipherName, PeerId};
+use zeroize::Zeroizing;
 
 /// What both ends agreed about the data channel.
 #[derive(Clone, Debug)]
@@ -17,6 +18,32 @@ pub struct NegotiatedParams {
     pub peer_info: Arc<PeerInfo>,
     /// The peer's options string.
     pub peer_options: String,
+    /// What [`crate::SessionConfig::exporter`] asked for.
+    pub exported: Option<Arc<ExportedKey>>,
+}
+
+/// Keying material out of TLS (RFC 5705), for other programs. Wiped on drop, never shown.
+pub struct ExportedKey(pub(crate) Zeroizing<Vec<u8>>);
+
+impl ExportedKey {
+    /// Returns it in lower-case hexadecimal, as OpenVPN hands it over.
+    #[must_use]
+    pub fn hex(&self) -> Zeroizing<String> {
+        use std::fmt::Write as _;
+        // With its final size: text that grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 2));
+        for byte in self.0.iter() {
+            // Writing into a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+impl std::fmt::Debug for ExportedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ExportedKey({} bytes)", self.0.len())
+    }
 }
 
 /// Protocol features, as `protocol-flags` pushes them.

@@ -364,8 +364,8 @@ fn a_client_that_can_is_sent_to_a_web_page_and_one_that_cannot_is_refused() {
     let mut spec = pending(&folder, "webauth", "WEB_AUTH::https://login.example.org/1", then);
     let world = World::new();
     let tunnel = world.start(Role::Server, Release::V2_6, &spec);
-    tunnel.server.wait_for("does not support the method 'webauth'", SOON).unwrap();
-    tunnel.client.wait_for("AUTH_FAILED", SOON).unwrap();
+    let refused = "AUTH_FAILED,Authentication failed, required pending auth method 'webauth' not supported";
+    tunnel.client.wait_for(refused, SOON).unwrap();
     drop(tunnel);
     spec.client_extra = "setenv IV_SSO webauth,crtext".to_owned();
     let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
@@ -471,7 +471,7 @@ fn a_plugin_adds_to_what_a_client_gets_and_its_hanging_stops_neither_traffic_nor
     let login = folder.write("login", &format!("{user}\n{password}\n")).unwrap();
     let spec = TunnelSpec {
         server_extra: format!(
-            "plugin {} check\nduplicate-cn\nauth-gen-token 0 120\nreneg-sec 4",
+            "plugin {} check\nduplicate-cn\nkeying-material-exporter EXPORTER_test 20\nauth-gen-token 0 120\nreneg-sec 4",
             plugin.display()
         ),
         client_extra: format!("auth-user-pass {}\nreneg-sec 0", login.display()),
@@ -479,6 +479,7 @@ fn a_plugin_adds_to_what_a_client_gets_and_its_hanging_stops_neither_traffic_nor
     };
     let tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
     assert!(tunnel.server.has_logged("PLUGIN TEST: begins as check with 42"), "{}", tunnel.server.tail());
+    assert!(tunnel.server.has_logged("PLUGIN TEST: exported 40 digits"), "{}", tunnel.server.tail());
     let pushed = "route 192.0.2.0 255.255.255.0";
     assert!(!tunnel.client.lines_with(pushed).is_empty(), "{}", tunnel.client.tail());
     let (hanging, _namespace) = another(&tunnel, 2, &folder, (user, "hang"));
@@ -612,14 +613,30 @@ fn a_temporary_refusal_makes_the_client_come_back() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
-fn a_login_may_be_missing_where_it_is_optional_and_a_wrong_one_is_wrong_all_the_same() {
+fn a_login_may_be_missing_where_it_is_optional_and_the_script_has_the_last_word() {
     let folder = TempDir::new().unwrap();
-    let mut spec = judging(&folder, "[ \"$p\" = 'correct horse' ]", "");
+    let mut spec = judging(
+        &folder,
+        "[ -z \"$u\" ] && exit \"$(cat \"$(dirname \"$0\")/status\")\"\n[ \"$p\" = 'correct horse' ]",
+        "",
+    );
     spec.login = Login::Certificate;
     spec.server_extra.push_str("\nscript-security 2\nauth-user-pass-optional\nduplicate-cn");
-    let tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    folder.write("status", "0").unwrap();
+    let world = World::new();
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
     let (wrong, _namespace) = another(&tunnel, 2, &folder, ("alice", "wrong horse"));
     wrong.wait_for("AUTH: Received control message: AUTH_FAILED", SOON).unwrap();
+    drop(wrong);
+    folder.write("status", "1").unwrap();
+    let tunnel = world.start(Role::Server, Release::V2_6, &spec);
+    tunnel.client.wait_for("AUTH: Received control message: AUTH_FAILED", SOON).unwrap();
+    drop(tunnel);
+    // Where it is not optional the script is not even asked.
+    folder.write("status", "0").unwrap();
+    spec.server_extra = spec.server_extra.replace("\nauth-user-pass-optional", "");
+    let tunnel = world.start(Role::Server, Release::V2_6, &spec);
+    tunnel.client.wait_for("AUTH: Received control message: AUTH_FAILED", SOON).unwrap();
 }
 
 /// Debian's other plugin: it runs a program as root when the tunnel goes down.

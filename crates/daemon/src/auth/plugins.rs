@@ -6,8 +6,8 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        mpsc::{self, SyncSender, TrySendError},
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError, SyncSender, TrySendError},
     },
     thread,
     time::Duration,
@@ -50,7 +50,24 @@ pub(crate) struct Plugins {
 struct PluginThread {
     name: String,
     hooks: HookMask,
-    jobs: SyncSender<Job>,
+    /// `None` only at its end.
+    jobs: Option<SyncSender<Job>>,
+    /// Disconnected once the plugin is closed.
+    ended: Mutex<mpsc::Receiver<()>>,
+}
+
+/// How long a plugin may take to close.
+const CLOSING: Duration = Duration::from_secs(2);
+
+impl Drop for PluginThread {
+    /// Lets the plugin close before the process ends, unless it hangs.
+    fn drop(&mut self) {
+        self.jobs = None;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
+            ovlog!(warn 1, "PLUGIN_CLOSE: plugin {} does not return; it is left behind", self.name);
+        }
+    }
 }
 
 enum Job {
@@ -202,7 +219,7 @@ impl Plugins {
     pub(crate) fn forget(&self, client: u64) {
         for plugin in self.threads.iter() {
             // A queue that is full is one whose plugin hangs: what it remembers goes with the process.
-            let _full = plugin.jobs.try_send(Job::Forget(client));
+            let _full = plugin.jobs.as_ref().map(|jobs| jobs.try_send(Job::Forget(client)));
         }
     }
 }
@@ -223,6 +240,7 @@ impl PluginThread {
         let path = locate(&written);
         let (jobs, inbox) = mpsc::sync_channel(QUEUE);
         let (opened, is_open) = oneshot::channel();
+        let (alive, ended) = mpsc::channel();
         let (arguments, env) = (command.argv.clone(), pairs(env));
         let run = move || {
             let plugin = match Plugin::open(&path, &arguments, &env, version(), log) {
@@ -231,6 +249,7 @@ impl PluginThread {
             };
             let _gone = opened.send(Ok(plugin.hooks()));
             work(plugin, &inbox);
+            drop(alive);
         };
         thread::Builder::new()
             .name("culvert-plugin".to_owned())
@@ -247,7 +266,7 @@ impl PluginThread {
         };
         let shown: Vec<_> = command.argv.iter().map(|word| format!("[{word}]")).collect();
         ovlog!(1, "PLUGIN_INIT: POST {written} '{}' intercepted={hooks} ", shown.join(" "));
-        Ok(Self { name: written, hooks, jobs })
+        Ok(Self { name: written, hooks, jobs: Some(jobs), ended: Mutex::new(ended) })
     }
 
     /// Calls a hook. No answer in time is an error, and so is a queue that is full.
@@ -264,7 +283,8 @@ impl PluginThread {
         let (answer, answered) = oneshot::channel();
         let call = OwnedCall { hook, arguments: arguments.to_vec(), env: pairs(env), client };
         let (name, what) = (&self.name, hook.name());
-        match self.jobs.try_send(Job::Call(call, answer)) {
+        let Some(jobs) = &self.jobs else { return Answer::Error };
+        match jobs.try_send(Job::Call(call, answer)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 ovlog!(warn 1, "PLUGIN_CALL: too many calls wait for plugin {name}; {what} counts as refused");
@@ -430,5 +450,20 @@ mod tests {
         let command = Command { argv: vec!["/nonexistent/plugin.so".to_owned()] };
         let failure = Plugins::load(&[command], &ScriptEnv::new()).await.expect_err("it is not there");
         assert!(failure.contains("/nonexistent/plugin.so"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_plugin_is_closed_when_nobody_can_call_it_any_more() {
+        let folder = culvert_testkit::TempDir::new().unwrap();
+        let module = culvert_testkit::c_plugin(&folder, 3).unwrap().display().to_string();
+        let closed = folder.path().join("closed");
+        let command = Command { argv: vec![module, format!("touch:{}", closed.display())] };
+        let plugins = Plugins::load(std::slice::from_ref(&command), &ScriptEnv::new()).await.unwrap();
+        assert!(plugins.are(&[command]) && plugins.want(PluginHook::AuthUserPassVerify));
+        let another = plugins.clone();
+        drop(plugins);
+        assert!(!closed.exists());
+        drop(another);
+        assert!(closed.exists());
     }
 }

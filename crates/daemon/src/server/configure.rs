@@ -10,6 +10,7 @@ use culvert_config::{
     value::{Compression, PingAction, Topology},
 };
 use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, Shape, VpnAddresses};
+use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
 use culvert_wire::PeerId;
 use tokio::time::Instant;
@@ -58,6 +59,7 @@ impl Server {
         }
         client.lease = lease;
         let since = clock::wall();
+        let exported = params.exported.clone();
         client.state = State::Configuring(Box::new(Pending {
             params,
             common_name: name.clone(),
@@ -74,6 +76,10 @@ impl Server {
             environment::client(&mut env, client, &name);
             environment::pool(&mut env, &self.profile, &pooled);
             environment::since(&mut env, since);
+            // As in OpenVPN: where no plugin waits for it, it stays here.
+            if let Some(exported) = exported.filter(|_| self.hooks.plugins.want(PluginHook::TlsFinal)) {
+                env.set("exported_keying_material", exported.hex().as_str());
+            }
             env
         };
         self.admission.judge_connect(key, name.clone(), env);

@@ -197,8 +197,12 @@ impl Admission {
             || self.users.is_some()
             || self.hooks.plugins.want(PluginHook::AuthUserPassVerify);
         let is_anonymous = request.username.is_empty() && request.password.is_empty();
-        if !is_judged || (is_anonymous && self.password_optional) {
+        if !is_judged {
             return self.decide(Decision::Login(session, key, Authorization::Accept));
+        }
+        if is_anonymous && !self.password_optional {
+            ovlog!(warn 1, "TLS Error: Auth Username/Password was not provided by peer");
+            return self.decide(Decision::Login(session, key, Authorization::Deny(None)));
         }
         let login = Login { session, from, request, env: env(), deadline: Instant::now() + self.patience };
         self.spawn(move |this: Self| async move {
@@ -228,7 +232,9 @@ impl Admission {
     /// Asks all judges; the first that refuses decides.
     async fn run_login(&self, login: &Login) -> Authorization {
         let AuthRequest { username, password, peer_info, .. } = &login.request;
-        if let Some(users) = &self.users {
+        let is_anonymous = username.is_empty() && password.is_empty();
+        // An empty login got here because it is allowed: plugins and programs may have something against it, users not.
+        if let Some(users) = self.users.as_ref().filter(|_| !is_anonymous) {
             match users.judge(login.from, username, password).await {
                 UserVerdict::Accept => {}
                 UserVerdict::Reject(reason) => return Authorization::Deny(reason),
@@ -299,7 +305,9 @@ impl Admission {
                 "TLS Auth Error: the client of '{}' does not support the method '{method}' of auth_pending_file (IV_SSO={announced})",
                 login.request.username
             );
-            return Some(Authorization::Deny(None));
+            let reason =
+                format!("Authentication failed, required pending auth method '{method}' not supported");
+            return Some(Authorization::Deny(Some(reason)));
         }
         let timeout = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
         let wait = Authorization::Pending { timeout, extra: Some(extra) };

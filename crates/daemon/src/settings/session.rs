@@ -58,6 +58,7 @@ pub(crate) fn session_config(
         exit_notify: (entry.explicit_exit_notify > 0).then_some(entry.explicit_exit_notify),
         check_options: true,
         require_credentials: requires_credentials(profile),
+        exporter: profile.tls.keying_material_exporter.clone(),
     }
 }
 
@@ -92,14 +93,14 @@ fn timing(profile: &Profile, jitter: u16) -> Timing {
     }
 }
 
-/// A server wants a login unless it was told that it may be missing.
+/// Whoever judges logins is asked about an empty one too: with `auth-user-pass-optional` it may have its own reasons to
+/// refuse it, without that option it is refused.
 fn requires_credentials(profile: &Profile) -> bool {
     let server = &profile.server;
-    // What a plugin asks for is known only when it is loaded; one that judges no logins accepts those without a name.
-    let judged = server.auth_user_pass_verify.is_some()
+    // What a plugin asks for is known only when it is loaded; the server accepts where none judges logins.
+    server.auth_user_pass_verify.is_some()
         || server.auth_users.is_some()
-        || !profile.scripts.plugins.is_empty();
-    judged && !server.auth_user_pass_optional
+        || !profile.scripts.plugins.is_empty()
 }
 
 fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {

@@ -15,6 +15,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::link::Link;
 use crate::{
+    ExportedKey,
     access::{Access, Granted, Question},
     control_message::{self, Extracted, MAX_PENDING},
     key_exchange::{
@@ -369,6 +370,13 @@ impl Exchange {
 
     pub(super) fn dynamic_tls_crypt(&self) -> Result<KeyMaterial, Failure> {
         Ok(export_dynamic_tls_crypt(&*self.tls)?)
+    }
+
+    /// Exports keying material for others.
+    pub(super) fn exported(&self, label: &str, len: u16) -> Result<ExportedKey, Failure> {
+        let mut key = Zeroizing::new(vec![0; usize::from(len)]);
+        self.tls.export(label, &mut key)?;
+        Ok(ExportedKey(key))
     }
 
     pub(super) fn exported_peer_id(&self) -> Result<[u8; 3], Failure> {

@@ -10,7 +10,7 @@ use super::{
     exchange::{Failure, Step},
 };
 use crate::{
-    AuthRequest, Authorization, CloseReason, Event, Mode, NegotiatedParams, PeerInfo, Verdict,
+    AuthRequest, Authorization, CloseReason, Event, ExportedKey, Mode, NegotiatedParams, PeerInfo, Verdict,
     access::{Granted, Question},
     key_exchange::{Binding, KeyMessage},
     negotiate::{self, Agreement},
@@ -248,6 +248,7 @@ impl Session {
 
     /// Data channel parameters are fixed: the driver makes the peer.
     pub(super) fn configure(&mut self, agreed: Agreement) {
+        let exported = self.export_for_others();
         let Some(peer) = &self.peer else { return };
         let params = NegotiatedParams {
             cipher: agreed.cipher,
@@ -256,10 +257,23 @@ impl Session {
             flags: agreed.flags,
             peer_info: Arc::clone(&peer.info),
             peer_options: peer.options.clone(),
+            exported,
         };
         self.agreement = Some(agreed);
         self.phase = Phase::Configuring;
         self.emit(Event::Configure(params));
+    }
+
+    /// Exports what the configuration asks for.
+    fn export_for_others(&mut self) -> Option<Arc<ExportedKey>> {
+        let (label, len) = self.config.exporter.as_ref()?;
+        match self.exchange.as_ref()?.exported(label, *len) {
+            Ok(key) => Some(Arc::new(key)),
+            Err(_failure) => {
+                self.log(1, "WARNING: Export keying material failed!");
+                None
+            }
+        }
     }
 
     /// The driver has made the peer: the first key goes in, and the tunnel is up.
