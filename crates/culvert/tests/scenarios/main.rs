@@ -10,12 +10,14 @@
 mod authentication;
 #[cfg(feature = "bench")]
 mod bench;
+mod challenges;
 mod continuity;
 mod flood;
 mod hostile;
 mod machine;
 mod machine_rules;
 mod messages;
+mod plugins;
 mod policy;
 mod refusal;
 mod scripts;

@@ -202,7 +202,8 @@ impl Admission {
         }
         if is_anonymous && !self.password_optional {
             ovlog!(warn 1, "TLS Error: Auth Username/Password was not provided by peer");
-            return self.decide(Decision::Login(session, key, Authorization::Deny(None)));
+            let reason = Some("this server wants a user name and a password".to_owned());
+            return self.decide(Decision::Login(session, key, Authorization::Deny(reason)));
         }
         let login = Login { session, from, request, env: env(), deadline: Instant::now() + self.patience };
         self.spawn(move |this: Self| async move {

@@ -1,0 +1,119 @@
+//! Plugins: Debian's two, and one of the test's own that hangs or refuses.
+
+use std::fs;
+use std::path::Path;
+
+use culvert_testkit::{Algorithm, Daemon, NetnsLab, Release, Role, TempDir, TunnelSpec, eventually};
+
+use crate::authentication::{HANDSHAKE, another, wait_handshakes};
+use crate::{SOON, World};
+
+/// Makes a service of PAM that accepts the test's user; it stands in the server's namespace alone.
+pub(super) fn pam_service(folder: &TempDir, lab: &NetnsLab, name: &str) {
+    let (user, password) = TunnelSpec::USER;
+    let text =
+        format!("#!/bin/sh\n[ \"$PAM_USER\" = '{user}' ] && [ \"$(tr -d '\\000')\" = '{password}' ]\n");
+    let script = folder.write_script("pam", &text).unwrap();
+    let services = Path::new("/etc/netns").join(lab.server.name()).join("pam.d");
+    fs::create_dir_all(&services).unwrap();
+    let service = format!(
+        "auth required pam_exec.so quiet expose_authtok {}\naccount required pam_permit.so\n",
+        script.display()
+    );
+    fs::write(services.join(name), service).unwrap();
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn debian_s_pam_plugin_judges_logins_at_once_and_later() {
+    let world = World::new();
+    for later in ["", "setenv deferred_auth_pam 1"] {
+        let folder = TempDir::new().unwrap();
+        let (user, password) = TunnelSpec::USER;
+        let lab = NetnsLab::new().unwrap();
+        pam_service(&folder, &lab, "culvert-test");
+        let login = folder.write("login", &format!("{user}\n{password}\n")).unwrap();
+        let spec = TunnelSpec {
+            server_extra: format!("plugin openvpn-plugin-auth-pam.so culvert-test\nduplicate-cn\n{later}"),
+            client_extra: format!("auth-user-pass {}", login.display()),
+            ..TunnelSpec::default()
+        };
+        let tunnel = world.tunnel_in(lab, Role::Server, Release::V2_6, &spec);
+        let (wrong, _namespace) = another(&tunnel, 2, &folder, (user, "wrong horse"));
+        wrong.wait_for("AUTH: Received control message: AUTH_FAILED", SOON * 2).unwrap();
+        tunnel.wait_traffic(SOON).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_plugin_adds_to_what_a_client_gets_and_its_hanging_stops_neither_traffic_nor_tokens() {
+    let folder = TempDir::new().unwrap();
+    let plugin = culvert_testkit::c_plugin(&folder, 3).unwrap();
+    let (user, password) = TunnelSpec::USER;
+    let login = folder.write("login", &format!("{user}\n{password}\n")).unwrap();
+    let spec = TunnelSpec {
+        server_extra: format!(
+            "plugin {} check\nduplicate-cn\nkeying-material-exporter EXPORTER_test 20\nauth-gen-token 0 120\nreneg-sec 4",
+            plugin.display()
+        ),
+        client_extra: format!("auth-user-pass {}\nreneg-sec 0", login.display()),
+        ..TunnelSpec::default()
+    };
+    let tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    assert!(tunnel.server.has_logged("PLUGIN TEST: begins as check with 42"), "{}", tunnel.server.tail());
+    assert!(tunnel.server.has_logged("PLUGIN TEST: exported 40 digits"), "{}", tunnel.server.tail());
+    let pushed = "route 192.0.2.0 255.255.255.0";
+    assert!(!tunnel.client.lines_with(pushed).is_empty(), "{}", tunnel.client.tail());
+    let (hanging, _namespace) = another(&tunnel, 2, &folder, (user, "hang"));
+    hanging.wait_for(HANDSHAKE, SOON).unwrap();
+    wait_handshakes(&tunnel, tunnel.client.mark(), 2);
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(!hanging.has_logged("Initialization Sequence Completed"), "{}", hanging.tail());
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_plugin_that_refuses_to_begin_is_named_and_the_server_does_not_start() {
+    let folder = TempDir::new().unwrap();
+    let plugin = culvert_testkit::c_plugin(&folder, 3).unwrap();
+    let world = World::new();
+    let pki = &world.materials.certificates(Algorithm::Ec).pki;
+    let text = format!(
+        "dev tun\nserver 10.8.0.0 255.255.255.0\ntopology subnet\ndh none\nca {}\ncert {}\nkey {}\nplugin {} refuse\n",
+        pki.ca.display(),
+        pki.server.cert.display(),
+        pki.server.key.display(),
+        plugin.display()
+    );
+    let config = folder.write("server.conf", &text).unwrap();
+    let lab = NetnsLab::new().unwrap();
+    let mut server = Daemon::start(&lab.server, &world.subject, "server", &config).unwrap();
+    server.wait_for("plugin initialization function failed", SOON).unwrap();
+    assert!(!server.wait_exit(SOON).unwrap().success());
+}
+
+/// Debian's other plugin: it runs a program as root when the tunnel goes down.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn debian_s_down_root_plugin_runs_its_program_on_both_ends() {
+    for role in [Role::Server, Role::Client] {
+        let folder = TempDir::new().unwrap();
+        let note = folder.path().join("note");
+        let text = format!("#!/bin/sh\necho \"$dev $1\" >{}\n", note.display());
+        let script = folder.write_script("down", &text).unwrap();
+        let line = format!("plugin openvpn-plugin-down-root.so {}", script.display());
+        let mut spec = TunnelSpec::default();
+        match role {
+            Role::Server => spec.server_extra = line,
+            Role::Client => spec.client_extra = line,
+        }
+        let mut tunnel = World::new().tunnel(role, Release::V2_6, &spec);
+        let end = if role == Role::Server { &mut tunnel.server } else { &mut tunnel.client };
+        end.stop(SOON).unwrap();
+        eventually(SOON, || {
+            let noted = fs::read_to_string(&note).unwrap_or_default();
+            if noted.starts_with("tun") { Ok(()) } else { Err(format!("{noted}{}", end.tail())) }
+        });
+    }
+}
