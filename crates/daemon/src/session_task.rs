@@ -113,13 +113,36 @@ pub(crate) fn spawn(
     owner: mpsc::Sender<Report>,
     span: tracing::Span,
 ) -> SessionHandle {
+    spawn_behind(std::future::ready(Ok(())), key, session, ports, owner, span)
+}
+
+/// The same, but nothing is done for the peer, nor answered, before the gate opens; its packets wait in the inbox. A gate
+/// that does not open ends the session: its error is the reason.
+pub(crate) fn spawn_behind(
+    gate: impl Future<Output = Result<(), &'static str>> + Send + 'static,
+    key: SessionKey,
+    session: Session,
+    ports: Ports,
+    owner: mpsc::Sender<Report>,
+    span: tracing::Span,
+) -> SessionHandle {
     let (inbox, inputs) = mpsc::channel(INBOX);
     let binding = Binding::default();
     let revoked = Arc::clone(&binding.revoked);
     let task =
         SessionTask { key, session: Some(Box::new(session)), ports, binding, owner: owner.clone(), inputs };
     // In a box, lest the future be there twice: as it was given and as it runs.
-    let running = Box::pin(task.run().instrument(span));
+    let refused = owner.clone();
+    let opened = async move {
+        match gate.await {
+            Ok(()) => task.run().await,
+            Err(reason) => {
+                let event = Event::Closed(CloseReason::Denied(reason.to_owned()));
+                let _gone = refused.send(Report { session: key, event }).await;
+            }
+        }
+    };
+    let running = Box::pin(opened.instrument(span));
     tokio::spawn(async move {
         // SEC-CORE-2: a panic ends this session alone, and its owner hears of it.
         if let Err(Panicked) = contained(running).await {

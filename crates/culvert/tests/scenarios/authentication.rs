@@ -339,6 +339,8 @@ fn a_script_judges_what_stands_in_a_client_s_own_key() {
     let tunnel = world.start(Role::Server, Release::V2_6, &spec);
     tunnel.server.wait_for("tls-crypt-v2-verify", SOON).unwrap();
     tunnel.server.wait_for("refused: tls-crypt-v2-verify refused the client's key", SOON).unwrap();
+    let began = "Control Channel: TLS";
+    assert!(!tunnel.server.has_logged(began), "before TLS: {}", tunnel.server.tail());
     assert!(!tunnel.client.has_logged("Initialization Sequence Completed"), "{}", tunnel.client.tail());
 }
 

@@ -63,26 +63,14 @@ impl Admission {
         session: SessionKey,
         key: KeyId,
         identity: &Arc<PeerIdentity>,
-        metadata: Option<Vec<u8>>,
         env: impl FnOnce() -> ScriptEnv,
     ) {
-        let is_asked = self.hooks.are_set(Hook::TlsVerify, self.hooks.scripts.tls_verify.as_ref());
-        if !is_asked && metadata.is_none() {
+        if !self.hooks.are_set(Hook::TlsVerify, self.hooks.scripts.tls_verify.as_ref()) {
             return self.decide(Decision::Peer(session, key, Verdict::Accept));
         }
         let (env, identity) = (env(), Arc::clone(identity));
         self.spawn(move |this: Self| async move {
-            if let Some(metadata) = &metadata
-                && !this.judge_client_key(metadata).await
-            {
-                let reason = "tls-crypt-v2-verify refused the client's key".to_owned();
-                return Decision::Peer(session, key, Verdict::Deny(reason));
-            }
-            let verdict = if is_asked {
-                this.hooks.judge_certificates(Some(session), &identity, &env).await
-            } else {
-                Verdict::Accept
-            };
+            let verdict = this.hooks.judge_certificates(Some(session), &identity, &env).await;
             Decision::Peer(session, key, verdict)
         });
     }

@@ -35,8 +35,6 @@ pub(super) struct Client {
     pub(super) username: String,
     pub(super) login: LoginState,
     pub(super) peer_info: Arc<PeerInfo>,
-    /// tls-crypt-v2: what stands in its key, until `tls-crypt-v2-verify` has judged it.
-    pub(super) metadata: Option<Vec<u8>>,
     pub(super) span: PeerSpan,
     /// Addresses from the pool, given back at its end.
     pub(super) lease: Option<Lease>,

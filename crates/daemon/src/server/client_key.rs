@@ -33,24 +33,22 @@ fn check(metadata: &[u8], days: u32, now: i64) -> Result<(), &'static str> {
 
 impl Admission {
     /// Asks `tls-crypt-v2-verify`; the program sees nothing but the metadata: its type, and the rest in a file.
-    pub(super) async fn judge_client_key(&self, metadata: &[u8]) -> bool {
-        let Some(command) = &self.key_verify else { return true };
-        let Some((kind, content)) = metadata.split_first() else {
-            ovlog!(warn 1, "ERROR: no metadata type");
-            return false;
-        };
-        let file = match ExchangeFile::of_bytes(&self.tmp_dir, "tls_crypt_v2_metadata", content) {
-            Ok(file) => file,
-            Err(failure) => {
-                ovlog!(warn 1, "ERROR: could not write metadata to file: {}: {failure}", self.tmp_dir.display());
-                return false;
-            }
-        };
+    pub(super) async fn judge_client_key(self, metadata: Vec<u8>) -> Result<(), &'static str> {
+        let Some(command) = &self.key_verify else { return Ok(()) };
+        let (kind, content) = metadata.split_first().ok_or("the client's key has no metadata")?;
+        let file = ExchangeFile::of_bytes(&self.tmp_dir, "tls_crypt_v2_metadata", content).map_err(|failure| {
+            ovlog!(warn 1, "ERROR: could not write metadata to file: {}: {failure}", self.tmp_dir.display());
+            "tls-crypt-v2-verify could not be asked about the client's key"
+        })?;
         let mut env = ScriptEnv::new();
         env.set("metadata_type", kind).set("metadata_file", file.path().display());
-        let accepted = self.hooks.runner.run_logged(Hook::TlsCryptV2Verify, command, &[], &env).await;
-        ovlog!(3, "TLS CRYPT V2 VERIFY SCRIPT {}", if accepted { "OK" } else { "ERROR" });
-        accepted
+        if self.hooks.runner.run_logged(Hook::TlsCryptV2Verify, command, &[], &env).await {
+            ovlog!(3, "TLS CRYPT V2 VERIFY SCRIPT OK");
+            Ok(())
+        } else {
+            ovlog!(3, "TLS CRYPT V2 VERIFY SCRIPT ERROR");
+            Err("tls-crypt-v2-verify refused the client's key")
+        }
     }
 }
 

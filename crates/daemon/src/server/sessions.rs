@@ -104,8 +104,7 @@ impl Server {
             let _refused = answer.send(None);
             return;
         }
-        let metadata =
-            self.profile.tls.tls_crypt_v2_verify.is_some().then(|| accepted.metadata.clone()).flatten();
+        let judged = accepted.metadata.clone().filter(|_| self.admission.key_verify.is_some());
         let key = SessionKey(self.next_session);
         self.next_session += 1;
         let config = self.configs.pick(protocol);
@@ -114,7 +113,14 @@ impl Server {
         let span = PeerSpan::new(&RealAddress { address: remote, protocol }.to_string());
         let ports =
             Ports { control, offload: Arc::clone(&self.offload), handshakes: Arc::clone(&self.handshakes) };
-        let handle = session_task::spawn(key, session, ports, self.outbox.reports.clone(), span.span());
+        let owner = self.outbox.reports.clone();
+        let handle = match judged {
+            None => session_task::spawn(key, session, ports, owner, span.span()),
+            Some(metadata) => {
+                let gate = self.admission.clone().judge_client_key(metadata);
+                session_task::spawn_behind(gate, key, session, ports, owner, span.span())
+            }
+        };
         let client = Client {
             handle: handle.clone(),
             listener,
@@ -126,7 +132,6 @@ impl Server {
             identity: Default::default(),
             username: String::new(),
             login: Default::default(),
-            metadata,
             peer_info: Default::default(),
             span,
             lease: None,
@@ -173,9 +178,8 @@ impl Server {
                     ovlog!(1, "{line}");
                 }
                 ovlog!(2, "Control Channel: {tls}");
-                let metadata = client.metadata.take();
                 let env = || Self::environment(&self.admission, client, &identity);
-                self.admission.judge_peer(key, id, &identity, metadata, env);
+                self.admission.judge_peer(key, id, &identity, env);
                 client.identity = identity;
             }
             Event::Authenticate(request) => self.authenticate(key, request),
