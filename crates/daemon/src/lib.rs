@@ -21,6 +21,7 @@ mod hooks;
 mod life;
 mod link;
 pub mod log;
+mod management;
 pub mod network;
 mod offload;
 pub mod pool;

@@ -28,8 +28,8 @@ pub enum BlockOf {
 /// What a client said.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A command. The driver answers it, or begins its block.
-    Request(Request),
+    /// A command, as typed and as understood. The driver answers it, or begins its block.
+    Request(Zeroizing<String>, Request),
     /// A line that is no command; the answer to it.
     Malformed(String),
     /// The lines of a block, without `END`.
@@ -142,7 +142,7 @@ impl Codec {
                 continue;
             }
             match Request::parse(&line) {
-                Ok(Some(request)) => return Ok(Some(Input::Request(request))),
+                Ok(Some(request)) => return Ok(Some(Input::Request(line, request))),
                 Ok(None) => {}
                 Err(answer) => return Ok(Some(Input::Malformed(answer.to_string()))),
             }
@@ -167,13 +167,17 @@ mod tests {
         std::iter::from_fn(|| codec.poll().unwrap()).collect()
     }
 
+    fn command(line: &str, request: Request) -> Input {
+        Input::Request(Zeroizing::new(line.to_owned()), request)
+    }
+
     #[test]
     fn lines_end_with_lf_or_crlf_and_may_come_in_pieces() {
         let mut codec = Codec::new(None);
         assert_eq!(inputs(&mut codec, b"pi"), []);
         assert_eq!(
             inputs(&mut codec, b"d\r\nnclients\n\n"),
-            [Input::Request(Request::Pid), Input::Request(Request::NClients)]
+            [command("pid", Request::Pid), command("nclients", Request::NClients)]
         );
     }
 
@@ -184,7 +188,7 @@ mod tests {
         assert_eq!(inputs(&mut codec, b"signal SIGTERM\n"), [Input::WrongPassword(false)]);
         assert_eq!(
             inputs(&mut codec, b"open sesame\npid\n"),
-            [Input::LoggedIn, Input::Request(Request::Pid)]
+            [Input::LoggedIn, command("pid", Request::Pid)]
         );
         let mut codec = Codec::new(Some(Zeroizing::new("x".to_owned())));
         assert_eq!(
@@ -198,11 +202,11 @@ mod tests {
         let mut codec = Codec::new(None);
         codec.handle_bytes(b"client-auth 3 0\npush \"route 192.0.2.0\"\n# no comment\n\nEND\npid\n").unwrap();
         let key = KeyName { client: 3, key: 0 };
-        assert_eq!(codec.poll().unwrap(), Some(Input::Request(Request::ClientAuth(key))));
+        assert_eq!(codec.poll().unwrap(), Some(command("client-auth 3 0", Request::ClientAuth(key))));
         codec.begin_block(BlockOf::ClientAuth(key));
         let lines = ["push \"route 192.0.2.0\"", "# no comment", ""].map(|l| Zeroizing::new(l.to_owned()));
         assert_eq!(codec.poll().unwrap(), Some(Input::Block(BlockOf::ClientAuth(key), lines.to_vec())));
-        assert_eq!(codec.poll().unwrap(), Some(Input::Request(Request::Pid)));
+        assert_eq!(codec.poll().unwrap(), Some(command("pid", Request::Pid)));
     }
 
     /// SEC-MGMT-1

@@ -14,6 +14,7 @@ mod flood;
 mod hostile;
 mod machine;
 mod machine_rules;
+mod management;
 mod messages;
 mod policy;
 mod refusal;
