@@ -139,7 +139,14 @@ impl Management {
                 self.partial.extend_from_slice(&buffer[..len]);
                 Ok(true)
             }
-            Err(failure) if matches!(failure.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(true),
+            Err(failure)
+                if matches!(
+                    failure.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(true)
+            }
             Err(failure) if failure.kind() == ErrorKind::ConnectionReset => Ok(false),
             Err(failure) => Err(failure.into()),
         }

@@ -418,3 +418,35 @@ fn a_client_that_does_not_read_is_cut_off() {
     deaf.wait_closed().unwrap();
     assert_eq!(other.command("nclients").unwrap(), ["SUCCESS: nclients=1"]);
 }
+
+/// Runs culvert's own commands where the server is.
+fn ask(tunnel: &Tunnel, words: &[&str]) -> (bool, String) {
+    let output = tunnel.lab.server.command(env!("CARGO_BIN_EXE_culvert")).args(words).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_control_socket_shows_watches_and_kills() {
+    let world = World::new();
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &TunnelSpec::default());
+    let (good, text) = ask(&tunnel, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(good && status["clients"][0]["common_name"] == "client", "{text}");
+    assert_eq!((&status["role"], &status["clients"][0]["ipv4"]), (&"server".into(), &"10.8.0.2".into()));
+    let (good, text) = ask(&tunnel, &["status"]);
+    assert!(good && text.starts_with("OpenVPN CLIENT LIST\n") && text.ends_with("END\n"), "{text}");
+
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_culvert"));
+    let watch =
+        culvert_testkit::Daemon::start_with(&tunnel.lab.server, program, "watch", &["watch", "server"])
+            .unwrap();
+    watch.wait_for(r#""event":"watching""#, SOON).unwrap();
+    let (good, text) = ask(&tunnel, &["kill", "nobody"]);
+    assert_eq!((good, text.as_str()), (false, "{\"killed\":0}\n"));
+    let (good, text) = ask(&tunnel, &["kill", "client"]);
+    assert_eq!((good, text.as_str()), (true, "{\"killed\":1}\n"));
+    let event = watch.wait_for("client-disconnect", SOON).unwrap();
+    assert!(event.contains(r#""common_name":"client""#), "{event}");
+}

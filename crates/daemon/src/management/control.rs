@@ -1,4 +1,4 @@
-//! culvert's control socket: `status`, `watch` and `kill NAME`, answered in JSON, one object a line.
+//! culvert's control socket: `status`, `watch` and `kill NAME`, answered in JSON, one object a line; `text` for people.
 //!
 //! A unix socket that the user of the process alone may open (mode 0600). It has no password: who may open it may end
 //! the process anyway.
@@ -6,6 +6,7 @@
 use std::{fs, path::PathBuf};
 
 use culvert_config::profile::ControlSocket;
+use culvert_mgmt::Request;
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -88,6 +89,10 @@ impl Management {
         }
         let answer = match command.trim_end().split_once(' ').unwrap_or((command.trim_end(), "")) {
             ("status", "") => self.ask_json(What::JsonStatus).await,
+            ("text", "") => {
+                let text = self.ask_role(What::Request(Request::Status(1)), "status").await;
+                text.trim_end().replace('\r', "")
+            }
             ("kill", name) if !name.is_empty() => self.ask_json(What::JsonKill(name.to_owned())).await,
             ("watch", "") => return self.watch(&mut writer).await,
             (other, _) => json!({ "error": format!("unknown command '{other}'") }).to_string(),
@@ -106,6 +111,11 @@ impl Management {
 
     async fn watch(&self, writer: &mut (impl tokio::io::AsyncWrite + Unpin)) {
         let mut events = self.shared.events.subscribe();
+        let first =
+            json!({ "event": "watching", "pid": std::process::id(), "config": self.shared.config_name });
+        if writer.write_all(format!("{first}\n").as_bytes()).await.is_err() {
+            return;
+        }
         loop {
             let line = match events.recv().await {
                 Ok(line) => line,

@@ -38,6 +38,17 @@ impl Management {
         self.emit(&event);
     }
 
+    /// Whether anybody is told what happens to clients: it costs something to put that together.
+    pub(crate) fn has_audience(&self) -> bool {
+        self.shared.events.receiver_count() > 0
+            || self.lock().watchers.values().any(|watcher| watcher.greeted)
+    }
+
+    /// Tells watchers alone what clients of the management interface are not told.
+    pub(crate) fn tell_watchers(&self, notification: &Notification) {
+        self.emit_notification(notification);
+    }
+
     fn emit(&self, event: &Value) {
         // Nobody watches, most of the time.
         let _nobody = self.shared.events.send(event.to_string());

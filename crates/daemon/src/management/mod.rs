@@ -154,7 +154,8 @@ impl Watcher {
         if self.over || self.closing {
             return;
         }
-        if self.queue.len().saturating_add(text.len()) > QUEUE {
+        // One answer may be larger: the status of thousands of clients.
+        if self.queue.len() > QUEUE {
             self.over = true;
             self.queue = Zeroizing::default();
         } else {

@@ -313,6 +313,9 @@ impl Server {
 
     /// A client is connected.
     pub(super) fn tell_established(&self, session: SessionKey, client: &Client, connected: &Connected) {
+        if !self.interface.hub.has_audience() {
+            return;
+        }
         let mut env = self.hooks.environment();
         environment::client(&mut env, client, &connected.common_name);
         environment::connected(&mut env, &self.profile, connected);
@@ -338,7 +341,7 @@ impl Server {
         let link = stats.map(|stats| stats.link).unwrap_or_default();
         self.interface.earlier.0 += link.rx_bytes;
         self.interface.earlier.1 += link.tx_bytes;
-        if !client.managed.announced {
+        if !self.interface.hub.has_audience() {
             return;
         }
         let mut env = self.hooks.environment();
@@ -349,7 +352,14 @@ impl Server {
             let lasted = connected.since.elapsed().unwrap_or_default();
             env.set_session_end(lasted, link.rx_bytes, link.tx_bytes);
         }
-        self.tell_client_event(ClientEvent::Disconnect(session.0), &env);
+        let event = ClientEvent::Disconnect(session.0);
+        if client.managed.announced {
+            self.tell_client_event(event, &env);
+        } else if client.connected().is_some() {
+            // OpenVPN announces ends of announced clients only; who watches sees all.
+            let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            self.interface.hub.tell_watchers(&Notification::Client { event, env });
+        }
     }
 
     /// `push-update-broad` and `push-update-cid`. This is where PUSH_UPDATE plugs in: send the options to one client, or
