@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, start};
+use crate::{answers, check, control, start};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -35,6 +35,24 @@ pub(crate) const VERBS: &[Verb] = &[
         arguments: "[KIND [FILE [METADATA]]]",
         help: "makes a key: as --genkey",
         run: genkey,
+    },
+    Verb {
+        name: "status",
+        arguments: "[--json] [NAME|PATH]",
+        help: "shows what a running process carries",
+        run: control::status,
+    },
+    Verb {
+        name: "watch",
+        arguments: "[NAME|PATH]",
+        help: "shows what happens in a running process, as JSON lines",
+        run: control::watch,
+    },
+    Verb {
+        name: "kill",
+        arguments: "COMMON-NAME [NAME|PATH]",
+        help: "ends the sessions of a running server's client",
+        run: control::kill,
     },
     #[cfg(feature = "bench")]
     Verb {

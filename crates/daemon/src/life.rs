@@ -6,6 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use culvert_config::{Profile, Role, not_yet, profile::TlsRole, render_all, title};
 use culvert_proto::{Credentials, Session, tls::TlsFactory};
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     exit::{Ended, Exit},
     handshakes::Handshakes,
     log::{LogConfig, Logger},
+    management::Management,
     offload, ovlog,
     privileges::{self, Identity},
     server,
@@ -43,6 +45,8 @@ pub(crate) struct Secrets {
     pub(crate) passphrase: Option<Zeroizing<String>>,
     /// What a client logs in with.
     pub(crate) login: Option<Credentials>,
+    /// What clients of the management interface have to know.
+    management: Option<Zeroizing<String>>,
 }
 
 /// The state that is handed from life to life.
@@ -57,6 +61,9 @@ pub(crate) struct Life {
     /// Who gets how many threads.
     pub(crate) threads: ThreadBudget,
     pub(crate) handshakes: Arc<Handshakes<Session>>,
+    pub(crate) management: Management,
+    /// What it asks for; taken once.
+    asked: Option<mpsc::Receiver<Request>>,
     notifier: Notifier,
     identity: Identity,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
@@ -98,7 +105,7 @@ fn announce() {
 /// Everything that must happen before the first thread: questions, the way into the background, limits.
 fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile>), String> {
     let notifier = Notifier::from_env();
-    let secrets = ask_secrets(&profile)?;
+    let mut secrets = ask_secrets(&profile)?;
     wrapping::preload(&mut profile).map_err(|failure| failure.to_string())?;
     let identity = Identity::resolve(&profile.process).map_err(|failure| failure.to_string())?;
     if profile.process.daemon.is_some() {
@@ -117,6 +124,7 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         None => None,
     };
     let threads = ThreadBudget::of_this_process();
+    let (management, asked) = Management::new(&profile, &logger, secrets.management.take());
     let life = Life {
         profile: Arc::new(profile),
         logger,
@@ -125,6 +133,8 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         kept_tunnel: None,
         threads,
         handshakes: Arc::new(Handshakes::new(threads.handshakes)),
+        management,
+        asked: Some(asked),
         notifier,
         identity,
         dropped: false,
@@ -138,6 +148,13 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
 fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
     let prompter = Prompter::detect();
     let mut secrets = Secrets::default();
+    if let Some(source) = &profile.management.password {
+        let password = credentials::management_password(source, &prompter);
+        secrets.management = Some(password.map_err(|failure| failure.to_string())?);
+    }
+    if profile.management.query_passwords {
+        return Ok(secrets); // asked for when they are needed
+    }
     let needs = match &profile.tls.key {
         Some(key) => {
             let key = private_key(key).map_err(|failure| failure.to_string())?;
@@ -179,7 +196,8 @@ fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
 
 /// Leads from life to life.
 async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
-    let mut signals = match Signals::new() {
+    let asked = life.asked.take().unwrap_or_else(|| mpsc::channel(1).1);
+    let mut signals = match Signals::new(asked) {
         Ok(signals) => signals,
         Err(failure) => {
             Ended::Fatal(format!("cannot listen to signals: {failure}")).log();
@@ -187,14 +205,31 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
         }
     };
     recover_machine();
+    let management = life.management.clone();
+    let opened = match management.open().await {
+        Ok(()) => management.open_control(),
+        Err(failure) => Err(failure),
+    };
+    let exit = match opened {
+        Ok(()) => live(&mut life, &mut signals, reload).await,
+        Err(failure) => {
+            Ended::Fatal(failure).log();
+            Exit::FAILURE
+        }
+    };
+    management.close().await;
+    exit
+}
+
+async fn live(life: &mut Life, signals: &mut Signals, reload: &dyn Fn() -> Option<Profile>) -> Exit {
     loop {
+        if let Some(exit) = hold(life, signals).await {
+            return exit;
+        }
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
-        let ended = if waits {
-            server::run(&mut life, &mut signals).await
-        } else {
-            client::run(&mut life, &mut signals).await
-        };
+        let ended = if waits { server::run(life, signals).await } else { client::run(life, signals).await };
         ended.log();
+        ended.tell(&life.management);
         match ended {
             Ended::Signal(Request::Restart) | Ended::Soft(Request::Restart, _) => match reload() {
                 Some(mut profile) => {
@@ -217,6 +252,27 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
                 return Exit::SUCCESS;
             }
             Ended::Fatal(_) => return Exit::FAILURE,
+        }
+    }
+}
+
+/// Waits for the release of `management-hold`, if there is one; a signal that ends the process ends the wait.
+async fn hold(life: &Life, signals: &mut Signals) -> Option<Exit> {
+    let held = life.management.hold(std::time::Duration::ZERO);
+    tokio::pin!(held);
+    loop {
+        tokio::select! {
+            _ = &mut held => return None,
+            request = signals.next() => match request {
+                Request::Terminate | Request::Interrupt => {
+                    let ended = Ended::by_signal(request);
+                    ended.log();
+                    ended.tell(&life.management);
+                    return Some(Exit::SUCCESS);
+                }
+                // Nothing runs yet that could be started anew.
+                Request::Restart | Request::SoftRestart | Request::Statistics => {}
+            },
         }
     }
 }

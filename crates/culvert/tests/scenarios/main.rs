@@ -14,6 +14,8 @@ mod flood;
 mod hostile;
 mod machine;
 mod machine_rules;
+mod management;
+mod management_keys;
 mod messages;
 mod policy;
 mod refusal;

@@ -124,19 +124,24 @@ impl Admission {
         }
     }
 
-    /// Collects a client's own configuration: its file, then `client-connect`.
+    /// Collects a client's own configuration: its file, then `client-connect`, then what `client-auth` of the management
+    /// interface gave it.
     pub(super) fn judge_connect(
         &self,
         session: SessionKey,
         common_name: String,
+        managed: String,
         env: impl FnOnce() -> ScriptEnv,
     ) {
         let script = self.hooks.scripts.client_connect.clone().map(|command| (command, env()));
-        if script.is_none() && self.client_config_dir.is_none() {
+        if script.is_none() && self.client_config_dir.is_none() && managed.is_empty() {
             return self.decide(Decision::Connect(session, Ok(Box::default())));
         }
         self.spawn(move |this: Self| async move {
-            Decision::Connect(session, this.client_overrides(&common_name, script).await.map(Box::new))
+            Decision::Connect(
+                session,
+                this.client_overrides(&common_name, script, &managed).await.map(Box::new),
+            )
         });
     }
 
@@ -144,6 +149,7 @@ impl Admission {
         &self,
         common_name: &str,
         script: Option<(Command, ScriptEnv)>,
+        managed: &str,
     ) -> Result<ClientOverrides, String> {
         let mut text = self.client_file(common_name).await?;
         if let Some((command, env)) = &script {
@@ -161,6 +167,8 @@ impl Admission {
             text.push('\n');
             text.push_str(&added);
         }
+        text.push('\n');
+        text.push_str(managed);
         let (overrides, problems) = parse_ccd(&text, common_name);
         for problem in &problems {
             warn!("{}", problem.openvpn_line);

@@ -13,6 +13,7 @@ use super::{
     client::{Client, State},
     environment,
     listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
+    management::Managed,
 };
 use crate::{
     address::{AfAddress, RealAddress},
@@ -118,6 +119,8 @@ impl Server {
             local,
             identity: Default::default(),
             username: String::new(),
+            password: None,
+            managed: Managed::default(),
             peer_info: Default::default(),
             span,
             lease: None,
@@ -171,6 +174,8 @@ impl Server {
             Event::Authenticate(request) => {
                 client.username.clone_from(&request.username);
                 client.peer_info = Arc::clone(&request.peer_info);
+                self.keep_for_management(key, &request);
+                let Some(client) = self.clients.get(&key) else { return };
                 let env = || {
                     let mut env = Self::environment(&self.admission, client, &client.identity);
                     env.set_peer_info(&client.peer_info);
@@ -202,6 +207,9 @@ impl Server {
         match decision {
             Decision::Peer(key, id, verdict) => self.tell(key, Command::PeerVerdict(id, verdict)),
             Decision::Login(key, id, authorization) => {
+                if authorization == Authorization::Accept && self.profile.management.client_auth {
+                    return self.ask_management(key, id);
+                }
                 if let Authorization::Deny(reason) = &authorization {
                     debug!("login refused: {}", reason.as_deref().unwrap_or("no reason given"));
                 }
@@ -236,7 +244,7 @@ impl Server {
             PeerMessage::Exit => {
                 self.remove(key, "SIGTERM[soft,remote-exit] received, client-instance exiting")
             }
-            PeerMessage::ChallengeResponse(_) => debug!("a challenge response that nobody asked for"),
+            PeerMessage::ChallengeResponse(answer) => self.challenge_answered(key, answer),
             other => debug!("a message that a server does not expect: {other:?}"),
         }
     }
@@ -284,9 +292,11 @@ impl Server {
             let _gone = orders.send(ListenerOrder::Forget(client.endpoint));
         }
         client.handle.revoke();
-        if let State::Connected(connected) = &client.state {
-            self.disconnect(&client, connected);
-        }
+        let stats = match &client.state {
+            State::Connected(connected) => self.disconnect(&client, connected),
+            State::Handshaking | State::Configuring(_) => None,
+        };
+        self.tell_disconnected(key, &client, stats.as_ref());
         if let Some(pool) = &mut self.pool {
             if let Some(lease) = &client.lease {
                 pool.release(lease.id);
@@ -305,7 +315,11 @@ impl Server {
     }
 
     /// Gives back what a connected client held; its scripts run on their own.
-    fn disconnect(&mut self, client: &Client, connected: &super::client::Connected) {
+    fn disconnect(
+        &mut self,
+        client: &Client,
+        connected: &super::client::Connected,
+    ) -> Option<culvert_offload::PeerStats> {
         let mut stats = Vec::new();
         if self.offload.stats(Some(connected.peer), &mut stats).is_err() {
             stats.extend(client.last_stats.as_deref()); // it ended by itself
@@ -317,6 +331,7 @@ impl Server {
         self.by_peer.remove(&connected.peer);
         self.peer_ids.give_back(connected.slot);
         self.run_disconnect_hooks(client, connected, stats.first());
+        stats.into_iter().next()
     }
 
     fn run_disconnect_hooks(

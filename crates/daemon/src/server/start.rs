@@ -7,6 +7,7 @@ use culvert_config::{
     profile::{ConnectionEntry, Local},
     value::{Port, Transport},
 };
+use culvert_mgmt::StateName;
 use culvert_offload::{Offload, Protocol, TransportSpec};
 use culvert_proto::{
     SessionConfig,
@@ -17,8 +18,8 @@ use culvert_proto::{
 use tokio::sync::mpsc;
 
 use super::{
-    Admission, ClientRoutes, Configs, HostRoutes, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers,
-    accept_streams,
+    Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
+    Strangers, accept_streams,
 };
 use crate::{
     address::AfAddress,
@@ -29,15 +30,26 @@ use crate::{
     link, offload, ovlog,
     pool::{Pool, PoolConfig},
     random,
-    settings::{session::session_config, tls::tls_factory, wrapping},
+    settings::{
+        session::session_config,
+        tls::{OwnKey, tls_factory},
+        wrapping,
+    },
     signals::{Request, Signals},
     tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
 };
 
 /// Runs a server, or a point-to-point end that waits for its peer.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
+    let own = match &life.tls {
+        Some(_) => OwnKey::default(),
+        None => match OwnKey::collect(life, signals).await {
+            Ok(own) => own,
+            Err(ended) => return ended,
+        },
+    };
     let kept = life.kept_tunnel.take();
-    match start(life, kept).await {
+    match start(life, kept, own).await {
         Ok((mut server, mut standing)) => {
             let ended = server.serve(signals, &mut standing).await;
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
@@ -100,9 +112,14 @@ impl Standing {
 }
 
 /// Device, addresses, sockets, privileges: in this order.
-async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
+async fn start(
+    life: &mut Life,
+    kept: Option<Standing>,
+    mut own: OwnKey,
+) -> Result<(Server, Standing), String> {
     let profile = Arc::clone(&life.profile);
-    let hooks = Arc::new(Hooks::new(&profile));
+    let hooks = Arc::new(Hooks::new(&profile, life.management.clone()));
+    life.management.set_state(StateName::Connecting, "");
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let again = kept.is_some();
     let standing = match kept {
@@ -112,12 +129,12 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
         }
         None => {
             // What can be wrong with keys is found out before the machine is changed.
-            server_tls(life)?;
+            server_tls(life, &mut own)?;
             bring_up(life, &hooks).await?
         }
     };
     let opened = async {
-        let tls = server_tls(life)?;
+        let tls = server_tls(life, &mut own)?;
         let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
         let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
         server.bind_patiently(entry, if again { BIND_TRIES } else { 1 }).await?;
@@ -132,11 +149,17 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
                 return Err(failure);
             }
             // The offload still holds the former sockets: a new device, then.
-            return Box::pin(start(life, None)).await;
+            return Box::pin(start(life, None, own)).await;
         }
     };
     life.ready();
     if profile.role() == Role::Server {
+        let detail = match standing.completion {
+            Completion::Complete => "SUCCESS",
+            Completion::WithErrors => "ROUTE_ERROR",
+        };
+        let addresses = TunnelSpec::from_profile(&profile).addresses();
+        life.management.set_state_at(StateName::Connected, detail, addresses);
         life.completed(standing.completion == Completion::Complete);
     }
     Ok((server, standing))
@@ -153,14 +176,13 @@ async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
 }
 
 /// Keys and certificates stay over SIGUSR1: by then, the rights to read them may be gone.
-fn server_tls(life: &mut Life) -> Result<Arc<dyn TlsFactory>, String> {
+fn server_tls(life: &mut Life, own: &mut OwnKey) -> Result<Arc<dyn TlsFactory>, String> {
     if let Some(tls) = &life.tls {
         return Ok(Arc::clone(tls));
     }
-    let tls: Arc<dyn TlsFactory> = Arc::new(
-        tls_factory(&life.profile, TlsRole::Server, life.secrets.passphrase.clone())
-            .map_err(|failure| failure.to_string())?,
-    );
+    let own = std::mem::take(own);
+    let tls: Arc<dyn TlsFactory> =
+        Arc::new(tls_factory(&life.profile, TlsRole::Server, own).map_err(|failure| failure.to_string())?);
     life.tls = Some(Arc::clone(&tls));
     Ok(tls)
 }
@@ -215,6 +237,7 @@ impl Server {
             status: life.status_file(),
             pool_file: life.pool_file(),
             logger: life.logger.clone(),
+            interface: Interface::new(life.management.clone()),
             inbox: Inbox {
                 reports: reports_inbox,
                 listeners: listeners_inbox,

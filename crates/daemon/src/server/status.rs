@@ -35,7 +35,7 @@ impl Server {
         }
     }
 
-    fn server_status(&self) -> ServerStatus {
+    pub(super) fn server_status(&self) -> ServerStatus {
         let mut stats = Vec::new();
         let _gone = self.offload.stats(None, &mut stats);
         let mut clients = Vec::new();
@@ -81,7 +81,7 @@ impl Server {
         }
     }
 
-    fn statistics(&self) -> ClientStatistics {
+    pub(super) fn statistics(&self) -> ClientStatistics {
         let mut stats = Vec::new();
         let _gone = self.offload.stats(None, &mut stats);
         crate::status_file::statistics(SystemTime::now(), &stats)

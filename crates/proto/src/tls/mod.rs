@@ -12,6 +12,7 @@ mod certificate;
 mod der;
 mod distinguished_name;
 mod encrypted_key;
+mod external_key;
 mod groups;
 #[cfg(test)]
 mod hostile_tests;
@@ -28,6 +29,7 @@ mod suites;
 mod trust;
 mod usage;
 
+pub use external_key::{ExternalSigner, HashName, SignRequest, SignScheme};
 pub use groups::group_names;
 pub use private_key::needs_passphrase;
 pub use revocation::{CrlSource, Revocation, SerialLookup};
