@@ -22,6 +22,7 @@ mod life;
 mod link;
 pub mod log;
 mod management;
+mod metrics;
 pub mod network;
 mod offload;
 pub mod pool;

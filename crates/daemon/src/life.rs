@@ -207,7 +207,10 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
     recover_machine();
     let management = life.management.clone();
     let opened = match management.open().await {
-        Ok(()) => management.open_control(),
+        Ok(()) => match management.open_control() {
+            Ok(()) => management.open_metrics().await,
+            Err(failure) => Err(failure),
+        },
         Err(failure) => Err(failure),
     };
     let exit = match opened {

@@ -44,6 +44,8 @@ pub struct Management {
     pub echo: Vec<String>,
     /// `control-socket`.
     pub control: ControlSocket,
+    /// `metrics`: where OpenMetrics are served; never `tunnel`.
+    pub metrics: Option<ManagementAddress>,
 }
 
 /// Where the management interface is.

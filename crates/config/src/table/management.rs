@@ -203,4 +203,19 @@ pub(super) const OWN_ROWS: &[OptionRow] = &[
         _ => ControlSocket::At(a.path(0)),
     };
     Ok(())
-})];
+}),
+    row(
+        "metrics",
+        "ADDR|PATH PORT|unix",
+        "serve metrics for Prometheus (OpenMetrics) over HTTP at /metrics, to be read only",
+    )
+    .group(Group::Offload)
+    .default("off")
+    .set(|d, a| {
+        d.profile.management.metrics = Some(match a.str(1) {
+            "unix" => ManagementAddress::Unix(a.path(0)),
+            _ => ManagementAddress::Tcp { host: a.str(0).to_owned(), port: a.port(1)? },
+        });
+        Ok(())
+    }),
+];

@@ -17,6 +17,7 @@ mod machine_rules;
 mod management;
 mod management_keys;
 mod messages;
+mod metrics;
 mod policy;
 mod refusal;
 mod scripts;

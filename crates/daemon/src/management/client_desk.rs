@@ -2,7 +2,10 @@
 //!
 //! The client waits in many places (for names, pauses, packets); it shares what commands need instead of being asked.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use culvert_config::{Profile, Role};
 use culvert_mgmt::{Notification, Request, reply};
@@ -12,7 +15,13 @@ use culvert_wire::OffloadKind;
 use serde_json::json;
 
 use super::What;
-use crate::{log::Logger, scripts::proto_name, session_task::SessionHandle, status_file};
+use crate::{
+    log::Logger,
+    metrics::{Exposition, OffloadState},
+    scripts::proto_name,
+    session_task::SessionHandle,
+    status_file,
+};
 
 /// What a client shares with the management interface.
 pub(crate) struct ClientDesk {
@@ -80,10 +89,11 @@ impl ClientDesk {
             }
             What::ClientAuth(..) => return reply::wrong_mode(command),
             What::JsonStatus => return self.json_status(),
+            What::Metrics => return self.metrics(),
             What::JsonKill(_) => return json!({ "error": "only a server has clients to end" }).to_string(),
         };
         match request {
-            Request::Status(_) => status_file::statistics(std::time::SystemTime::now(), &self.stats())
+            Request::Status(_) => status_file::statistics(SystemTime::now(), &self.stats())
                 .render(&self.logger.zone())
                 .replace('\n', "\r\n"),
             Request::LoadStats => {
@@ -119,6 +129,16 @@ impl ClientDesk {
         }
         text.push_str("END");
         text
+    }
+
+    fn metrics(&self) -> String {
+        let now = SystemTime::now();
+        let mut exposition = Exposition::of(&self.profile, now);
+        if let Some(offload) = &self.running().offload {
+            exposition.offload(OffloadState::of(&**offload));
+        }
+        exposition.client(&status_file::statistics(now, &self.stats()));
+        exposition.text()
     }
 
     fn json_status(&self) -> String {

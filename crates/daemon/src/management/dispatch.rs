@@ -111,7 +111,7 @@ impl Management {
     }
 
     /// Lets the role answer.
-    pub(super) async fn ask_role(&self, what: What, command: &str) -> String {
+    pub(crate) async fn ask_role(&self, what: What, command: &str) -> String {
         let (answer, answered) = oneshot::channel();
         let sender = match &self.lock().desk {
             Desk::Vacant => return reply::wrong_mode(command),

@@ -172,7 +172,7 @@ impl Management {
 }
 
 /// Binds a unix socket with these permissions from its first moment on. One that nobody listens on is replaced.
-pub(super) fn bind_private(path: &Path, mode: u32) -> io::Result<UnixListener> {
+pub(crate) fn bind_private(path: &Path, mode: u32) -> io::Result<UnixListener> {
     if fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket()) {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));

@@ -39,6 +39,7 @@ use zeroize::Zeroizing;
 use crate::{
     clock,
     log::{LogTap, Logger},
+    metrics::Tally,
     ovlog,
     scripts::ScriptEnv,
     signals,
@@ -48,6 +49,7 @@ use history::Lines;
 pub(crate) use client_desk::{ClientDesk, kind_word};
 pub(crate) use dispatch::role_command;
 pub(crate) use external::ManagementKey;
+pub(crate) use listen::bind_private;
 pub(crate) use query::RemoteChoice;
 
 /// What may wait for a client that does not read (SEC-MGMT-1).
@@ -78,6 +80,7 @@ struct Shared {
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
     events: tokio::sync::broadcast::Sender<String>,
+    tally: Arc<Tally>,
 }
 
 struct State {
@@ -129,6 +132,8 @@ pub(crate) enum What {
     JsonStatus,
     /// `culvert kill NAME`.
     JsonKill(String),
+    /// A scrape of `metrics`.
+    Metrics,
 }
 
 /// One client of the interface, as far as others tell it something.
@@ -224,12 +229,18 @@ impl Management {
             changes: watch::Sender::new(0),
             asking: tokio::sync::Mutex::new(()),
             events: tokio::sync::broadcast::Sender::new(events::BACKLOG),
+            tally: Arc::default(),
         });
         let management = Self { shared };
         if management.is_configured() {
             logger.set_tap(Arc::new(Tap { management: management.clone() }));
         }
         (management, inbox)
+    }
+
+    /// Counts over the life of the process.
+    pub(crate) fn tally(&self) -> &Arc<Tally> {
+        &self.shared.tally
     }
 
     /// Whether there is a management interface at all.

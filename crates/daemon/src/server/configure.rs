@@ -271,6 +271,7 @@ impl Server {
         if let Some(v4) = connected.vpn.v4 {
             ovlog!(1, "MULTI: primary virtual IP for {}: {v4}", connected.common_name);
         }
+        self.interface.hub.tally().connected();
         match self.profile.role() {
             Role::Server => self.tell_established(key, client, connected),
             Role::Client | Role::P2p => {

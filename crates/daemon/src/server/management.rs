@@ -70,6 +70,7 @@ impl Server {
             What::ClientAuth(key, lines) => self.let_in(key, &lines),
             What::Bytecount => self.bytecount(),
             What::JsonStatus => self.json_status(),
+            What::Metrics => self.metrics(),
             What::JsonKill(name) => {
                 let killed = self.kill_named(&name);
                 json!({ "killed": killed }).to_string()

@@ -37,25 +37,20 @@ impl Server {
         };
         match self.offload.open_transport(TransportSpec::AdoptTcp { stream, remote }) {
             Ok((transport, receiver, control)) => {
-                let listener = self.listen(Protocol::Tcp, transport, receiver, control);
+                let listener = self.listen(Protocol::Tcp, listeners::Port { transport, receiver, control });
                 self.strangers.add(listener, remote.ip());
             }
             Err(failure) => warn!("cannot take over the stream from {remote}: {failure}"),
         }
     }
 
-    pub(super) fn listen(
-        &mut self,
-        protocol: Protocol,
-        transport: culvert_offload::TransportId,
-        receiver: Box<dyn culvert_offload::ControlReceiver>,
-        control: Arc<dyn culvert_offload::ControlSender>,
-    ) -> ListenerId {
+    pub(super) fn listen(&mut self, protocol: Protocol, port: listeners::Port) -> ListenerId {
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let endpoint = self.endpoints.make(protocol);
         let reports = self.outbox.listeners.clone();
-        let orders = listeners::spawn(id, protocol, transport, receiver, control, endpoint, reports);
+        let tally = Arc::clone(self.interface.hub.tally());
+        let orders = listeners::spawn(id, protocol, port, endpoint, reports, tally);
         self.listeners.insert(id, orders);
         id
     }
@@ -250,6 +245,9 @@ impl Server {
     }
 
     fn closed(&mut self, key: SessionKey, reason: &CloseReason) {
+        if self.clients.get(&key).is_some_and(|client| client.connected().is_none()) {
+            self.interface.hub.tally().failed(reason);
+        }
         let word = match reason {
             CloseReason::HandshakeTimeout => {
                 let window = self.profile.session.hand_window.as_secs();

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
-    Strangers, accept_streams,
+    Strangers, accept_streams, listeners::Port as ListenerPort,
 };
 use crate::{
     address::AfAddress,
@@ -299,7 +299,7 @@ impl Server {
         let family = if local.is_ipv4() { "UDPv4" } else { "UDPv6" };
         ovlog!(1, "{family} link local (bound): {}", AfAddress(local));
         ovlog!(1, "{family} link remote: [AF_UNSPEC]");
-        self.listen(Protocol::Udp, transport, receiver, control);
+        self.listen(Protocol::Udp, ListenerPort { transport, receiver, control });
         Ok(())
     }
 

@@ -141,6 +141,26 @@ pub enum DropReason {
     HalfOpen,
 }
 
+impl DropReason {
+    /// A word for it, as metrics have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Oversize => "oversize",
+            Self::Unexpected(_) => "unexpected",
+            Self::KeyId => "key_id",
+            Self::Wrapping(_) => "wrapping",
+            Self::WrappedKey => "wrapped_key",
+            Self::NoCookieSupport => "no_cookie_support",
+            Self::NotThirdPacket => "not_third_packet",
+            Self::Cookie => "cookie",
+            Self::RateLimit => "rate_limit",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl From<WrapError> for DropReason {
     fn from(error: WrapError) -> Self {
         match error {

@@ -56,6 +56,20 @@ pub trait TlsFactory: Send + Sync {
     /// # Errors
     /// When the configuration cannot be used.
     fn open(&self) -> Result<Box<dyn TlsSession>, TlsError>;
+
+    /// When what connections rest on ends, Unix time in seconds.
+    fn expiries(&self) -> Expiries {
+        Expiries::default()
+    }
+}
+
+/// Ends of validity, Unix time in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expiries {
+    /// Our own certificate's `notAfter`.
+    pub certificate: Option<i64>,
+    /// The earliest `nextUpdate` of the CRLs: behind it, clients of that issuer are refused.
+    pub crl: Option<i64>,
 }
 
 /// One TLS connection over byte slices.

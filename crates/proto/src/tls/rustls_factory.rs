@@ -17,8 +17,8 @@ use rustls::{
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    ClientCertificate, ExternalSigner, OwnCertificate, Revocation, TlsError, TlsFactory, TlsRole, TlsSession,
-    TlsSettings, TlsVersion, algorithms,
+    ClientCertificate, Expiries, ExternalSigner, OwnCertificate, Revocation, TlsError, TlsFactory, TlsRole,
+    TlsSession, TlsSettings, TlsVersion, algorithms,
     certificate::{Certificate, KeyKind, Validity},
     external_key::ExternalKey,
     groups,
@@ -37,6 +37,8 @@ pub struct RustlsFactory {
     provider: Arc<CryptoProvider>,
     versions: Vec<&'static SupportedProtocolVersion>,
     own: Option<Arc<SingleCertAndKey>>,
+    /// Our certificate's `notAfter`.
+    own_ends: Option<i64>,
     checks: Arc<Checks>,
     /// The last CRL text and what it parsed to; most connections find it unchanged.
     parsed_lists: Mutex<Option<ParsedText>>,
@@ -54,11 +56,13 @@ impl RustlsFactory {
         let mut versions = versions(&settings, &mut warnings)?;
         let trust = trust(&settings, &mut warnings)?;
         let now = (settings.clock)();
+        let mut own_ends = None;
         let own = match &settings.own {
             Some(own) => {
                 let external = settings.external_key.clone();
                 let certified =
                     own_certificate(own, external, &provider, &trust, now, &mut versions, &mut warnings)?;
+                own_ends = certified.cert.first().and_then(|der| Some(Certificate::parse(der)?.ends()));
                 Some(Arc::new(certified.into()))
             }
             None if settings.role == TlsRole::Server => {
@@ -81,6 +85,7 @@ impl RustlsFactory {
             provider: Arc::new(provider),
             versions,
             own,
+            own_ends,
             checks,
             parsed_lists: Mutex::new(None),
             warnings,
@@ -161,6 +166,11 @@ impl TlsFactory for RustlsFactory {
         };
         let connection = connection.map_err(|error| TlsError::Setup(error.to_string()))?;
         Ok(Box::new(RustlsSession::new(connection, outcome)))
+    }
+
+    fn expiries(&self) -> Expiries {
+        let lists = self.lists().and_then(Result::ok);
+        Expiries { certificate: self.own_ends, crl: lists.and_then(|lists| lists.end()) }
     }
 }
 
