@@ -58,6 +58,8 @@ pub(crate) struct Life {
     pub(crate) tls: Option<Arc<dyn TlsFactory>>,
     /// A server's device and its configuration, over SIGUSR1 with `persist-tun`.
     pub(crate) kept_tunnel: Option<server::Standing>,
+    /// There was a life before this one: its sockets may be free only in a moment.
+    pub(crate) is_later: bool,
     /// Who gets how many threads.
     pub(crate) threads: ThreadBudget,
     pub(crate) handshakes: Arc<Handshakes<Session>>,
@@ -131,6 +133,7 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         secrets,
         tls: None,
         kept_tunnel: None,
+        is_later: false,
         threads,
         handshakes: Arc::new(Handshakes::new(threads.handshakes)),
         management,
@@ -231,6 +234,7 @@ async fn live(life: &mut Life, signals: &mut Signals, reload: &dyn Fn() -> Optio
         }
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
         let ended = if waits { server::run(life, signals).await } else { client::run(life, signals).await };
+        life.is_later = true;
         ended.log();
         ended.tell(&life.management);
         match ended {
@@ -242,6 +246,9 @@ async fn live(life: &mut Life, signals: &mut Signals, reload: &dyn Fn() -> Optio
                     }
                     if let Err(failure) = life.logger.reconfigure(LogConfig::from(&profile.log)) {
                         ovlog!(warn 1, "the log stays where it is: {failure}");
+                    }
+                    if life.management.has_moved(&profile) {
+                        ovlog!(warn 1, "management and control-socket stay as they are until culvert is started anew");
                     }
                     life.profile = Arc::new(profile);
                     life.tls = None;
@@ -273,8 +280,9 @@ async fn hold(life: &Life, signals: &mut Signals) -> Option<Exit> {
                     ended.tell(&life.management);
                     return Some(Exit::SUCCESS);
                 }
-                // Nothing runs yet that could be started anew.
-                Request::Restart | Request::SoftRestart | Request::Statistics => {}
+                Request::Restart | Request::SoftRestart | Request::Statistics => {
+                    ovlog!(1, "{} has no effect before the hold is released", request.name());
+                }
             },
         }
     }

@@ -282,7 +282,7 @@ impl fmt::Display for Need {
             Self::Confirmation { name, text } => {
                 write!(f, ">NEED-OK:Need '{name}' confirmation MSG:{}", one_line(text))
             }
-            Self::Text { name, text } => write!(f, ">NEED-STR:Need '{name}' input MSG:{}", one_line(text)),
+            Self::Text { name, text } => write!(f, ">NEED-STR:Need '{name}' string MSG:{}", one_line(text)),
             Self::Remote { host, port, protocol } => write!(f, ">REMOTE:{host},{port},{protocol}"),
             Self::Proxy { index, protocol, host } => write!(f, ">PROXY:{index},{protocol},{host}"),
             Self::Certificate { hint } => write!(f, ">NEED-CERTIFICATE:{hint}"),

@@ -15,6 +15,7 @@ mod hostile;
 mod machine;
 mod machine_rules;
 mod management;
+mod management_client;
 mod management_keys;
 mod messages;
 mod metrics;

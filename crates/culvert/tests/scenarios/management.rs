@@ -450,3 +450,78 @@ fn the_control_socket_shows_watches_and_kills() {
     let event = watch.wait_for("client-disconnect", SOON).unwrap();
     assert!(event.contains(r#""common_name":"client""#), "{event}");
 }
+
+/// A folder with an example, its certificates and its socket, ready to run.
+fn example(world: &World, role: Role, name: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let pki = &world.materials.certificates(culvert_testkit::Algorithm::Ec).pki;
+    let (own, word) = if role == Role::Server { (&pki.server, "server") } else { (&pki.client, "client") };
+    for (from, to) in [
+        (&pki.ca, "ca.crt".to_owned()),
+        (&own.cert, format!("{word}.crt")),
+        (&own.key, format!("{word}.key")),
+        (&world.materials.v2_server_key, "v2-server.key".to_owned()),
+        (&world.materials.v2_client_key, "v2-client.key".to_owned()),
+    ] {
+        std::fs::copy(from, folder.path().join(to)).unwrap();
+    }
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let text = std::fs::read_to_string(examples.join(name)).unwrap();
+    let socket = folder.path().join("socket").display().to_string();
+    let text = text
+        .replace("/run/culvert-server.sock", &socket)
+        .replace("/run/culvert-client.sock", &socket)
+        .replace("vpn.example.net", &culvert_testkit::NetnsLab::SERVER_V4.to_string());
+    folder.write(name, &text).unwrap();
+    folder
+}
+
+/// Both examples of docs/management.md, with the programs beside them.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_examples_let_a_client_in() {
+    use culvert_testkit::{Daemon, NetnsLab};
+    let (world, lab) = (World::new(), NetnsLab::new().unwrap());
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let culvert = Path::new(env!("CARGO_BIN_EXE_culvert"));
+    let python = Path::new("python3");
+    let start = |role, name: &str| {
+        let folder = example(&world, role, name);
+        let namespace = if role == Role::Server { &lab.server } else { &lab.client };
+        let words = ["--cd", &folder.path().display().to_string(), "--config", name];
+        let daemon = Daemon::start_with(namespace, culvert, name, &words).unwrap();
+        eventually_a_socket(&folder);
+        (daemon, folder)
+    };
+    let (server, server_folder) = start(Role::Server, "managed-server.conf");
+    server.wait_up(SOON).unwrap();
+    let users =
+        server_folder.write("users.txt", "bob secret ifconfig-push 10.8.0.77 255.255.255.0\n").unwrap();
+    let run = |namespace, name: &str, words: &[&str]| {
+        let program = examples.join(name).display().to_string();
+        let words: Vec<&str> = std::iter::once(program.as_str()).chain(words.iter().copied()).collect();
+        Daemon::start_with(namespace, python, name, &words).unwrap()
+    };
+    let socket = |folder: &TempDir| folder.path().join("socket").display().to_string();
+    let admit = run(&lab.server, "admit.py", &[&socket(&server_folder), &users.display().to_string()]);
+
+    for (password, accepted) in [("wrong", false), ("secret", true)] {
+        let (client, folder) = start(Role::Client, "managed-client.ovpn");
+        let secret = folder.write("secret.txt", &format!("{password}\n")).unwrap();
+        let words = [&socket(&folder), "bob", &secret.display().to_string()];
+        let mut connect = run(&lab.client, "connect.py", &words);
+        let status = connect.wait_exit(SOON * 2).unwrap_or_else(|failure| {
+            panic!("{failure}\n{}\n{}\n{}", client.tail(), server.tail(), admit.tail());
+        });
+        assert_eq!(status.success(), accepted, "{}\n{}", client.tail(), admit.tail());
+    }
+    admit.wait_for(">CLIENT:ESTABLISHED,", SOON).unwrap();
+    assert!(server.has_logged("10.8.0.77"), "{}", server.tail());
+}
+
+fn eventually_a_socket(folder: &TempDir) {
+    culvert_testkit::eventually(SOON, || {
+        let there = folder.path().join("socket").exists();
+        there.then_some(()).ok_or_else(|| "no socket".to_owned())
+    });
+}

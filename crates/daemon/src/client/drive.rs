@@ -211,6 +211,7 @@ impl Client {
                     .session
                     .command(Command::AuthVerdict(request.key, culvert_proto::Authorization::Accept));
             }
+            Event::OptionsRequested => self.management.set_state(StateName::GetConfig, ""),
             Event::PushReply(options) => return self.pushed(progress, &options),
             Event::Configure(params) => return self.configure(life, entry, progress, offload, params).await,
             Event::Established => self.remotes.succeeded(),

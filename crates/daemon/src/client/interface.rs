@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// `management-query-remote` and `-query-proxy`: who is connected decides where to.
+    /// `management-query-remote`, else `management-query-proxy`, as OpenVPN asks: who is connected decides where to.
     pub(super) async fn ask_remote(
         &mut self,
         entry: &mut ConnectionEntry,
@@ -85,7 +85,7 @@ impl Client {
                 }
             }
         }
-        if settings.query_proxy {
+        if settings.query_proxy && !settings.query_remote {
             let index = self.remotes.current() + 1;
             let asking = management.ask_proxy(index, entry.proto.transport.is_tcp(), &remote.host);
             self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)?;

@@ -112,12 +112,14 @@ impl Management {
 
     /// Lets the role answer.
     pub(crate) async fn ask_role(&self, what: What, command: &str) -> String {
-        let (answer, answered) = oneshot::channel();
-        let sender = match &self.lock().desk {
+        // Out of the lock first: a desk may log.
+        let desk = self.lock().desk.clone();
+        let sender = match desk {
             Desk::Vacant => return reply::wrong_mode(command),
             Desk::Client(desk) => return desk.answer(&what, command),
-            Desk::Server(orders) => orders.clone(),
+            Desk::Server(orders) => orders,
         };
+        let (answer, answered) = oneshot::channel();
         if sender.send(Order { what, answer }).await.is_err() {
             return reply::wrong_mode(command);
         }

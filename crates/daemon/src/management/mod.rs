@@ -104,6 +104,7 @@ struct State {
 }
 
 /// Who answers what concerns the role.
+#[derive(Clone)]
 pub(crate) enum Desk {
     /// Nobody: between two lives, or during the hold at the start.
     Vacant,
@@ -186,7 +187,9 @@ pub(crate) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.management.lock().desk = Desk::Vacant;
+        let left = std::mem::replace(&mut self.management.lock().desk, Desk::Vacant);
+        // Out of the lock: what it holds may log at its end.
+        drop(left);
     }
 }
 
@@ -251,6 +254,16 @@ impl Management {
     /// The options, as they were at the start: the interface outlives SIGHUP.
     pub(crate) fn settings(&self) -> &profile::Management {
         &self.shared.settings
+    }
+
+    /// Whether a profile that was read again wants the sockets, or who may use them, otherwise.
+    pub(crate) fn has_moved(&self, profile: &Profile) -> bool {
+        let (old, new) = (&self.shared.settings, &profile.management);
+        old.at != new.at
+            || old.password != new.password
+            || old.control != new.control
+            || (old.connects, &old.client_user, &old.client_group)
+                != (new.connects, &new.client_user, &new.client_group)
     }
 
     /// Takes the hub's place for a server; orders arrive at the receiver.

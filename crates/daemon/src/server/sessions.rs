@@ -180,7 +180,7 @@ impl Server {
             }
             Event::Configure(params) => self.configure(key, params),
             Event::Established => self.established(key),
-            Event::Renegotiated(_) | Event::PushReply(_) | Event::Key(_) => {}
+            Event::Renegotiated(_) | Event::OptionsRequested | Event::PushReply(_) | Event::Key(_) => {}
             Event::Message(message) => self.handle_message(key, message),
             Event::Note(note) => log_note(&note),
             Event::Closed(reason) => self.closed(key, &reason),

@@ -137,7 +137,7 @@ async fn start(
         let tls = server_tls(life, &mut own)?;
         let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
         let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
-        server.bind_patiently(entry, if again { BIND_TRIES } else { 1 }).await?;
+        server.bind_patiently(entry, if life.is_later { BIND_TRIES } else { 1 }).await?;
         life.drop_privileges()?;
         Ok(server)
     };
@@ -165,7 +165,7 @@ async fn start(
     Ok((server, standing))
 }
 
-/// How often a socket is bound anew after SIGUSR1.
+/// How often a socket is bound anew after SIGUSR1 or SIGHUP.
 const BIND_TRIES: u32 = 10;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
