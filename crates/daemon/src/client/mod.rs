@@ -40,7 +40,7 @@ use remotes::{Advance, Remotes};
 
 /// Runs a client until something ends its life.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    let own = match OwnKey::collect(life, signals).await {
+    let own = match OwnKey::collect(life, TlsRole::Client, signals).await {
         Ok(own) => own,
         Err(ended) => return ended,
     };

@@ -43,7 +43,7 @@ use crate::{
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
     let own = match &life.tls {
         Some(_) => OwnKey::default(),
-        None => match OwnKey::collect(life, signals).await {
+        None => match OwnKey::collect(life, TlsRole::Server, signals).await {
             Ok(own) => own,
             Err(ended) => return ended,
         },

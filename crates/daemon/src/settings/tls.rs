@@ -49,8 +49,8 @@ pub(crate) struct OwnKey {
 
 impl OwnKey {
     /// Collects it: asks the management interface where the profile says so, until a signal ends that.
-    pub(crate) async fn collect(life: &Life, signals: &mut Signals) -> Result<Self, Ended> {
-        let asked = Self::of(life);
+    pub(crate) async fn collect(life: &Life, role: TlsRole, signals: &mut Signals) -> Result<Self, Ended> {
+        let asked = Self::of(life, role);
         tokio::pin!(asked);
         loop {
             tokio::select! {
@@ -63,7 +63,7 @@ impl OwnKey {
         }
     }
 
-    async fn of(life: &Life) -> Self {
+    async fn of(life: &Life, role: TlsRole) -> Self {
         let (profile, management) = (&life.profile, &life.management);
         let settings = &profile.management;
         let mut own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
@@ -82,7 +82,7 @@ impl OwnKey {
             own.certificate = Some(Pem { origin: "--management-external-cert".to_owned(), text });
         }
         if let Some(abilities) = settings.external_key {
-            own.external = Some(Arc::new(ManagementKey::new(management.clone(), abilities)));
+            own.external = Some(Arc::new(ManagementKey::new(management.clone(), abilities, role)));
         }
         own
     }
