@@ -162,6 +162,9 @@ fn the_passphrase_of_a_key_is_asked_for() {
     start_again(&mut tunnel, Role::Client, &["key"], &lines);
     let mut client = Management::connect(&at).unwrap();
     client.wait_for(">PASSWORD:Need 'Private Key' password").unwrap();
+    client.command("password \"Private Key\" wrong").unwrap();
+    client.wait_for(">PASSWORD:Verification Failed: 'Private Key'").unwrap();
+    client.wait_for(">PASSWORD:Need 'Private Key' password").unwrap();
     client.send("version 5").unwrap();
     client.wait_for("SUCCESS: Management client version set to 5").unwrap();
     client.send("password \"Private Key\"").unwrap();
