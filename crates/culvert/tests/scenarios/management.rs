@@ -525,3 +525,56 @@ fn eventually_a_socket(folder: &TempDir) {
         there.then_some(()).ok_or_else(|| "no socket".to_owned())
     });
 }
+
+/// The names of variables that accompany an event, up to its end.
+fn names_of(server: &mut Management, event: &str) -> std::collections::BTreeSet<String> {
+    server.wait_for(event).unwrap();
+    server.notes.clear();
+    server.wait_for(">CLIENT:ENV,END").unwrap();
+    let names = server.notes.drain(..).filter_map(|note| {
+        let variable = note.strip_prefix(">CLIENT:ENV,")?;
+        Some(variable.split('=').next()?.to_owned())
+    });
+    names.collect()
+}
+
+/// A login and its end, at a server: names of variables at CONNECT, ESTABLISHED and DISCONNECT.
+fn variables(tunnel: &Tunnel, socket: &Path) -> [std::collections::BTreeSet<String>; 3] {
+    let mut server = Management::connect(socket).unwrap();
+    let line = server.wait_for(">CLIENT:CONNECT,").unwrap();
+    let key = line.split_once(',').unwrap().1.replace(',', " ");
+    server.notes.insert(0, line);
+    let connect = names_of(&mut server, ">CLIENT:CONNECT,");
+    server.send(&format!("client-auth-nt {key}")).unwrap();
+    let established = names_of(&mut server, ">CLIENT:ESTABLISHED,");
+    tunnel.wait_up().unwrap();
+    server.send(&format!("client-kill {}", key.split(' ').next().unwrap())).unwrap();
+    [connect, established, names_of(&mut server, ">CLIENT:DISCONNECT,")]
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn helpers_see_the_variables_that_openvpn_tells() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let login = folder.write("login", "bob\nsecret\n").unwrap();
+    let openvpn = world.peers.get(Release::V2_7).unwrap();
+    let see = |name: &str, server: &culvert_testkit::Implementation| {
+        let at = folder.path().join(name);
+        let spec = TunnelSpec {
+            server_extra: format!("{}management-client-auth", option(&at)),
+            client_extra: format!("auth-user-pass {}", login.display()),
+            ..TunnelSpec::default()
+        };
+        let tunnel = Tunnel::start(&spec, server, &openvpn, &world.materials).unwrap();
+        variables(&tunnel, &at)
+    };
+    let (ours, theirs) = (see("ours", &world.subject), see("theirs", &openvpn));
+    for (event, (ours, theirs)) in
+        ["CONNECT", "ESTABLISHED", "DISCONNECT"].iter().zip(ours.iter().zip(&theirs))
+    {
+        let missing: Vec<_> = theirs.difference(ours).collect();
+        let more: Vec<_> = ours.difference(theirs).collect();
+        assert!(theirs.contains("tls_id_0") && ours.len() > 20, "{event}: {ours:?}, {theirs:?}");
+        assert!(missing.is_empty(), "{event} lacks {missing:?} and has besides {more:?}");
+    }
+}

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use culvert_testkit::{Algorithm, Management, Release, Role, TempDir, TlsVersion, Tunnel, TunnelSpec};
 
-use crate::{SOON, World};
+use crate::{SOON, World, assert_no_panic};
 
 /// Takes an option, or its inline block, out of a configuration.
 fn without(text: &str, option: &str) -> String {
@@ -162,6 +162,9 @@ fn the_passphrase_of_a_key_is_asked_for() {
     start_again(&mut tunnel, Role::Client, &["key"], &lines);
     let mut client = Management::connect(&at).unwrap();
     client.wait_for(">PASSWORD:Need 'Private Key' password").unwrap();
+    client.command("password \"Private Key\" wrong").unwrap();
+    client.wait_for(">PASSWORD:Verification Failed: 'Private Key'").unwrap();
+    client.wait_for(">PASSWORD:Need 'Private Key' password").unwrap();
     client.send("version 5").unwrap();
     client.wait_for("SUCCESS: Management client version set to 5").unwrap();
     client.send("password \"Private Key\"").unwrap();
@@ -210,4 +213,31 @@ fn a_port_that_others_reach_needs_a_password() {
     let output = tunnel.lab.server.command("bash").args(["-c", script]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains(">INFO:OpenVPN") && text.contains("SUCCESS: pid="), "{text}");
+}
+
+/// The thread that waits for a signature holds up neither the next attempt nor the end.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_signature_that_does_not_come_holds_nothing_up() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let mut tunnel = world.tunnel(Role::Client, Release::V2_7, &TunnelSpec::default());
+    let own = &world.materials.certificates(Algorithm::Ec).pki.client;
+    let at = folder.path().join("socket");
+    let lines = format!("management {} unix\nmanagement-external-key", at.display());
+    start_again(&mut tunnel, Role::Client, &["key"], &lines);
+    let mut token = Management::connect(&at).unwrap();
+    token.send("version 3").unwrap();
+    token.wait_for(">PK_SIGN:").unwrap();
+    for _ in 0..2 {
+        token.command("signal SIGUSR1").unwrap();
+        token.wait_for(">PK_SIGN:").unwrap();
+    }
+    token.command("signal SIGUSR1").unwrap();
+    answer_signature(&mut token, &folder, &own.key, "ECDSA", &tunnel);
+    tunnel.wait_up().unwrap();
+    token.command("signal SIGUSR1").unwrap();
+    token.wait_for(">PK_SIGN:").unwrap();
+    token.send("signal SIGTERM").unwrap();
+    tunnel.client.wait_exit(SOON).unwrap();
+    assert_no_panic(&tunnel);
 }

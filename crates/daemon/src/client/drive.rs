@@ -449,13 +449,16 @@ impl Client {
                 ovlog!(1, "Connection reset command was pushed by server ('{text}')");
                 let advance = if next_remote { Advance::Remote } else { Advance::Stay };
                 let reason = "server-pushed-connection-reset";
+                self.notify(reason, text);
                 return Some(Outcome::Restart(Restart { advance, ..Restart::because(reason) }));
             }
             PeerMessage::Halt(text) => {
                 ovlog!(1, "Halt command was pushed by server ('{text}')");
+                self.notify("server-pushed-halt", text);
                 return Some(Outcome::Ended(Ended::Soft(Request::Terminate, "server-pushed-halt")));
             }
             PeerMessage::Exit => {
+                self.notify("remote-exit", "EXIT".to_owned());
                 return Some(Outcome::Restart(Restart {
                     advance: Advance::Stay,
                     ..Restart::because("remote-exit")

@@ -1,7 +1,7 @@
 //! What a client asks of the management interface, and tells it.
 
 use culvert_config::profile::{AuthUserPass, ConnectionEntry};
-use culvert_mgmt::StateName;
+use culvert_mgmt::{Notification, StateName};
 
 use super::{Advance, Client, Outcome, Restart, drive::Progress};
 use crate::{
@@ -101,5 +101,11 @@ impl Client {
         };
         let addresses = Addresses { remote: Some(progress.link.remote), ..spec.addresses() };
         self.management.set_state_at(StateName::Connected, detail, addresses);
+    }
+
+    /// The server ends the session: user interfaces may want to say so.
+    pub(super) fn notify(&self, kind: &str, text: String) {
+        let (severity, kind) = ("info".to_owned(), kind.to_owned());
+        self.management.tell(&Notification::Notify { severity, kind, text });
     }
 }

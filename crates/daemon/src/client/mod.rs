@@ -32,7 +32,7 @@ use crate::{
     log::Logger,
     management::{ClientDesk, Management, Seat},
     ovlog, random,
-    settings::tls::{OwnKey, tls_factory},
+    settings::tls::make_factory,
     signals::{Request, Signals},
     tunnel::{ScriptContext, Tunnel},
 };
@@ -40,14 +40,11 @@ use remotes::{Advance, Remotes};
 
 /// Runs a client until something ends its life.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    let own = match OwnKey::collect(life, signals).await {
-        Ok(own) => own,
+    let tls = match make_factory(life, TlsRole::Client, signals).await {
+        Ok(tls) => Arc::new(tls),
         Err(ended) => return ended,
     };
-    let mut client = match Client::new(life, own) {
-        Ok(client) => client,
-        Err(failure) => return Ended::Fatal(failure),
-    };
+    let mut client = Client::new(life, tls);
     let ended = client.attempts(life, signals).await;
     client.close_tunnel(&ended.script_word()).await;
     ended
@@ -125,22 +122,21 @@ impl Restart {
 }
 
 impl Client {
-    fn new(life: &Life, own: OwnKey) -> Result<Self, String> {
+    fn new(life: &Life, tls: Arc<dyn TlsFactory>) -> Self {
         let profile = Arc::clone(&life.profile);
-        let tls = tls_factory(&profile, TlsRole::Client, own).map_err(|failure| failure.to_string())?;
         let mut order: Vec<usize> = (0..profile.connections.len()).collect();
         if profile.link.remote_random {
             shuffle(&mut order);
         }
         let management = life.management.clone();
         let desk = ClientDesk::new(Arc::clone(&profile), life.logger.clone());
-        Ok(Self {
+        Self {
             _seat: management.seat_client(Arc::clone(&desk)),
             desk,
             handshakes: Arc::clone(&life.handshakes),
             hooks: Arc::new(Hooks::new(&profile, management.clone())),
             management,
-            tls: Arc::new(tls),
+            tls,
             remotes: Remotes::new(order),
             credentials: life.secrets.login.clone(),
             token_in_use: false,
@@ -152,7 +148,7 @@ impl Client {
             context: ScriptContext::Init,
             logger: life.logger.clone(),
             profile,
-        })
+        }
     }
 
     async fn attempts(&mut self, life: &mut Life, signals: &mut Signals) -> Ended {

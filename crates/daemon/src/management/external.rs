@@ -1,9 +1,13 @@
 //! `management-external-key`: signatures come from the client of the management interface.
 
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine as _;
 use culvert_config::profile::ExternalKey;
 use culvert_mgmt::SignatureAlgorithm;
-use culvert_proto::tls::{ExternalSigner, SignRequest, SignScheme};
+use culvert_proto::tls::{ExternalSigner, SignRequest, SignScheme, TlsRole};
+use tokio::task::AbortHandle;
+use zeroize::Zeroizing;
 
 use super::Management;
 
@@ -15,12 +19,38 @@ pub(crate) struct ManagementKey {
     management: Management,
     abilities: ExternalKey,
     runtime: tokio::runtime::Handle,
+    /// What a client's only session waits for: a later one makes it pointless. `None` for a server, which has many.
+    latest: Option<Mutex<Option<AbortHandle>>>,
 }
 
 impl ManagementKey {
     /// Within the runtime.
-    pub(crate) fn new(management: Management, abilities: ExternalKey) -> Self {
-        Self { management, abilities, runtime: tokio::runtime::Handle::current() }
+    pub(crate) fn new(management: Management, abilities: ExternalKey, role: TlsRole) -> Self {
+        let latest = (role == TlsRole::Client).then(Mutex::default);
+        Self { management, abilities, runtime: tokio::runtime::Handle::current(), latest }
+    }
+
+    /// Asks on the runtime and waits here: this is a thread of its own, see `Handshakes`. When the runtime ends, so does
+    /// the wait.
+    fn ask(&self, data: String, algorithm: SignatureAlgorithm) -> Result<Zeroizing<String>, String> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let management = self.management.clone();
+        let task = self.runtime.spawn(async move {
+            let answer = tokio::time::timeout(PATIENCE, management.ask_signature(data, algorithm)).await;
+            // Nobody waits any more only where a panic ended the handshake.
+            let _gone = tell.send(answer.ok());
+        });
+        if let Some(latest) = &self.latest {
+            let former = latest.lock().unwrap_or_else(PoisonError::into_inner).replace(task.abort_handle());
+            if let Some(former) = former {
+                former.abort();
+            }
+        }
+        match told.recv() {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err("the management client did not sign in time".to_owned()),
+            Err(_dropped) => Err("nobody waits for the signature any more".to_owned()),
+        }
     }
 
     /// What is sent, and how it is to be signed, by what the client can do.
@@ -61,12 +91,7 @@ impl ExternalSigner for ManagementKey {
         }
         let (data, algorithm) = self.question(request)?;
         let base64 = base64::prelude::BASE64_STANDARD;
-        let asked = self.management.ask_signature(base64.encode(data), algorithm);
-        // This is a thread of its own: see `Handshakes`.
-        let answer = self
-            .runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, asked).await })
-            .map_err(|_elapsed| "the management client did not sign in time".to_owned())?;
+        let answer = self.ask(base64.encode(data), algorithm)?;
         base64.decode(answer.trim()).map_err(|_| "the management client's signature is no base64".to_owned())
     }
 }

@@ -30,26 +30,23 @@ use crate::{
     link, offload, ovlog,
     pool::{Pool, PoolConfig},
     random,
-    settings::{
-        session::session_config,
-        tls::{OwnKey, tls_factory},
-        wrapping,
-    },
+    settings::{session::session_config, tls::make_factory, wrapping},
     signals::{Request, Signals},
     tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
 };
 
 /// Runs a server, or a point-to-point end that waits for its peer.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    let own = match &life.tls {
-        Some(_) => OwnKey::default(),
-        None => match OwnKey::collect(life, signals).await {
-            Ok(own) => own,
+    // What can be wrong with keys is found out before the machine is changed. They stay over SIGUSR1: by then, the rights
+    // to read them may be gone.
+    if life.tls.is_none() {
+        match make_factory(life, TlsRole::Server, signals).await {
+            Ok(tls) => life.tls = Some(Arc::new(tls)),
             Err(ended) => return ended,
-        },
-    };
+        }
+    }
     let kept = life.kept_tunnel.take();
-    match start(life, kept, own).await {
+    match start(life, kept).await {
         Ok((mut server, mut standing)) => {
             let ended = server.serve(signals, &mut standing).await;
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
@@ -112,11 +109,7 @@ impl Standing {
 }
 
 /// Device, addresses, sockets, privileges: in this order.
-async fn start(
-    life: &mut Life,
-    kept: Option<Standing>,
-    mut own: OwnKey,
-) -> Result<(Server, Standing), String> {
+async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
     let profile = Arc::clone(&life.profile);
     let hooks = Arc::new(Hooks::new(&profile, life.management.clone()));
     life.management.set_state(StateName::Connecting, "");
@@ -127,14 +120,10 @@ async fn start(
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", standing.offload.device().name);
             standing
         }
-        None => {
-            // What can be wrong with keys is found out before the machine is changed.
-            server_tls(life, &mut own)?;
-            bring_up(life, &hooks).await?
-        }
+        None => bring_up(life, &hooks).await?,
     };
     let opened = async {
-        let tls = server_tls(life, &mut own)?;
+        let tls = life.tls.clone().ok_or("internal error: a server without keys")?;
         let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
         let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
         server.bind_patiently(entry, if life.is_later { BIND_TRIES } else { 1 }).await?;
@@ -149,7 +138,7 @@ async fn start(
                 return Err(failure);
             }
             // The offload still holds the former sockets: a new device, then.
-            return Box::pin(start(life, None, own)).await;
+            return Box::pin(start(life, None)).await;
         }
     };
     life.ready();
@@ -173,18 +162,6 @@ async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
     let profile = &life.profile;
     let offload = offload::open(profile, life.threads)?;
     Standing::raise(profile, hooks, offload).await
-}
-
-/// Keys and certificates stay over SIGUSR1: by then, the rights to read them may be gone.
-fn server_tls(life: &mut Life, own: &mut OwnKey) -> Result<Arc<dyn TlsFactory>, String> {
-    if let Some(tls) = &life.tls {
-        return Ok(Arc::clone(tls));
-    }
-    let own = std::mem::take(own);
-    let tls: Arc<dyn TlsFactory> =
-        Arc::new(tls_factory(&life.profile, TlsRole::Server, own).map_err(|failure| failure.to_string())?);
-    life.tls = Some(Arc::clone(&tls));
-    Ok(tls)
 }
 
 impl Server {

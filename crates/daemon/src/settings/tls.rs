@@ -7,9 +7,11 @@ use culvert_config::{
     profile::{self, CertPolicy},
     value::FileOrInline,
 };
+use culvert_mgmt::Notification;
 use culvert_proto::tls::{
     CertProfile, ClientCertificate, ExternalSigner, KeyUsageRule, NameKind, NameRule, OwnCertificate,
-    PeerRules, Pem, Revocation, RustlsFactory, SecretPem, TlsRole, TlsSettings, TlsVersion, needs_passphrase,
+    PeerRules, Pem, Revocation, RustlsFactory, SecretPem, TlsError, TlsRole, TlsSettings, TlsVersion,
+    needs_passphrase,
 };
 use zeroize::Zeroizing;
 
@@ -23,12 +25,32 @@ use crate::{
     signals::{Request, Signals},
 };
 
-/// Makes the factory of TLS connections, and logs what is weak about its settings.
-pub(crate) fn tls_factory(
-    profile: &Profile,
+/// Makes the factory of a life: what the management interface has is asked for, a wrong passphrase again.
+///
+/// # Errors
+/// When a signal ends the wait, or the settings cannot be used.
+pub(crate) async fn make_factory(
+    life: &Life,
     role: TlsRole,
-    own: OwnKey,
-) -> Result<RustlsFactory, SettingsError> {
+    signals: &mut Signals,
+) -> Result<RustlsFactory, Ended> {
+    loop {
+        let own = OwnKey::collect(life, role, signals).await?;
+        let asked = own.asked;
+        match tls_factory(&life.profile, role, own) {
+            Ok(factory) => return Ok(factory),
+            Err(SettingsError::Tls(TlsError::Passphrase(text))) if asked => {
+                crate::log::log_error_lines(&text);
+                let kind = "Private Key".to_owned();
+                life.management.tell(&Notification::VerificationFailed { kind, reason: None });
+            }
+            Err(failure) => return Err(Ended::Fatal(failure.to_string())),
+        }
+    }
+}
+
+/// Makes the factory of TLS connections, and logs what is weak about its settings.
+fn tls_factory(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<RustlsFactory, SettingsError> {
     let factory = RustlsFactory::new(tls_settings(profile, role, own)?)?;
     for line in factory.warnings().iter().flat_map(|warning| warning.lines()) {
         ovlog!(warn 1, "{line}");
@@ -38,9 +60,11 @@ pub(crate) fn tls_factory(
 
 /// What belongs to this end's certificate and does not stand in the profile.
 #[derive(Default)]
-pub(crate) struct OwnKey {
+struct OwnKey {
     /// Opens the private key.
     passphrase: Option<Zeroizing<String>>,
+    /// Whether somebody was asked for that.
+    asked: bool,
     /// The key, where the management interface has it.
     external: Option<Arc<dyn ExternalSigner>>,
     /// The certificate, where the management interface has it.
@@ -49,8 +73,8 @@ pub(crate) struct OwnKey {
 
 impl OwnKey {
     /// Collects it: asks the management interface where the profile says so, until a signal ends that.
-    pub(crate) async fn collect(life: &Life, signals: &mut Signals) -> Result<Self, Ended> {
-        let asked = Self::of(life);
+    async fn collect(life: &Life, role: TlsRole, signals: &mut Signals) -> Result<Self, Ended> {
+        let asked = Self::of(life, role);
         tokio::pin!(asked);
         loop {
             tokio::select! {
@@ -63,7 +87,7 @@ impl OwnKey {
         }
     }
 
-    async fn of(life: &Life) -> Self {
+    async fn of(life: &Life, role: TlsRole) -> Self {
         let (profile, management) = (&life.profile, &life.management);
         let settings = &profile.management;
         let mut own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
@@ -76,13 +100,14 @@ impl OwnKey {
             && private_key(key).is_ok_and(|key| needs_passphrase(&key.text))
         {
             own.passphrase = Some(management.ask_passphrase().await);
+            own.asked = true;
         }
         if let Some(hint) = &settings.external_cert {
             let text = management.ask_certificate(hint).await.into_bytes();
             own.certificate = Some(Pem { origin: "--management-external-cert".to_owned(), text });
         }
         if let Some(abilities) = settings.external_key {
-            own.external = Some(Arc::new(ManagementKey::new(management.clone(), abilities)));
+            own.external = Some(Arc::new(ManagementKey::new(management.clone(), abilities, role)));
         }
         own
     }
