@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, passwd, start};
+use crate::{answers, check, control, passwd, start};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -41,6 +41,24 @@ pub(crate) const VERBS: &[Verb] = &[
         arguments: "FILE USER [--totp|--delete]",
         help: "adds, changes or removes a user of auth-users",
         run: passwd::run,
+    },
+    Verb {
+        name: "status",
+        arguments: "[--json] [NAME|PATH]",
+        help: "shows what a running process carries",
+        run: control::status,
+    },
+    Verb {
+        name: "watch",
+        arguments: "[NAME|PATH]",
+        help: "shows what happens in a running process, as JSON lines",
+        run: control::watch,
+    },
+    Verb {
+        name: "kill",
+        arguments: "COMMON-NAME [NAME|PATH]",
+        help: "ends the sessions of a running server's client",
+        run: control::kill,
     },
     #[cfg(feature = "bench")]
     Verb {

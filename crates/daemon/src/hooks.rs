@@ -8,12 +8,12 @@ use culvert_proto::{Verdict, tls::PeerIdentity};
 use crate::{
     auth::plugins::{Plugins, plugin_hook},
     clock,
+    management::Management,
     scripts::{ExchangeFile, Hook, ProcessFacts, ScriptEnv, ScriptRunner, certificate_arguments},
     session_task::SessionKey,
 };
 
 /// The scripts and plugins that a profile names.
-#[derive(Debug)]
 pub(crate) struct Hooks {
     /// Which programs.
     pub(crate) scripts: Scripts,
@@ -21,6 +21,8 @@ pub(crate) struct Hooks {
     pub(crate) runner: ScriptRunner,
     /// Asked before the script of the same kind.
     pub(crate) plugins: Plugins,
+    /// Is told the same as some of them.
+    pub(crate) management: Management,
     base: ScriptEnv,
     /// About device and routes, once they stand.
     device: Mutex<ScriptEnv>,
@@ -28,7 +30,7 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// Takes the scripts and what is known at the start.
-    pub(crate) fn new(profile: &Profile) -> Self {
+    pub(crate) fn new(profile: &Profile, management: Management) -> Self {
         let facts = ProcessFacts {
             started: clock::wall(),
             is_daemon: profile.process.daemon.is_some(),
@@ -40,6 +42,7 @@ impl Hooks {
             scripts: profile.scripts.clone(),
             plugins: Plugins::default(),
             runner: ScriptRunner::new(profile.scripts.security),
+            management,
             base,
             device: Mutex::default(),
         }

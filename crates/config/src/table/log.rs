@@ -86,7 +86,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     )
     .group(Group::Log)
     .set(|d, a| {
-        d.effect(ParseEffect::Echo(a.rest(0).join(" ")));
+        take_echo(d, a);
         Ok(())
     })
     .pushed(|p, a| {
@@ -97,7 +97,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("parameter", "[WORD...]", "synonym of echo")
         .group(Group::Log)
         .set(|d, a| {
-            d.effect(ParseEffect::Echo(a.rest(0).join(" ")));
+            take_echo(d, a);
             Ok(())
         })
         .pushed(|p, a| {
@@ -106,3 +106,10 @@ pub(super) const ROWS: &[OptionRow] = &[
         })
         .also(CCD),
 ];
+
+/// `echo` is said when it is read, and kept for the management interface.
+fn take_echo(d: &mut Draft, a: &Args<'_>) {
+    let text = a.rest(0).join(" ");
+    d.profile.management.echo.push(text.clone());
+    d.effect(ParseEffect::Echo(text));
+}

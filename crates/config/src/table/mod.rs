@@ -266,6 +266,7 @@ const GROUPS: &[&[OptionRow]] = &[
     log::ROWS,
     daemon::ROWS,
     management::ROWS,
+    management::OWN_ROWS,
     system::ROWS,
     standalone::ROWS,
     legacy::ROWS,

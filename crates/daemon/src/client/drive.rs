@@ -3,6 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
+use culvert_mgmt::{Notification, StateName};
 use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, Shape, VpnAddresses};
 use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, ProtocolFlags, PushedProtocol, Verdict};
 use culvert_wire::{OffloadKind, PeerId};
@@ -26,8 +27,8 @@ use crate::{
 };
 
 /// The progress of one session.
-struct Progress {
-    link: Link,
+pub(super) struct Progress {
+    pub(super) link: Link,
     /// The first packet of the server came: it is alive.
     answered: bool,
     pushed: Pushed,
@@ -189,6 +190,7 @@ impl Client {
         match event {
             Event::Started(from, sid) => {
                 progress.answered = true;
+                self.management.set_state(StateName::Auth, "");
                 ovlog!(1, "TLS: Initial packet from {}, sid={}", AfAddress(from), sid.0);
             }
             Event::VerifyPeer { key, identity, tls } => {
@@ -206,6 +208,7 @@ impl Client {
                     .session
                     .command(Command::AuthVerdict(request.key, culvert_proto::Authorization::Accept));
             }
+            Event::OptionsRequested => self.management.set_state(StateName::GetConfig, ""),
             Event::PushReply(options) => return self.pushed(progress, &options),
             Event::Configure(params) => return self.configure(life, entry, progress, offload, params).await,
             Event::Established => self.remotes.succeeded(),
@@ -228,6 +231,9 @@ impl Client {
         for note in &pushed.notes {
             ovlog!(1, "{note}");
         }
+        for echo in &pushed.echo {
+            self.management.echo(echo);
+        }
         if pushed.compression.is_some_and(culvert_config::value::Compression::expects_compressed)
             && !self.profile.data.compression.expects_compressed()
         {
@@ -239,7 +245,7 @@ impl Client {
             );
             return Some(Outcome::Restart(Restart::because("process-push-msg-failed")));
         }
-        self.login.take_token(&pushed);
+        self.take_token(&pushed);
         let flags = pushed.protocol;
         let command = Command::ApplyPush(PushedProtocol {
             peer_id: pushed.peer_id,
@@ -257,6 +263,14 @@ impl Client {
             progress.link.session.command(Command::Credentials(login.clone()));
         }
         None
+    }
+
+    /// A token takes the place of the password from here on.
+    fn take_token(&mut self, pushed: &Pushed) {
+        self.login.take_token(pushed);
+        if let Some(token) = &pushed.auth_token {
+            self.management.tell(&Notification::AuthToken(token.expose().to_owned()));
+        }
     }
 
     /// Parameters are fixed: peer in the offload, then the machine's network.
@@ -356,6 +370,7 @@ impl Client {
         if let Some(up) = self.up.as_mut().filter(|up| up.made_of == made_of && up.device == device) {
             up.guard.clamp_to(&device, mss); // this remote's headers may be longer
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
+            self.tell_connected(progress, &spec, Completion::Complete);
             life.completed(true);
             return None;
         }
@@ -374,7 +389,7 @@ impl Client {
         let request = TunnelRequest {
             hooks: Arc::clone(&self.hooks),
             device: device.clone(),
-            spec,
+            spec: spec.clone(),
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.remote),
             env: progress.env.clone(),
@@ -384,6 +399,7 @@ impl Client {
             Ok((tunnel, completion)) => {
                 self.up = Some(Up { tunnel, device, guard, made_of });
                 self.context = ScriptContext::Restart;
+                self.tell_connected(progress, &spec, completion);
                 life.completed(completion == Completion::Complete);
                 None
             }
@@ -403,20 +419,30 @@ impl Client {
         match message {
             PeerMessage::AuthFailed(failure) => return Some(self.login_refused(failure)),
             PeerMessage::AuthPending(seconds) => {
+                self.management.set_state(StateName::AuthPending, &format!("timeout {seconds}"));
                 ovlog!(1, "AUTH_PENDING received, extending handshake timeout to {seconds} seconds")
             }
-            PeerMessage::Info(text) => login::take_info(&text, &progress.link.session),
+            PeerMessage::Info(text) => {
+                ovlog!(1, "Info command was pushed by server ('{text}')");
+                if !self.asks_management() {
+                    login::answer_at_terminal(&text, &progress.link.session);
+                }
+                self.management.tell(&Notification::InfoMessage(text));
+            }
             PeerMessage::Restart { next_remote, text, .. } => {
                 ovlog!(1, "Connection reset command was pushed by server ('{text}')");
                 let advance = if next_remote { Advance::Remote } else { Advance::Stay };
                 let reason = "server-pushed-connection-reset";
+                self.notify(reason, text);
                 return Some(Outcome::Restart(Restart { advance, ..Restart::because(reason) }));
             }
             PeerMessage::Halt(text) => {
                 ovlog!(1, "Halt command was pushed by server ('{text}')");
+                self.notify("server-pushed-halt", text);
                 return Some(Outcome::Ended(Ended::Soft(Request::Terminate, "server-pushed-halt")));
             }
             PeerMessage::Exit => {
+                self.notify("remote-exit", "EXIT".to_owned());
                 return Some(Outcome::Restart(Restart {
                     advance: Advance::Stay,
                     ..Restart::because("remote-exit")
@@ -425,7 +451,7 @@ impl Client {
             PeerMessage::AuthToken(options) => {
                 let mut pushed = Pushed::default();
                 if PushFilter::new(&self.profile.client).apply(&options.join(","), &mut pushed).is_ok() {
-                    self.login.take_token(&pushed);
+                    self.take_token(&pushed);
                     if let Some(login) = self.login.token() {
                         progress.link.session.command(Command::Credentials(login.clone()));
                     }

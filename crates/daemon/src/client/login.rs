@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use culvert_config::{Profile, Pushed, profile::AuthRetry};
+use culvert_config::{
+    Profile, Pushed,
+    profile::{AuthRetry, AuthUserPass, StaticChallenge},
+};
 use culvert_proto::{Command, Credentials};
 use zeroize::Zeroizing;
 
@@ -34,6 +37,17 @@ pub(super) struct Login {
     forgets: bool,
 }
 
+/// What the management interface is asked.
+pub(super) struct Question {
+    /// A file that may hold all of it.
+    pub(super) stored: Option<AuthUserPass>,
+    pub(super) name_only: bool,
+    /// Goes with the question.
+    pub(super) challenge: Option<StaticChallenge>,
+    /// The answer holds the response to a challenge.
+    pub(super) wants_response: bool,
+}
+
 impl Login {
     pub(super) fn new(profile: &Profile, secrets: &mut Secrets) -> Self {
         let is_once = profile.client.static_challenge.is_some();
@@ -59,7 +73,38 @@ impl Login {
         self.next.as_ref().filter(|_| self.token_in_use)
     }
 
-    /// Asks for the login, where one is wanted and none is at hand, and for the answer to the server's challenge.
+    /// What is to be asked of the management interface; `None`: nothing, a login is at hand. A challenge of the server needs
+    /// no question of its own: whoever answers has read it with the refusal.
+    pub(super) fn question(&mut self, profile: &Profile) -> Option<Question> {
+        let is_challenged = self.challenge.take().is_some();
+        let source = profile.client.auth_user_pass.as_ref()?;
+        if self.next.is_some() && !is_challenged {
+            return None;
+        }
+        let challenge = profile.client.static_challenge.clone().filter(|_| !is_challenged);
+        let wants_response = is_challenged || challenge.is_some();
+        let stored = matches!(source, AuthUserPass::Stored(_)) && !wants_response;
+        Some(Question {
+            stored: stored.then(|| source.clone()),
+            name_only: matches!(source, AuthUserPass::UsernameOnly) && !wants_response,
+            challenge,
+            wants_response,
+        })
+    }
+
+    /// Takes what was answered. With the response to a challenge in it, it is good once.
+    pub(super) fn answered(&mut self, login: Credentials, is_once: bool) {
+        self.next = Some(login);
+        self.is_once = is_once;
+    }
+
+    /// `forget-passwords` of the management interface.
+    pub(super) fn forget(&mut self) {
+        (self.next, self.typed, self.token_in_use) = (None, None, false);
+    }
+
+    /// Asks whoever is at the terminal for the login, where one is wanted and none is at hand, and for the answer to the
+    /// server's challenge.
     pub(super) async fn ask(&mut self, profile: &Profile) -> Result<(), String> {
         if let Some(challenge) = self.challenge.take() {
             ovlog!(1, "CHALLENGE: {}", challenge.text);
@@ -155,9 +200,8 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// The server tells something while a login is pending: a question is asked, everything else is shown.
-pub(super) fn take_info(text: &str, session: &SessionHandle) {
-    ovlog!(1, "Info command was pushed by server ('{text}')");
+/// The server tells something while a login is pending: where that is a question, it is asked.
+pub(super) fn answer_at_terminal(text: &str, session: &SessionHandle) {
     let Some(challenge) = TextChallenge::parse(text) else { return };
     let session = session.clone();
     tokio::spawn(async move {
@@ -242,5 +286,40 @@ mod tests {
         assert!(matches!(patient.refused(AuthRetry::Interact, reason), Outcome::Restart(_)));
         assert_eq!(patient.challenge.unwrap().state, "state");
         assert!(matches!(login("secret").refused(AuthRetry::None, reason), Outcome::Ended(_)));
+    }
+
+    fn profile(source: AuthUserPass, challenge: bool) -> Profile {
+        let mut profile = Profile::default();
+        profile.client.auth_user_pass = Some(source);
+        profile.client.static_challenge =
+            challenge.then(|| StaticChallenge { text: "Code?".to_owned(), echo: true, concat: false });
+        profile
+    }
+
+    #[test]
+    fn the_management_interface_is_asked_for_what_is_not_at_hand() {
+        let mut login = login("secret");
+        assert!(login.question(&profile(AuthUserPass::Ask, false)).is_none());
+        login.forget();
+        let question = login.question(&profile(AuthUserPass::UsernameOnly, false)).unwrap();
+        assert!(question.name_only && question.challenge.is_none() && !question.wants_response);
+        assert!(login.question(&Profile::default()).is_none(), "no login is wanted");
+    }
+
+    #[test]
+    fn a_stored_login_is_no_answer_to_a_challenge() {
+        let stored = || {
+            let text = SecretText::new("alice\nsecret\n".to_owned());
+            AuthUserPass::Stored(culvert_config::value::FileOrInline::Inline(text))
+        };
+        let mut login = login("secret");
+        login.forget();
+        assert!(login.question(&profile(stored(), false)).unwrap().stored.is_some());
+        let asked = login.question(&profile(stored(), true)).unwrap();
+        assert!(asked.stored.is_none() && asked.challenge.is_some() && asked.wants_response);
+        login.refused(AuthRetry::Interact, Some("CRV1:R:state:YWxpY2U=:Code?"));
+        let asked = login.question(&profile(stored(), true)).unwrap();
+        assert!(asked.stored.is_none() && asked.wants_response);
+        assert!(asked.challenge.is_none(), "the answer to the other challenge is what is wanted");
     }
 }

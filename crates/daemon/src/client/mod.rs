@@ -6,6 +6,7 @@
 mod attempt;
 mod drive;
 mod ending;
+mod interface;
 mod login;
 mod remotes;
 
@@ -26,8 +27,9 @@ use crate::{
     hooks::Hooks,
     life::Life,
     log::Logger,
+    management::{ClientDesk, Management, Seat},
     ovlog, random,
-    settings::tls::tls_factory,
+    settings::tls::make_factory,
     signals::{Request, Signals},
     tunnel::{ScriptContext, Tunnel},
 };
@@ -36,15 +38,16 @@ use remotes::{Advance, Remotes};
 
 /// Runs a client until something ends its life.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    let hooks = Hooks::new(&life.profile);
+    let hooks = Hooks::new(&life.profile, life.management.clone());
     let hooks = match life.plugins(&hooks.environment()).await {
         Ok(plugins) => hooks.with_plugins(plugins),
         Err(failure) => return Ended::Fatal(failure),
     };
-    let mut client = match Client::new(life, hooks) {
-        Ok(client) => client,
-        Err(failure) => return Ended::Fatal(failure),
+    let tls = match make_factory(life, TlsRole::Client, signals).await {
+        Ok(tls) => Arc::new(tls),
+        Err(ended) => return ended,
     };
+    let mut client = Client::new(life, hooks, tls);
     let ended = client.attempts(life, signals).await;
     client.close_tunnel(&ended.script_word()).await;
     ended
@@ -69,6 +72,10 @@ struct Client {
     up: Option<Up>,
     context: ScriptContext,
     logger: Logger,
+    management: Management,
+    /// What commands of the management interface are answered from.
+    desk: Arc<ClientDesk>,
+    _seat: Seat,
 }
 
 /// A tunnel that is up, and the pushed options that made it.
@@ -113,18 +120,21 @@ impl Restart {
 }
 
 impl Client {
-    fn new(life: &mut Life, hooks: Hooks) -> Result<Self, String> {
+    fn new(life: &mut Life, hooks: Hooks, tls: Arc<dyn TlsFactory>) -> Self {
         let profile = Arc::clone(&life.profile);
-        let tls = tls_factory(&profile, TlsRole::Client, life.secrets.passphrase.clone())
-            .map_err(|failure| failure.to_string())?;
         let mut order: Vec<usize> = (0..profile.connections.len()).collect();
         if profile.link.remote_random {
             shuffle(&mut order);
         }
-        Ok(Self {
+        let management = life.management.clone();
+        let desk = ClientDesk::new(Arc::clone(&profile), life.logger.clone());
+        Self {
+            _seat: management.seat_client(Arc::clone(&desk)),
+            desk,
             handshakes: Arc::clone(&life.handshakes),
             hooks: Arc::new(hooks),
-            tls: Arc::new(tls),
+            management,
+            tls,
             remotes: Remotes::new(order),
             login: Login::new(&profile, &mut life.secrets),
             kept_addresses: HashMap::new(),
@@ -134,7 +144,7 @@ impl Client {
             context: ScriptContext::Init,
             logger: life.logger.clone(),
             profile,
-        })
+        }
     }
 
     async fn attempts(&mut self, life: &mut Life, signals: &mut Signals) -> Ended {
@@ -157,6 +167,7 @@ impl Client {
                 return ended;
             }
             ended.log();
+            ended.tell(&self.management);
             self.context = ScriptContext::Restart;
             if std::mem::take(&mut self.device_lost) || !self.profile.device.persist_tun {
                 self.close_tunnel(restart.reason).await;
@@ -188,6 +199,12 @@ impl Client {
 
     /// Waits before the next attempt; signals are heard.
     async fn rest(&mut self, signals: &mut Signals, pause: Duration) -> Option<Ended> {
+        // A hold takes the place of the pause.
+        match self.unless_signalled(self.management.hold(pause), signals).await {
+            Ok(false) => {}
+            Ok(true) | Err(Request::SoftRestart) => return None,
+            Err(request) => return Some(Ended::by_signal(request)),
+        }
         if pause.is_zero() {
             return None;
         }

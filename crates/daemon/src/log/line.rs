@@ -6,10 +6,14 @@ use jiff::{Timestamp, tz::TimeZone};
 
 /// How grave a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Severity {
+pub enum Severity {
+    /// It informs.
     Info,
+    /// Something may be wrong.
     Warning,
+    /// Something is.
     Error,
+    /// The process ends.
     Fatal,
 }
 

@@ -17,4 +17,5 @@ pub use files::{AuthAnswer, ConnectFiles, DeferredAuth, ExchangeFile, Pending};
 pub(crate) use hooks::certificate_arguments;
 pub use hooks::{ConnectVerdict, Learned, LoginVerdict};
 pub use runner::{Hook, ScriptError, ScriptExit, ScriptRunner};
+pub(crate) use variables::proto_name;
 pub use variables::{PoolFacts, ProcessFacts, Trust, ipchange_arguments};

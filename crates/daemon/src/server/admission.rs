@@ -31,6 +31,8 @@ pub(super) enum Decision {
     Peer(SessionKey, KeyId, Verdict),
     /// About a login.
     Login(SessionKey, KeyId, Authorization),
+    /// About a token, which stands in for a whole login: nobody else is asked.
+    Token(SessionKey, KeyId, Authorization),
     /// About a client's configuration; `Err` refuses it.
     Connect(SessionKey, Result<Box<ClientOverrides>, String>),
     /// About a client's addresses.
@@ -44,6 +46,8 @@ pub(super) struct Admission {
     pub(super) verify: Option<AuthUserPassVerify>,
     pub(super) users: Option<Arc<Users>>,
     pub(super) password_optional: bool,
+    /// `management-client-auth`: what passes here is asked there.
+    pub(super) asks_management: bool,
     /// `tls-crypt-v2-verify`.
     pub(super) key_verify: Option<Command>,
     /// Logins whose answer comes later.
@@ -75,25 +79,25 @@ impl Admission {
         });
     }
 
-    /// Collects a client's own configuration: its file, then `client-connect`.
+    /// Collects a client's own configuration: its file, then plugins and `client-connect`, then what `client-auth` of the
+    /// management interface gave it.
     pub(super) fn judge_connect(
         &self,
         session: SessionKey,
         common_name: String,
+        managed: String,
         env: impl FnOnce() -> ScriptEnv,
     ) {
         let is_asked = self.hooks.are_set(Hook::ClientConnect, self.hooks.scripts.client_connect.as_ref())
             || self.hooks.plugins.want(PluginHook::ClientConnectV2)
             || self.hooks.plugins.want(PluginHook::TlsFinal);
         let asked = is_asked.then(env);
-        if !is_asked && self.client_config_dir.is_none() {
+        if !is_asked && self.client_config_dir.is_none() && managed.is_empty() {
             return self.decide(Decision::Connect(session, Ok(Box::default())));
         }
         self.spawn(move |this: Self| async move {
-            Decision::Connect(
-                session,
-                this.client_overrides(session, &common_name, asked).await.map(Box::new),
-            )
+            let overrides = this.client_overrides(session, &common_name, asked, &managed).await;
+            Decision::Connect(session, overrides.map(Box::new))
         });
     }
 
@@ -102,6 +106,7 @@ impl Admission {
         session: SessionKey,
         common_name: &str,
         asked: Option<ScriptEnv>,
+        managed: &str,
     ) -> Result<ClientOverrides, String> {
         let mut text = self.client_file(common_name).await?;
         if let Some(env) = &asked {
@@ -132,6 +137,8 @@ impl Admission {
             text.push('\n');
             text.push_str(&added);
         }
+        text.push('\n');
+        text.push_str(managed);
         let (overrides, problems) = parse_ccd(&text, common_name);
         for problem in &problems {
             warn!("{}", problem.openvpn_line);

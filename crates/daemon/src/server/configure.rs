@@ -9,6 +9,7 @@ use culvert_config::{
     ClientOverrides, Role,
     value::{Compression, PingAction, Topology},
 };
+use culvert_mgmt::StateName;
 use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, Shape, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
@@ -24,10 +25,13 @@ use super::{
     push::{self, ClientAddresses},
 };
 use crate::{
-    clock, ovlog,
+    clock,
+    management::Addresses,
+    ovlog,
     scripts::Hook,
     session_task::{SessionInput, SessionKey},
     settings::mss,
+    tunnel::TunnelSpec,
 };
 
 impl Server {
@@ -82,7 +86,8 @@ impl Server {
             }
             env
         };
-        self.admission.judge_connect(key, name.clone(), env);
+        let managed = client.managed.options().to_owned();
+        self.admission.judge_connect(key, name.clone(), managed, env);
     }
 
     /// The name that everything else uses: the common name, or the login where that replaces it.
@@ -281,8 +286,15 @@ impl Server {
         if let Some(v4) = connected.vpn.v4 {
             ovlog!(1, "MULTI: primary virtual IP for {}: {v4}", connected.common_name);
         }
-        if self.profile.role() == Role::P2p {
-            ovlog!(1, "Initialization Sequence Completed");
+        self.interface.hub.tally().connected();
+        match self.profile.role() {
+            Role::Server => self.tell_established(key, client, connected),
+            Role::Client | Role::P2p => {
+                ovlog!(1, "Initialization Sequence Completed");
+                let tunnel = TunnelSpec::from_profile(&self.profile).addresses();
+                let addresses = Addresses { remote: Some(client.remote), ..tunnel };
+                self.interface.hub.set_state_at(StateName::Connected, "SUCCESS", addresses);
+            }
         }
     }
 

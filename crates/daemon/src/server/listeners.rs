@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use super::share::Share;
 use crate::{
     clock,
+    metrics::Tally,
     session_task::{SessionHandle, SessionInput, SessionKey},
 };
 
@@ -71,16 +72,23 @@ pub(super) enum ListenerOrder {
 /// number of orders is bounded by that of sessions.
 pub(super) type Orders = mpsc::UnboundedSender<ListenerOrder>;
 
+/// The control port of a transport.
+pub(super) struct Port {
+    pub(super) transport: TransportId,
+    pub(super) receiver: Box<dyn ControlReceiver>,
+    pub(super) control: Arc<dyn ControlSender>,
+}
+
 /// Starts the task of a transport.
 pub(super) fn spawn(
     id: ListenerId,
     protocol: Protocol,
-    transport: TransportId,
-    receiver: Box<dyn ControlReceiver>,
-    control: Arc<dyn ControlSender>,
+    port: Port,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
+    tally: Arc<Tally>,
 ) -> Orders {
+    let Port { transport, receiver, control } = port;
     let (orders, inbox) = mpsc::unbounded_channel();
     let listener = Listener {
         id,
@@ -90,6 +98,7 @@ pub(super) fn spawn(
         control,
         endpoint,
         reports,
+        tally,
         sessions: HashMap::new(),
         share: Share::new(Instant::now()),
         reply: Box::new([0; MAX_FIRST_PACKET]),
@@ -108,6 +117,7 @@ struct Listener {
     control: Arc<dyn ControlSender>,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
+    tally: Arc<Tally>,
     sessions: HashMap<Handle, Routed>,
     /// What strangers may take of this thread's time.
     share: Share,
@@ -222,6 +232,7 @@ impl Listener {
             }
         }
         if ignored > 0 {
+            self.tally.dropped_many("no_time", ignored);
             debug!("more strangers than there is time for: {ignored} packets dropped");
         }
     }
@@ -247,6 +258,7 @@ impl Listener {
             EndpointAction::Route(handle) => self.route(handle, packet),
             EndpointAction::Accept(accepted) => self.accept(packet, accepted).await,
             EndpointAction::Drop(reason) => {
+                self.tally.dropped(reason.word());
                 debug!("dropped a packet from {}: {reason:?}", packet.from);
                 // Nothing that follows such a beginning can be trusted.
                 self.over |= self.is_strangers_stream();
@@ -354,11 +366,10 @@ mod tests {
         let _orders = spawn(
             ListenerId(0),
             Protocol::Udp,
-            TransportId(0),
-            receiver,
-            Arc::<Replies>::clone(&replies),
+            Port { transport: TransportId(0), receiver, control: Arc::<Replies>::clone(&replies) },
             Endpoint::new(config, &[7; 32]),
             reports,
+            Arc::default(),
         );
         for _ in 0..10 {
             yield_now().await;

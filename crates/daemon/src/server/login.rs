@@ -1,7 +1,8 @@
 //! Logins: user name and password, or a token in the password's place, to a verdict.
 //!
-//! The order: a token is judged here and now, as long as its user is there; then culvert's own users, plugins, and `auth-user-pass-verify`, of whom all
-//! that are configured must agree. Two of them may answer later, through files; meanwhile the client may be asked for
+//! The order: a token is judged here and now, as long as its user is there; then culvert's own users, plugins, and
+//! `auth-user-pass-verify`, of whom all that are configured must agree; at last, where it is to be asked, the management
+//! interface ([`super::management`]). Two of them may answer later, through files; meanwhile the client may be asked for
 //! more (`auth_pending_file`), and its answer goes to `client-crresponse`. Every login runs in a task of its own: one
 //! that hangs delays nobody else, and is refused when its time is over (SEC-AUTH-1).
 
@@ -104,6 +105,8 @@ impl Server {
                 return self.admission.confirm_token(key, request, authorization);
             }
         }
+        self.keep_for_management(key, &request);
+        let Some(client) = self.clients.get(&key) else { return };
         let from = client.remote.ip();
         let env = || {
             let mut env = Self::environment(&self.admission, client, &client.identity);
@@ -197,13 +200,13 @@ impl Admission {
             || self.users.is_some()
             || self.hooks.plugins.want(PluginHook::AuthUserPassVerify);
         let is_anonymous = request.username.is_empty() && request.password.is_empty();
-        if !is_judged {
-            return self.decide(Decision::Login(session, key, Authorization::Accept));
-        }
-        if is_anonymous && !self.password_optional {
+        if is_anonymous && (is_judged || self.asks_management) && !self.password_optional {
             ovlog!(warn 1, "TLS Error: Auth Username/Password was not provided by peer");
             let reason = Some("this server wants a user name and a password".to_owned());
             return self.decide(Decision::Login(session, key, Authorization::Deny(reason)));
+        }
+        if !is_judged {
+            return self.decide(Decision::Login(session, key, Authorization::Accept));
         }
         let login = Login { session, from, request, env: env(), deadline: Instant::now() + self.patience };
         self.spawn(move |this: Self| async move {
@@ -217,7 +220,7 @@ impl Admission {
     fn confirm_token(&self, session: SessionKey, request: AuthRequest, authorization: Authorization) {
         let key = request.key;
         let Some(users) = self.users.clone().filter(|_| authorization == Authorization::Accept) else {
-            return self.decide(Decision::Login(session, key, authorization));
+            return self.decide(Decision::Token(session, key, authorization));
         };
         self.spawn(move |_this: Self| async move {
             let verdict = if users.know(&request.username).await {
@@ -226,7 +229,7 @@ impl Admission {
                 ovlog!(1, "auth-users: '{}' shows a token, but is no user any more", request.username);
                 Authorization::Deny(None)
             };
-            Decision::Login(session, key, verdict)
+            Decision::Token(session, key, verdict)
         });
     }
 
@@ -316,12 +319,10 @@ impl Admission {
         None
     }
 
-    /// A client answers a challenge: hands the answer to whoever asked.
-    pub(super) fn answer_challenge(&self, session: SessionKey, response: String) {
-        let Some(pending) = self.pending().get(&session).cloned() else {
-            return debug!("a challenge response that nobody asked for");
-        };
-        let (this, response) = (self.clone(), Zeroizing::new(response));
+    /// A client answers a challenge: hands the answer to the plugin or script that asked; returns whether one did.
+    pub(super) fn answer_challenge(&self, session: SessionKey, response: &str) -> bool {
+        let Some(pending) = self.pending().get(&session).cloned() else { return false };
+        let (this, response) = (self.clone(), Zeroizing::new(response.to_owned()));
         let handing_over = async move {
             let (hooks, tmp_dir) = (&this.hooks, &this.tmp_dir);
             let mut taken = true;
@@ -338,6 +339,7 @@ impl Admission {
             }
         };
         tokio::spawn(handing_over.in_current_span());
+        true
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, PendingLogin>> {

@@ -15,6 +15,7 @@ mod environment;
 mod host_routes;
 pub(crate) mod listeners;
 mod login;
+mod management;
 mod peer_ids;
 mod push;
 mod routes;
@@ -56,6 +57,7 @@ use admission::{Admission, Decision};
 use client::Client;
 use host_routes::HostRoutes;
 use listeners::{ListenerId, ListenerReport, Orders};
+use management::Interface;
 use peer_ids::PeerIds;
 use routes::ClientRoutes;
 use strangers::Strangers;
@@ -109,6 +111,7 @@ struct Server {
     logger: Logger,
     inbox: Inbox,
     outbox: Outbox,
+    interface: Interface,
 }
 
 /// The configuration of sessions, by what runs below.
@@ -154,6 +157,7 @@ impl Server {
                 Some(report) = self.inbox.reports.recv() => self.handle_report(report),
                 Some(report) = self.inbox.listeners.recv() => self.handle_listener(report),
                 Some(decision) = self.inbox.decisions.recv() => self.handle_decision(decision),
+                Some(order) = self.interface.orders.recv() => self.handle_order(order),
                 Some((stream, remote)) = self.inbox.streams.recv() => self.adopt_stream(stream, remote),
                 event = poll_fn(move |cx| offload.poll_event(cx)) => match event {
                     Some(OffloadEvent::DeviceGone) | None => return self.lost_device(),

@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use culvert_offload::{Protocol, TransportSpec};
-use culvert_proto::{CloseReason, Command, Event, Note, PeerMessage, Session};
+use culvert_proto::{Authorization, CloseReason, Command, Event, Note, PeerMessage, Session};
 use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
+use zeroize::Zeroizing;
 
 use super::{
     Server,
@@ -13,6 +14,7 @@ use super::{
     client::{Client, State},
     client_key, environment,
     listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
+    management::Managed,
 };
 use crate::{
     address::{AfAddress, RealAddress},
@@ -36,25 +38,20 @@ impl Server {
         };
         match self.offload.open_transport(TransportSpec::AdoptTcp { stream, remote }) {
             Ok((transport, receiver, control)) => {
-                let listener = self.listen(Protocol::Tcp, transport, receiver, control);
+                let listener = self.listen(Protocol::Tcp, listeners::Port { transport, receiver, control });
                 self.strangers.add(listener, remote.ip());
             }
             Err(failure) => warn!("cannot take over the stream from {remote}: {failure}"),
         }
     }
 
-    pub(super) fn listen(
-        &mut self,
-        protocol: Protocol,
-        transport: culvert_offload::TransportId,
-        receiver: Box<dyn culvert_offload::ControlReceiver>,
-        control: Arc<dyn culvert_offload::ControlSender>,
-    ) -> ListenerId {
+    pub(super) fn listen(&mut self, protocol: Protocol, port: listeners::Port) -> ListenerId {
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let endpoint = self.endpoints.make(protocol);
         let reports = self.outbox.listeners.clone();
-        let orders = listeners::spawn(id, protocol, transport, receiver, control, endpoint, reports);
+        let tally = Arc::clone(self.interface.hub.tally());
+        let orders = listeners::spawn(id, protocol, port, endpoint, reports, tally);
         self.listeners.insert(id, orders);
         id
     }
@@ -132,6 +129,8 @@ impl Server {
             identity: Default::default(),
             username: String::new(),
             login: Default::default(),
+            password: None,
+            managed: Managed::default(),
             peer_info: Default::default(),
             span,
             lease: None,
@@ -185,7 +184,7 @@ impl Server {
             Event::Authenticate(request) => self.authenticate(key, request),
             Event::Configure(params) => self.configure(key, params),
             Event::Established => self.established(key),
-            Event::Renegotiated(_) | Event::PushReply(_) | Event::Key(_) => {}
+            Event::Renegotiated(_) | Event::OptionsRequested | Event::PushReply(_) | Event::Key(_) => {}
             Event::Message(message) => self.handle_message(key, message),
             Event::Note(note) => log_note(&note),
             Event::Closed(reason) => self.closed(key, &reason),
@@ -206,7 +205,12 @@ impl Server {
     pub(super) fn handle_decision(&mut self, decision: Decision) {
         match decision {
             Decision::Peer(key, id, verdict) => self.tell(key, Command::PeerVerdict(id, verdict)),
-            Decision::Login(key, id, authorization) => self.login_decided(key, id, authorization),
+            Decision::Login(key, id, Authorization::Accept) if self.profile.management.client_auth => {
+                self.ask_management(key, id);
+            }
+            Decision::Login(key, id, authorization) | Decision::Token(key, id, authorization) => {
+                self.login_decided(key, id, authorization);
+            }
             Decision::Connect(key, Ok(overrides)) => self.collected(key, *overrides),
             Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
             Decision::Learned(key, true) => self.connect(key),
@@ -236,12 +240,23 @@ impl Server {
             PeerMessage::Exit => {
                 self.remove(key, "SIGTERM[soft,remote-exit] received, client-instance exiting")
             }
-            PeerMessage::ChallengeResponse(response) => self.admission.answer_challenge(key, response),
+            PeerMessage::ChallengeResponse(response) => {
+                let response = Zeroizing::new(response);
+                // Both: a renegotiation may be judged while the login before it still waits.
+                let by_judges = self.admission.answer_challenge(key, &response);
+                let by_management = self.challenge_answered(key, &response);
+                if !by_judges && !by_management {
+                    debug!("a challenge response that nobody asked for");
+                }
+            }
             other => debug!("a message that a server does not expect: {other:?}"),
         }
     }
 
     fn closed(&mut self, key: SessionKey, reason: &CloseReason) {
+        if self.clients.get(&key).is_some_and(|client| client.connected().is_none()) {
+            self.interface.hub.tally().failed(reason);
+        }
         let word = match reason {
             CloseReason::HandshakeTimeout => {
                 let window = self.profile.session.hand_window.as_secs();
@@ -284,11 +299,14 @@ impl Server {
             let _gone = orders.send(ListenerOrder::Forget(client.endpoint));
         }
         client.handle.revoke();
-        if let State::Connected(connected) = &client.state {
-            self.disconnect(key, &client, connected);
-        } else {
-            self.hooks.plugins.forget(key.0);
-        }
+        let stats = match &client.state {
+            State::Connected(connected) => self.disconnect(key, &client, connected),
+            State::Handshaking | State::Configuring(_) => {
+                self.hooks.plugins.forget(key.0);
+                None
+            }
+        };
+        self.tell_disconnected(key, &client, stats.as_ref());
         if let Some(pool) = &mut self.pool {
             if let Some(lease) = &client.lease {
                 pool.release(lease.id);
@@ -307,7 +325,12 @@ impl Server {
     }
 
     /// Gives back what a connected client held; its scripts run on their own.
-    fn disconnect(&mut self, key: SessionKey, client: &Client, connected: &super::client::Connected) {
+    fn disconnect(
+        &mut self,
+        key: SessionKey,
+        client: &Client,
+        connected: &super::client::Connected,
+    ) -> Option<culvert_offload::PeerStats> {
         let mut stats = Vec::new();
         if self.offload.stats(Some(connected.peer), &mut stats).is_err() {
             stats.extend(client.last_stats.as_deref()); // it ended by itself
@@ -319,6 +342,7 @@ impl Server {
         self.by_peer.remove(&connected.peer);
         self.peer_ids.give_back(connected.slot);
         self.run_disconnect_hooks(key, client, connected, stats.first());
+        stats.into_iter().next()
     }
 
     fn run_disconnect_hooks(

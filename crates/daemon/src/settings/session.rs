@@ -101,6 +101,7 @@ fn requires_credentials(profile: &Profile) -> bool {
     server.auth_user_pass_verify.is_some()
         || server.auth_users.is_some()
         || !profile.scripts.plugins.is_empty()
+        || profile.management.client_auth
 }
 
 fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {

@@ -19,6 +19,7 @@ use culvert_config::{
 use culvert_host::{
     Applied, Host as _, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, Step, run_directory,
 };
+use culvert_mgmt::StateName;
 use culvert_offload::Device;
 use thiserror::Error;
 use tracing::{error, warn};
@@ -128,6 +129,7 @@ impl Tunnel {
         let mut changes = Changes { host, ledger };
 
         let mtu = u32::from(spec.mtu);
+        hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
         if !spec.device.ifconfig_noexec {
             let plan = network::device_config(&device.name, mtu, &spec.device, spec.topology).plan();
             let applied;
@@ -161,6 +163,7 @@ impl Tunnel {
                 return Err(TunnelError::Up);
             }
         }
+        tunnel.hooks.management.up_down(true, &tunnel.env);
         let mut completion = tunnel.dns(&spec, &device.name, &dns_updown).await;
         match tunnel.routes(&spec, &device.name, remote).await {
             Ok(Completion::Complete) => {}
@@ -218,6 +221,9 @@ impl Tunnel {
         self.env.remove_prefix("route_").extend(&self.own);
         self.hooks.remember(self.own.clone());
         let mut completion = Completion::Complete;
+        if remote.is_some() || !settings.routes.is_empty() {
+            self.hooks.management.set_state(StateName::AddRoutes, "");
+        }
         if !spec.routes.noexec {
             let planned = settings.plan(&context);
             for problem in unresolved.iter().chain(&planned.problems) {
@@ -263,6 +269,7 @@ impl Tunnel {
     /// Takes the tunnel down: `signal` is what scripts are told (`sigterm`, `ping-restart` …).
     pub(crate) async fn down(mut self, signal: &str) {
         self.env.set("signal", signal);
+        self.hooks.management.up_down(false, &self.env);
         let scripts = self.hooks.scripts.clone();
         self.hooks.run(Hook::RoutePreDown, scripts.route_pre_down.as_ref(), &self.arguments, &self.env).await;
         if scripts.down_pre {

@@ -411,7 +411,7 @@ fn on_tcp_a_stream_carries_one_session() {
 fn sec_ctl_4_replies_end_when_the_prefix_has_no_budget_left() {
     let (_, mut endpoint, mut client) = pairs().remove(0);
     let reset = client.reset();
-    for _ in 0..20 {
+    for _ in 0..100 {
         assert!(replies(&mut endpoint, client.from, &reset).is_some());
     }
     assert_eq!(dropped(&mut endpoint, client.from, &reset), DropReason::RateLimit);
@@ -421,10 +421,12 @@ fn sec_ctl_4_replies_end_when_the_prefix_has_no_budget_left() {
 #[test]
 fn sec_ctl_4_a_site_behind_one_address_reconnects_at_once() {
     let (_, mut endpoint, _) = pairs().remove(0);
-    for n in 1..=100_u8 {
-        let mut client = Client::plain().named(n).at(&format!("192.0.2.1:{n}"));
-        let accepted = client.enter(&mut endpoint);
-        endpoint.established(accepted.handle);
+    let mut site: Vec<_> =
+        (1..=100_u8).map(|n| Client::plain().named(n).at(&format!("192.0.2.1:{n}"))).collect();
+    let greeted: Vec<_> = site.iter_mut().map(|client| client.begin(&mut endpoint)).collect();
+    for (client, server) in site.iter_mut().zip(greeted) {
+        let third = client.third(server);
+        accepted(&mut endpoint, client.from, &third);
     }
 }
 
@@ -446,9 +448,10 @@ fn connect_freq_limits_everybody_together() {
 
 #[test]
 fn sec_ctl_5_half_open_sessions_are_bounded_per_prefix() {
-    let (_, mut endpoint, _) = pairs().remove(0);
+    let max_half_open = 4 * MAX_HALF_OPEN_PER_PREFIX;
+    let mut endpoint = endpoint(EndpointConfig { max_half_open, ..config(Some(WrapKeys::none())) });
     let mut handles = Vec::new();
-    for n in 0..MAX_HALF_OPEN_PER_PREFIX {
+    for n in 0..max_half_open / 2 {
         handles.push(Client::plain().at(&format!("192.0.2.1:{}", n + 1)).enter(&mut endpoint).handle);
     }
     let mut late = Client::plain().at("192.0.2.1:999");
@@ -456,7 +459,9 @@ fn sec_ctl_5_half_open_sessions_are_bounded_per_prefix() {
     let third = late.third(server);
     assert_eq!(dropped(&mut endpoint, late.from, &third), DropReason::HalfOpen);
     Client::plain().at("192.0.2.2:1").enter(&mut endpoint);
-    endpoint.established(handles[3]);
+    for handle in &handles[..2] {
+        endpoint.established(*handle);
+    }
     accepted(&mut endpoint, late.from, &third);
 }
 
