@@ -1,51 +1,14 @@
 //! Challenges: questions that a server asks before it lets somebody in, and refusals for now.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-
-use culvert_testkit::{Login, Release, Role, TempDir, Terminal, TunnelSpec, eventually};
+use culvert_testkit::{Login, Management, Release, Role, TempDir, Terminal, TunnelSpec};
 
 use crate::authentication::{RECOVERY, WithUsers, another, code};
 use crate::{SOON, World};
 
-/// The management interface of an OpenVPN client.
-struct Management(BufReader<UnixStream>);
-
-impl Management {
-    const OPTIONS: &str = "management-query-passwords\nauth-retry interact\nauth-user-pass";
-
-    fn connect(socket: &Path) -> Self {
-        let mut stream = None;
-        eventually(SOON, || {
-            stream = Some(UnixStream::connect(socket).map_err(|error| error.to_string())?);
-            Ok(())
-        });
-        let stream = stream.unwrap();
-        stream.set_read_timeout(Some(SOON * 3)).unwrap();
-        Self(BufReader::new(stream))
-    }
-
-    fn send(&mut self, command: &str) {
-        writeln!(self.0.get_mut(), "{command}").unwrap();
-    }
-
-    fn wait_for(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        loop {
-            line.clear();
-            assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the client closed its management");
-            if line.contains(text) {
-                return line.trim_end().to_owned();
-            }
-        }
-    }
-
-    fn login(&mut self, user: &str, password: &str) {
-        self.wait_for(">PASSWORD:Need 'Auth'");
-        self.send(&format!("username \"Auth\" \"{user}\""));
-        self.send(&format!("password \"Auth\" \"{password}\""));
-    }
+fn log_in(management: &mut Management, user: &str, password: &str) {
+    management.wait_for(">PASSWORD:Need 'Auth'").unwrap();
+    management.command(&format!("username \"Auth\" \"{user}\"")).unwrap();
+    management.command(&format!("password \"Auth\" \"{password}\"")).unwrap();
 }
 
 #[test]
@@ -54,20 +17,23 @@ fn a_password_without_a_code_is_answered_by_a_dynamic_challenge() {
     let users = WithUsers::new("");
     let socket = users.folder.path().join("management");
     let mut spec = users.spec.clone();
-    spec.client_extra.push_str(&format!("\nmanagement {} unix\n{}", socket.display(), Management::OPTIONS));
+    spec.client_extra.push_str(&format!(
+        "\nmanagement {} unix\nmanagement-query-passwords\nauth-retry interact\nauth-user-pass",
+        socket.display()
+    ));
     let tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
-    let mut management = Management::connect(&socket);
-    management.login("carol", "soprano");
-    let failed = management.wait_for(">PASSWORD:Verification Failed: 'Auth'");
+    let mut management = Management::connect(&socket).unwrap();
+    log_in(&mut management, "carol", "soprano");
+    let failed = management.wait_for(">PASSWORD:Verification Failed: 'Auth'").unwrap();
     let state = failed.split("CRV1:R,E:").nth(1).and_then(|rest| rest.split(':').next());
     let state = state.unwrap_or_else(|| panic!("no challenge: {failed}")).to_owned();
-    management.login("carol", &format!("CRV1::{state}::{}", code()));
+    log_in(&mut management, "carol", &format!("CRV1::{state}::{}", code()));
     tunnel.wait_up().map_err(|failure| tunnel.with_logs(&failure)).unwrap();
     tunnel.wait_traffic(SOON).unwrap();
 }
 
 /// A server whose script asks for more before it decides.
-fn pending(folder: &TempDir, method: &str, extra: &str, then: &str) -> TunnelSpec {
+pub(super) fn pending(folder: &TempDir, method: &str, extra: &str, then: &str) -> TunnelSpec {
     let text =
         format!("#!/bin/sh\nprintf '60\\n{method}\\n{extra}\\n' >\"$auth_pending_file\"\n{then}\nexit 2\n");
     let ask = folder.write_script("ask", &text).unwrap();
@@ -110,11 +76,11 @@ fn the_answer_to_a_question_within_a_session_reaches_client_crresponse() {
     spec.client_extra =
         format!("setenv IV_SSO crtext\nmanagement {} unix\nmanagement-hold", socket.display());
     let tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
-    let mut management = Management::connect(&socket);
+    let mut management = Management::connect(&socket).unwrap();
     // Nothing it is told before somebody listens would be told again.
-    management.send("hold release");
-    management.wait_for(">INFOMSG:CR_TEXT:R,E:Which number?");
-    management.send("cr-response MTIzNDU2");
+    management.command("hold release").unwrap();
+    management.wait_for(">INFOMSG:CR_TEXT:R,E:Which number?").unwrap();
+    management.command("cr-response MTIzNDU2").unwrap();
     tunnel.wait_up().map_err(|failure| tunnel.with_logs(&failure)).unwrap();
     assert!(!tunnel.server.has_logged("MTIzNDU2"), "answers are secrets");
 }
@@ -139,7 +105,7 @@ fn answers_at_the_terminal(spec: &TunnelSpec, question: &str) {
 }
 
 /// A server whose script sees the password as `$p`.
-fn judging(folder: &TempDir, script: &str, client_extra: &str) -> TunnelSpec {
+pub(super) fn judging(folder: &TempDir, script: &str, client_extra: &str) -> TunnelSpec {
     let text = format!("#!/bin/sh\n{{ read -r u; read -r p; }} <\"$1\"\n{script}\n");
     let script = folder.write_script("judge", &text).unwrap();
     TunnelSpec {

@@ -19,6 +19,7 @@ mod machine_rules;
 mod management;
 mod management_client;
 mod management_keys;
+mod management_logins;
 mod messages;
 mod metrics;
 mod plugins;
