@@ -178,7 +178,17 @@ fn a_crowd_that_comes_at_once_gets_in_renegotiates_and_leaves() {
     let pki = &world.materials.certificates(spec.algorithm).pki;
     let server = SocketAddr::new(NetnsLab::SERVER_V4.into(), NetnsLab::PORT);
     let mut crowd = tunnel.lab.client.command(env!("CARGO_BIN_EXE_culvert"));
-    crowd.args(["bench", "crowd", &server.to_string(), "--clients", "200", "--stay", "1", "--patience", "30"]);
+    crowd.args([
+        "bench",
+        "crowd",
+        &server.to_string(),
+        "--clients",
+        "200",
+        "--stay",
+        "1",
+        "--patience",
+        "30",
+    ]);
     crowd.arg("--ca").arg(&pki.ca).arg("--cert").arg(&pki.client.cert).arg("--key").arg(&pki.client.key);
     let output = crowd.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
