@@ -25,7 +25,7 @@ fn every_name_is_known_and_no_other() {
 #[test]
 fn culvert_has_few_options_of_its_own() {
     let own: BTreeSet<_> =
-        ["control-socket", "management-insecure", "metrics", "offload", "offload-policy"].into();
+        ["control-socket", "log-json", "management-insecure", "metrics", "offload", "offload-policy"].into();
     assert_eq!(names(table::table().filter(|row| row.group.is_culverts_own())), own);
     for name in own {
         assert!(explain(name).unwrap().contains("Known to: culvert alone."));
