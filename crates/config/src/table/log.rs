@@ -36,6 +36,13 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.effect(ParseEffect::MachineReadable);
             Ok(())
         }),
+    row("log-json", "", "write log lines as JSON objects: time, severity, verb, peer, message")
+        .group(Group::Offload)
+        .default("off")
+        .set(|d, _| {
+            d.profile.log.json = true;
+            Ok(())
+        }),
     row("errors-to-stderr", "", "errors to stderr instead of stdout")
         .group(Group::Log)
         .default("off")

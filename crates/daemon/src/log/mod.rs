@@ -61,6 +61,8 @@ pub struct LogConfig {
     pub suppress_timestamps: bool,
     /// `machine-readable-output`.
     pub machine_readable: bool,
+    /// `log-json`.
+    pub json: bool,
     /// `errors-to-stderr`.
     pub errors_to_stderr: bool,
     /// Where to.
@@ -80,6 +82,7 @@ impl From<&profile::Log> for LogConfig {
             mute: log.mute,
             suppress_timestamps: log.suppress_timestamps,
             machine_readable: log.machine_readable,
+            json: log.json,
             errors_to_stderr: log.errors_to_stderr,
             destination: log.destination.clone(),
         }
@@ -220,7 +223,9 @@ impl Shared {
 }
 
 fn prefix_of(config: &LogConfig, zone: &TimeZone) -> Prefix {
-    if config.machine_readable {
+    if config.json {
+        Prefix::Json
+    } else if config.machine_readable {
         Prefix::Machine
     } else if config.suppress_timestamps || matches!(config.destination, LogDestination::Syslog(_)) {
         Prefix::Nothing

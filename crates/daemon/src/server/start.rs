@@ -403,7 +403,7 @@ impl EndpointFactory {
             hand_window: self.profile.session.hand_window,
             initial_rate: server.connect_freq_initial.map(rate),
             session_rate: server.connect_freq.map(rate),
-            max_half_open: (clients / 4).max(256),
+            max_half_open: (clients / 2).max(256),
         };
         let mut secret = [0; 32];
         random::fill(&mut secret);

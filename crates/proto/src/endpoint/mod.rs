@@ -68,7 +68,7 @@ pub struct EndpointConfig {
     pub initial_rate: Option<Rate>,
     /// `connect-freq`: new sessions in all.
     pub session_rate: Option<Rate>,
-    /// Half-open sessions in all: max(256, `max-clients` / 4).
+    /// Half-open sessions in all: max(256, `max-clients` / 2).
     pub max_half_open: usize,
 }
 
@@ -137,7 +137,7 @@ pub enum DropReason {
     Cookie,
     /// The budget for replies, or for new sessions, is used up.
     RateLimit,
-    /// Too many half-open sessions from this prefix.
+    /// Too many half-open sessions, from this prefix or in all.
     HalfOpen,
 }
 
@@ -262,6 +262,7 @@ impl Endpoint {
     ) -> Result<EndpointAction<'b>, DropReason> {
         let (header, _) = ControlHeader::parse(packet).map_err(|error| refuse_data(packet, error))?;
         if let Some(handle) = self.routes.find(from, RemoteSid(header.session_id)) {
+            self.routes.heard(handle, now.mono);
             return Ok(EndpointAction::Route(handle));
         }
         if header.key_id != KeyId::FIRST {
@@ -379,7 +380,10 @@ impl Endpoint {
             return Err(DropReason::RateLimit);
         }
         let remote_sid = RemoteSid(header.session_id);
-        let (handle, evicted) = self.routes.insert(from, remote_sid, self.config.max_half_open);
+        let (handle, evicted) = self
+            .routes
+            .insert(now.mono, from, remote_sid, self.config.max_half_open)
+            .ok_or(DropReason::HalfOpen)?;
         let sent = match start {
             // Replay id 1 was the stateless reset's; repeating it would look like a replay.
             Start::AfterCookie(_) => 1,

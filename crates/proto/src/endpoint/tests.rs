@@ -466,14 +466,36 @@ fn sec_ctl_5_half_open_sessions_are_bounded_per_prefix() {
 }
 
 #[test]
-fn sec_ctl_5_the_oldest_half_open_session_gives_way() {
+fn sec_ctl_5_a_silent_half_open_session_gives_way_an_active_one_only_when_it_is_old() {
     let mut endpoint = endpoint(EndpointConfig { max_half_open: 2, ..config(Some(WrapKeys::none())) });
-    let mut enter = |from: &str| Client::plain().at(from).enter(&mut endpoint);
-    let first = enter("192.0.2.1:1");
-    let second = enter("192.0.2.2:1");
-    let third = enter("192.0.2.3:1");
-    assert_eq!((second.evicted, third.evicted), (vec![], vec![first.handle]));
-    assert_eq!((endpoint.half_open(), endpoint.address(first.handle)), (2, None));
+    let mut first = Client::plain().at("192.0.2.1:1");
+    let active = first.enter(&mut endpoint);
+    let silent = Client::plain().at("192.0.2.2:1").enter(&mut endpoint);
+    let [third, last] = ["192.0.2.3:1", "192.0.2.4:1"].map(|from| {
+        let mut client = Client::plain().at(from);
+        let server = client.begin(&mut endpoint);
+        (client.from, client.third(server))
+    });
+    let ack = first.packet(Opcode::AckV1, &[0], Some(first.sid), None);
+    let mut at = |seconds, (from, packet): &(SocketAddr, Vec<u8>)| {
+        let now = Now { mono: now().mono + Duration::from_secs(seconds), ..now() };
+        match endpoint.handle_datagram(now, *from, packet, &mut [0; MAX_FIRST_PACKET]) {
+            EndpointAction::Accept(accepted) => Ok(accepted.evicted),
+            EndpointAction::Drop(reason) => Err(Some(reason)),
+            _ => Err(None),
+        }
+    };
+    let (ack, refused) = ((first.from, ack), Err(Some(DropReason::HalfOpen)));
+    assert_eq!(at(0, &third), refused);
+    assert_eq!(at(9, &ack), Err(None));
+    assert_eq!(at(9, &third), refused);
+    assert_eq!(at(11, &third), Ok(vec![silent.handle]));
+    assert_eq!(at(18, &third), Err(None));
+    assert_eq!(at(18, &ack), Err(None));
+    assert_eq!(at(27, &last), refused);
+    assert_eq!(at(27, &third), Err(None));
+    assert_eq!(at(27, &ack), Err(None));
+    assert_eq!(at(31, &last), Ok(vec![active.handle]));
 }
 
 #[test]
