@@ -100,7 +100,8 @@ pub fn reference() -> String {
          Every option of OpenVPN, what culvert makes of it, and culvert's own. This page is generated from the option table of \
          `culvert-config`; its test `docs` writes it again with `UPDATE=1`.\n\n\
          *Stands* says where an option may stand besides configuration files and the command line: in a `<connection>` block, \
-         as an inline block, pushed by a server, updated by a server while the tunnel is up, in a file per client.\n",
+         as an inline block, pushed by a server, updated by a server while the tunnel is up, in a file per client. *live*: a \
+         running server takes another value at a reload (SIGHUP) and its clients stay connected; the others need a restart.\n",
     );
     for group in Group::ALL {
         let own = if group.is_culverts_own() { format!("{OWN}\n\n") } else { String::new() };
@@ -116,7 +117,7 @@ pub fn reference() -> String {
                 row.default.to_owned(),
                 roles(row.roles),
                 contexts(row),
-                [vec![status(row)], offload(row)].concat().join("; "),
+                [vec![status(row)], reload(row), offload(row)].concat().join("; "),
             ];
             let cells = cells.map(|cell| cell.replace('|', "\\|"));
             let _ = writeln!(text, "| {} |", cells.join(" | "));
@@ -161,6 +162,10 @@ fn status(row: &OptionRow) -> String {
         Status::Gone(remedy) => format!("unknown: {remedy}"),
         Status::WindowsOnly => "unknown except on Windows".to_owned(),
     }
+}
+
+fn reload(row: &OptionRow) -> Vec<String> {
+    if row.is_live() { vec!["live".to_owned()] } else { Vec::new() }
 }
 
 fn offload(row: &OptionRow) -> Vec<String> {

@@ -81,6 +81,8 @@ pub struct Setting {
     pub row: &'static OptionRow,
     /// Where it stands.
     pub origin: Origin,
+    /// Differs where arguments or block differ.
+    pub(crate) given: u64,
 }
 
 /// `mode`.
