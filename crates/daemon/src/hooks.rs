@@ -39,6 +39,13 @@ impl Hooks {
         }
     }
 
+    /// Takes the scripts of another profile, with what is known of the device.
+    pub(crate) fn renewed(&self, profile: &Profile) -> Self {
+        let renewed = Self::new(profile);
+        renewed.remember(self.device.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        renewed
+    }
+
     /// What every script sees; the caller adds its own.
     pub(crate) fn environment(&self) -> ScriptEnv {
         let mut env = self.base.clone();

@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use culvert_config::{Profile, Role, not_yet, profile::TlsRole, render_all, title};
+use culvert_config::{Configuration, Profile, Role, not_yet, profile::TlsRole, render_all, title};
 use culvert_proto::{Credentials, Session, tls::TlsFactory};
 use zeroize::Zeroizing;
 
@@ -34,6 +34,8 @@ pub struct Startup<'a> {
     pub logger: Logger,
     /// Reads the same command line again (SIGHUP) and reports what is wrong with it; `None` when it is unusable.
     pub reload: &'a dyn Fn() -> Option<Profile>,
+    /// The same for a server that goes on: what it reads comes into force beside its clients.
+    pub configuration: &'a Configuration<'a>,
 }
 
 /// Secrets that are asked for once, while somebody can be asked.
@@ -67,7 +69,7 @@ pub(crate) struct Life {
 
 /// Runs culvert: from an accepted configuration to the end of the process.
 pub fn run(startup: Startup<'_>) -> Exit {
-    let Startup { profile, logger, reload } = startup;
+    let Startup { profile, logger, reload, configuration } = startup;
     announce();
     let refusals = not_yet(&profile);
     if !refusals.is_empty() {
@@ -76,7 +78,7 @@ pub fn run(startup: Startup<'_>) -> Exit {
     }
     match prepare(profile, logger.clone()) {
         Ok((life, _pid_file)) => {
-            let exit = start_runtime(life, reload);
+            let exit = start_runtime(life, reload, configuration);
             logger.flush();
             exit
         }
@@ -157,7 +159,11 @@ fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
 }
 
 /// Runs the control plane: one thread for all tasks, others only for what blocks.
-fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
+fn start_runtime(
+    life: Life,
+    reload: &dyn Fn() -> Option<Profile>,
+    configuration: &Configuration<'_>,
+) -> Exit {
     ovlog!(3, "{}", life.threads);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(life.threads.blocking)
@@ -166,7 +172,7 @@ fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
         .build();
     match runtime {
         Ok(runtime) => {
-            let exit = runtime.block_on(lives(life, reload));
+            let exit = runtime.block_on(lives(life, reload, configuration));
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
             exit
         }
@@ -178,7 +184,11 @@ fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
 }
 
 /// Leads from life to life.
-async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
+async fn lives(
+    mut life: Life,
+    reload: &dyn Fn() -> Option<Profile>,
+    configuration: &Configuration<'_>,
+) -> Exit {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(failure) => {
@@ -190,7 +200,7 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
     loop {
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
         let ended = if waits {
-            server::run(&mut life, &mut signals).await
+            server::run(&mut life, &mut signals, configuration).await
         } else {
             client::run(&mut life, &mut signals).await
         };

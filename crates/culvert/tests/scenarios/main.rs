@@ -12,6 +12,7 @@ mod bench;
 mod continuity;
 mod flood;
 mod hostile;
+mod live;
 mod machine;
 mod machine_rules;
 mod messages;

@@ -7,6 +7,7 @@ mod attempt;
 mod drive;
 mod ending;
 mod remotes;
+mod update;
 
 use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 

@@ -8,7 +8,7 @@ use std::{
 
 use culvert_config::ClientOverrides;
 use culvert_host::Route;
-use culvert_offload::{PeerStats, Protocol, TransportId, VpnAddresses};
+use culvert_offload::{PeerSpec, PeerStats, Protocol, TransportId, VpnAddresses};
 use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdentity};
 use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
@@ -61,6 +61,8 @@ pub(super) struct Pending {
     pub(super) params: NegotiatedParams,
     pub(super) common_name: String,
     pub(super) overrides: ClientOverrides,
+    /// What `client-connect` added to them.
+    pub(super) added: String,
     pub(super) addresses: ClientAddresses,
     /// When its parameters were fixed: what scripts see as the beginning, also at the end.
     pub(super) since: SystemTime,
@@ -78,6 +80,12 @@ pub(super) struct Connected {
     /// The same as it was told to the client.
     pub(super) addresses: ClientAddresses,
     pub(super) iroutes: Vec<(IpAddr, u8)>,
+    /// What it was pushed, addresses apart.
+    pub(super) pushed: Vec<String>,
+    /// What `client-connect` added to its file.
+    pub(super) added: String,
+    /// The form of its packets, as the offload was told.
+    pub(super) spec: PeerSpec,
     /// Networks that somebody routed to it by hand, where the engine has to be told.
     pub(super) routed: Vec<(IpAddr, u8)>,
     /// Routes of the machine that lead to it.

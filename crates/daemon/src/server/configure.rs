@@ -17,6 +17,7 @@ use tracing::{error, warn};
 
 use super::{
     Server,
+    admission::Collected,
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
     listeners::ListenerOrder,
@@ -54,11 +55,12 @@ impl Server {
             params,
             common_name: name.clone(),
             overrides: ClientOverrides::default(),
+            added: String::new(),
             addresses: ClientAddresses::default(),
             since,
         }));
         if self.profile.role() == Role::P2p {
-            return self.collected(key, ClientOverrides::default());
+            return self.collected(key, Collected::default());
         }
         let env = || {
             let mut env = self.hooks.environment();
@@ -112,7 +114,8 @@ impl Server {
     }
 
     /// The client's own options are known: fixes its addresses.
-    pub(super) fn collected(&mut self, key: SessionKey, overrides: ClientOverrides) {
+    pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
+        let Collected { overrides, added } = collected;
         if let (Some((local, ..)), Some(allowed)) =
             (overrides.ifconfig_push, self.profile.server.push_constraint)
             && local.to_bits() & allowed.mask().to_bits() != allowed.address.to_bits()
@@ -135,6 +138,7 @@ impl Server {
         let State::Configuring(pending) = &mut client.state else { return };
         pending.addresses = addresses;
         pending.overrides = overrides;
+        pending.added = added;
         if self.hooks.scripts.learn_address.is_none() {
             return self.connect(key);
         }
@@ -194,6 +198,7 @@ impl Server {
         let beside = self.device != device && self.profile.role() == Role::Server;
         let routes = self.client_routes.install(&spec, &device);
         let mut options = pending.overrides.push_list(&self.profile.server.push);
+        let pushed = options.clone();
         options.extend(migration.map(str::to_owned));
         let mtu = self.tun_mtu();
         let push = match self.profile.role() {
@@ -201,7 +206,8 @@ impl Server {
             Role::Client | Role::P2p => Vec::new(),
         };
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", params.cipher, spec.id);
-        let connected = self.connected(pending, &spec, slot, routes);
+        let mut connected = self.connected(pending, &spec, slot, routes);
+        connected.pushed = pushed;
         for address in learned_addresses(&spec.vpn, &spec.iroutes) {
             ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
         }
@@ -245,6 +251,9 @@ impl Server {
             vpn: spec.vpn,
             addresses: pending.addresses,
             iroutes: spec.iroutes.clone(),
+            pushed: Vec::new(),
+            added: pending.added.clone(),
+            spec: spec.clone(),
             routed: Vec::new(),
             routes,
             cipher: pending.params.cipher,
@@ -286,7 +295,7 @@ impl Server {
         self.profile.role() == Role::Server || !named
     }
 
-    fn keepalive(&self, overrides: &ClientOverrides) -> Option<Keepalive> {
+    pub(super) fn keepalive(&self, overrides: &ClientOverrides) -> Option<Keepalive> {
         let own = &self.profile.keepalive;
         let interval = overrides.ping.or(own.ping).unwrap_or_default();
         let timeout = overrides.ping_timeout.or(own.timeout);
@@ -335,7 +344,7 @@ pub(crate) const fn framing_of(compression: Compression) -> Framing {
 }
 
 /// The addresses that a client gets: its own file first, then the pool's.
-fn addresses(
+pub(super) fn addresses(
     profile: &culvert_config::Profile,
     client: &Client,
     overrides: &ClientOverrides,
@@ -383,7 +392,7 @@ fn subnet_mask(profile: &culvert_config::Profile) -> Option<Ipv4Addr> {
         .or_else(|| profile.device.ifconfig.map(|own| own.second))
 }
 
-fn iroutes(overrides: &ClientOverrides) -> Vec<(IpAddr, u8)> {
+pub(super) fn iroutes(overrides: &ClientOverrides) -> Vec<(IpAddr, u8)> {
     let v4 = overrides.iroutes.iter().map(|net| (IpAddr::V4(net.address), net.bits));
     let v6 = overrides.iroutes6.iter().map(|net| (IpAddr::V6(net.address), net.bits));
     v4.chain(v6).collect()

@@ -13,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_config::{Profile, profile::ConnectFreq};
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender, Protocol, TransportId};
-use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET};
+use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET, Rate};
 use culvert_wire::{Opcode, RemoteSid, Transmit};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -63,8 +64,35 @@ pub(super) enum ListenerOrder {
     Forget(Handle),
     /// A peer sends from a new address.
     Moved(Handle, SocketAddr),
+    /// `connect-freq-initial`, `connect-freq` and the number of half-open sessions are others now.
+    Limits(Limits),
     /// The server leaves: strangers, and clients that heard it and call again, get no answer.
     Leave,
+}
+
+/// How many strangers are answered, and let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// `connect-freq-initial`.
+    pub(super) initial: Option<Rate>,
+    /// `connect-freq`.
+    pub(super) sessions: Option<Rate>,
+    /// Sessions on their way at a time.
+    pub(super) max_half_open: usize,
+}
+
+impl Limits {
+    /// Those of a profile.
+    pub(super) fn of(profile: &Profile) -> Self {
+        let server = &profile.server;
+        let rate = |freq: ConnectFreq| Rate { count: freq.count, per: freq.per };
+        let clients = usize::try_from(server.max_clients).unwrap_or(usize::MAX);
+        Self {
+            initial: server.connect_freq_initial.map(rate),
+            sessions: server.connect_freq.map(rate),
+            max_half_open: (clients / 4).max(256),
+        }
+    }
 }
 
 /// The server's end of a listener. Unbounded, because the server must not wait for a listener that waits for it; the
@@ -169,6 +197,9 @@ impl Listener {
     fn obey(&mut self, order: ListenerOrder) {
         match order {
             ListenerOrder::Leave => self.leaving = true,
+            ListenerOrder::Limits(Limits { initial, sessions, max_half_open }) => {
+                self.endpoint.set_limits(initial, sessions, max_half_open);
+            }
             ListenerOrder::Established(handle) => self.endpoint.established(handle),
             ListenerOrder::Forget(handle) => {
                 self.forget(handle);

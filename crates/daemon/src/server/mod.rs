@@ -15,6 +15,9 @@ mod host_routes;
 pub(crate) mod listeners;
 mod peer_ids;
 mod push;
+mod push_update;
+mod reload;
+mod revocation;
 mod routes;
 pub(crate) mod sessions;
 mod share;
@@ -24,7 +27,7 @@ mod strangers;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
-use culvert_config::{Profile, Role};
+use culvert_config::{Configuration, Profile, Role};
 use culvert_offload::{DeleteReason, Device, Offload, OffloadEvent, PeerChange, TransportId};
 use culvert_proto::{Command, Event, Session, SessionConfig, tls::TlsFactory};
 use culvert_wire::PeerId;
@@ -41,6 +44,7 @@ use crate::{
     firewall::Guard,
     handshakes::Handshakes,
     hooks::Hooks,
+    life::Life,
     log::Logger,
     ovlog,
     pool::Pool,
@@ -77,6 +81,8 @@ struct Server {
     clients: HashMap<SessionKey, Client>,
     by_peer: HashMap<PeerId, SessionKey>,
     peer_ids: PeerIds,
+    /// `max-clients` of the start, for which tables and device have room.
+    most_clients: u32,
     pool: Option<Pool>,
     listeners: HashMap<ListenerId, Orders>,
     strangers: Strangers,
@@ -98,6 +104,8 @@ struct Server {
     device_lost: bool,
     /// UDP sockets that were opened.
     bound: Vec<TransportId>,
+    /// Notices when files take back what they granted.
+    watch: revocation::Watch,
     status: Option<Arc<StatusFile>>,
     /// `ifconfig-pool-persist`.
     pool_file: Option<Arc<StatusFile>>,
@@ -129,14 +137,18 @@ struct Outbox {
 
 impl Server {
     /// Serves until a signal ends it.
-    async fn serve(&mut self, signals: &mut Signals, standing: &mut Standing) -> Ended {
+    async fn serve(
+        &mut self,
+        life: &mut Life,
+        signals: &mut Signals,
+        standing: &mut Standing,
+        configuration: &Configuration<'_>,
+    ) -> Ended {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let status_interval = self.profile.log.status.as_ref().map(|status| status.interval);
         let mut status_due = Instant::now();
         let pool_interval = self.profile.server.pool_persist.as_ref().map(|persist| persist.interval);
         let mut pool_due = Instant::now();
-        let usage_limited = usage::is_limited(&self.profile);
         loop {
             if std::mem::take(&mut self.device_changed) {
                 self.device = self.offload.device();
@@ -156,6 +168,9 @@ impl Server {
                 },
                 request = signals.next() => match request {
                     Request::Statistics => self.log_status(),
+                    Request::Restart if self.profile.role() == Role::Server => {
+                        self.reload_by_signal(life, standing, configuration).await;
+                    }
                     request => return Ended::by_signal(request),
                 },
                 now = tick.tick() => {
@@ -163,9 +178,11 @@ impl Server {
                     if self.host_routes.have_changed() {
                         self.apply_host_routes();
                     }
-                    if usage_limited {
+                    self.watch_for_withdrawals();
+                    if usage::is_limited(&self.profile) {
                         self.report_usage();
                     }
+                    let status_interval = self.profile.log.status.as_ref().map(|status| status.interval);
                     if let Some(every) = status_interval && !every.is_zero() && now >= status_due {
                         status_due = now + every;
                         self.write_status();

@@ -207,8 +207,11 @@ impl Server {
                 }
                 self.tell(key, Command::AuthVerdict(id, authorization));
             }
-            Decision::Connect(key, Ok(overrides)) => self.collected(key, *overrides),
+            Decision::Connect(key, Ok(collected)) => self.collected(key, *collected),
             Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
+            Decision::Again(key, collected) => self.collected_again(key, collected),
+            Decision::ClientFiles(fingerprint) => self.client_files_seen(fingerprint),
+            Decision::Standing(key, standing) => self.judged_again(key, standing),
             Decision::Learned(key, true) => self.connect(key),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }
