@@ -9,6 +9,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod causes;
 mod continuity;
 mod flood;
 mod hostile;

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::share::Share;
+use super::{refusals::Refusals, share::Share};
 use crate::{
     clock,
     session_task::{SessionHandle, SessionInput, SessionKey},
@@ -123,6 +123,7 @@ pub(super) fn spawn(
         reply: Box::new([0; MAX_FIRST_PACKET]),
         leaving: false,
         over: false,
+        refusals: Refusals::default(),
     };
     tokio::spawn(listener.run(inbox));
     orders
@@ -144,6 +145,8 @@ struct Listener {
     leaving: bool,
     /// A stream whose bytes lead nowhere.
     over: bool,
+    /// Says why strangers are not answered.
+    refusals: Refusals,
 }
 
 /// A session that packets are routed to.
@@ -279,6 +282,7 @@ impl Listener {
             EndpointAction::Accept(accepted) => self.accept(packet, accepted).await,
             EndpointAction::Drop(reason) => {
                 debug!("dropped a packet from {}: {reason:?}", packet.from);
+                self.refusals.tell(packet.from, reason);
                 // Nothing that follows such a beginning can be trusted.
                 self.over |= self.is_strangers_stream();
             }

@@ -16,6 +16,7 @@ pub(crate) mod listeners;
 mod peer_ids;
 mod push;
 mod push_update;
+mod refusals;
 mod reload;
 mod revocation;
 mod routes;
