@@ -166,7 +166,7 @@ fn changes(old: &[Setting], new: &[Setting]) -> Changes {
         // The first line that was not there before, else the last that remains.
         let place = lines()
             .find(|setting| !given(old, row).any(|given| given == setting.given))
-            .or_else(|| lines().last())
+            .or_else(|| lines().next_back())
             .map(|setting| format!("{}:{}", setting.origin.file, setting.origin.line));
         let changed = Changed { option: row.name, place };
         if row.is_live() { &mut changes.live } else { &mut changes.restart }.push(changed);

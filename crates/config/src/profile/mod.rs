@@ -22,7 +22,8 @@ pub use process::{
     Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog,
 };
 pub use server::{
-    AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist, Server, VerifyVia,
+    AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist, PortShare, Server,
+    VerifyVia,
 };
 pub use tls::{
     CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, RemoteRole, Session, Tls, TlsRole,

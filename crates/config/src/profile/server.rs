@@ -1,6 +1,6 @@
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use crate::value::{Command, Net4, Net6};
+use crate::value::{Command, Net4, Net6, Port};
 
 /// What only a server does.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Server {
     pub auth_user_pass_optional: bool,
     /// `auth-user-pass-verify`.
     pub auth_user_pass_verify: Option<AuthUserPassVerify>,
+    /// `port-share`.
+    pub port_share: Option<PortShare>,
     /// `stale-routes-check AGE [INTERVAL]`.
     pub stale_routes: Option<(Duration, Duration)>,
 }
@@ -64,6 +66,7 @@ impl Default for Server {
             username_as_common_name: false,
             auth_user_pass_optional: false,
             auth_user_pass_verify: None,
+            port_share: None,
             stale_routes: None,
         }
     }
@@ -94,6 +97,17 @@ pub struct PoolPersist {
     pub path: PathBuf,
     /// How often it is written; zero: only read.
     pub interval: Duration,
+}
+
+/// `port-share HOST PORT [DIR]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortShare {
+    /// The other server.
+    pub host: String,
+    /// Its port.
+    pub port: Port,
+    /// Where it finds out whom it really talks to.
+    pub journal: Option<PathBuf>,
 }
 
 /// N in a time.

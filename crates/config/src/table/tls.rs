@@ -298,7 +298,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     }),
     row("single-session", "", "accept only one session, then refuse")
         .group(Group::Tls)
-        .not_yet()
         .roles(P2P)
         .default("off")
         .set(|d, _| {

@@ -1,11 +1,14 @@
 //! What changes while clients stay connected: reload, revocation, PUSH_UPDATE in both roles.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use culvert_testkit::{Algorithm, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, eventually};
+use culvert_testkit::{
+    Algorithm, NetnsLab, Release, Role, Signal, TempDir, Topology, Transport, Tunnel, TunnelSpec, Wrapping,
+    eventually,
+};
 
 use crate::{SOON, World, assert_no_panic};
 
@@ -54,10 +57,13 @@ fn assert_still_connected(tunnel: &Tunnel) {
 fn a_reload_pushes_what_changed_to_clients_that_take_it() {
     let (_world, tunnel) = server(Release::V2_7, ROUTE);
     wait_route(&tunnel, "10.66.0.0/16", true);
-    let mark = reload(&tunnel, |text| text.replace("10.66.", "10.67."));
+    let own = "route 10.90.0.0 255.255.0.0";
+    let mark = reload(&tunnel, |text| format!("{}\n{own}\n", text.replace("10.66.", "10.67.")));
     tunnel.server.wait_for_after(mark, "changed: `push` (", SOON).unwrap();
     wait_route(&tunnel, "10.67.0.0/16", true);
     wait_route(&tunnel, "10.66.0.0/16", false);
+    let routes = tunnel.lab.server.ip(&["route"]).unwrap();
+    assert!(routes.contains("10.90.0.0/16"), "{routes}");
     assert_still_connected(&tunnel);
 }
 
@@ -243,4 +249,80 @@ fn two_culverts_update_addresses_and_routes_in_place() {
         if now.contains("10.8.0.2/24") && !now.contains("10.8.0.50") { Ok(()) } else { Err(now) }
     });
     assert_still_connected(&tunnel);
+}
+
+/// A web server that tells who called, and what the journal holds about the call.
+const WEB: &str = "import os,socket,sys\n\
+    s=socket.create_server(('10.99.0.1',8080))\n\
+    print('ready',flush=True)\n\
+    while True:\n\
+    \x20c,a=s.accept()\n\
+    \x20c.recv(4096)\n\
+    \x20name=f'[AF_INET]{a[0]}:{a[1]}'\n\
+    \x20text=open(os.path.join(sys.argv[1],name)).read()\n\
+    \x20c.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\n'+text.encode())\n\
+    \x20c.close()\n";
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_web_server_shares_the_port_and_learns_who_called() {
+    let world = World::new();
+    let journal = TempDir::new().unwrap();
+    let spec = TunnelSpec {
+        transport: Transport::Tcp4,
+        wrapping: Wrapping::TlsCryptV2,
+        server_extra: format!("port-share 10.99.0.1 8080 {}", journal.path().display()),
+        ..TunnelSpec::default()
+    };
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
+    let mut web = tunnel
+        .lab
+        .server
+        .command("python3")
+        .args(["-c", WEB])
+        .arg(journal.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(web.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let call = |namespace: &culvert_testkit::Namespace| {
+        let mut answer = String::new();
+        namespace
+            .enter(|| {
+                let mut stream = std::net::TcpStream::connect(("10.99.0.1", NetnsLab::PORT)).unwrap();
+                stream.set_read_timeout(Some(SOON)).unwrap();
+                stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+                stream.read_to_string(&mut answer).unwrap();
+                stream.local_addr().unwrap()
+            })
+            .map(|own| (own, answer))
+            .unwrap()
+    };
+    let (own, answer) = call(&tunnel.lab.client);
+    web.kill().unwrap();
+    web.wait().unwrap();
+    assert!(answer.ends_with(&format!("[AF_INET]{own}")), "{own}: {answer}");
+    eventually(SOON, || match fs::read_dir(journal.path()).unwrap().count() {
+        0 => Ok(()),
+        left => Err(format!("{left} entries are left")),
+    });
+    assert_still_connected(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_single_session_is_the_last_one() {
+    let world = World::new();
+    let spec = TunnelSpec {
+        topology: Topology::PointToPoint,
+        server_extra: "single-session".to_owned(),
+        client_extra: "explicit-exit-notify 1".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
+    let mark = tunnel.server.mark();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    tunnel.server.wait_for_after(mark, "--single-session: ", SOON * 2).unwrap();
+    assert_no_panic(&tunnel);
 }

@@ -277,6 +277,7 @@ impl Server {
         }
         if self.profile.role() == Role::P2p {
             ovlog!(1, "Initialization Sequence Completed");
+            self.sealed = self.profile.tls.single_session;
         }
     }
 

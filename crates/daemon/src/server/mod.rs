@@ -14,6 +14,7 @@ mod environment;
 mod host_routes;
 pub(crate) mod listeners;
 mod peer_ids;
+mod port_share;
 mod push;
 mod push_update;
 mod refusals;
@@ -59,6 +60,7 @@ use client::Client;
 use host_routes::HostRoutes;
 use listeners::{ListenerId, ListenerReport, Orders};
 use peer_ids::PeerIds;
+use port_share::PortShare;
 use routes::ClientRoutes;
 use strangers::Strangers;
 
@@ -99,6 +101,8 @@ struct Server {
     guard: Guard,
     /// The offload's device as the tunnel was made of it.
     device: Device,
+    /// `single-session`: the one session was there, and nobody else is let in.
+    sealed: bool,
     /// The one peer is carried by another device.
     device_changed: bool,
     /// The device vanished: a new one is needed.
@@ -378,11 +382,18 @@ impl Server {
 /// How long clients are given to hear that the server leaves.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Accepts TCP connections and hands them to the server.
-fn accept_streams(listener: TcpListener, streams: mpsc::Sender<(TcpStream, SocketAddr)>) -> JoinHandle<()> {
+/// Accepts TCP connections and hands them to the server, or to the one that shares the port.
+fn accept_streams(
+    listener: TcpListener,
+    streams: mpsc::Sender<(TcpStream, SocketAddr)>,
+    share: Option<PortShare>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
+                Ok((stream, remote)) if let Some(share) = &share => {
+                    share.sort(stream, remote, streams.clone());
+                }
                 Ok(accepted) => {
                     if streams.send(accepted).await.is_err() {
                         return;

@@ -91,6 +91,11 @@ impl Server {
     fn accept(&mut self, request: AcceptRequest) {
         let AcceptRequest { listener, protocol, transport, control, local, accepted, answer } = request;
         let (remote, endpoint) = (accepted.from, accepted.handle);
+        if self.sealed {
+            ovlog!(1, "--single-session: {} is refused, there was a session already", AfAddress(remote));
+            let _refused = answer.send(None);
+            return;
+        }
         if self.clients.len() >= self.session_limit() || self.is_full_for(remote) {
             warn!(
                 "MULTI: new incoming connection would exceed maximum number of clients ({})",

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Admission, ClientRoutes, Configs, HostRoutes, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers,
-    accept_streams, listeners::Limits, revocation::Watch,
+    accept_streams, listeners::Limits, port_share::PortShare, revocation::Watch,
 };
 use crate::{
     address::AfAddress,
@@ -196,6 +196,7 @@ impl Server {
             host_routes: HostRoutes::of(profile, &*offload),
             guard: Guard::of_server(profile, &*offload),
             device: offload.device(),
+            sealed: false,
             device_changed: false,
             device_lost: false,
             configs: Configs::new(profile, &*offload),
@@ -255,14 +256,15 @@ impl Server {
             proto: entry.proto,
         }];
         let locals = if entry.locals.is_empty() { &everywhere[..] } else { &entry.locals[..] };
+        let share = PortShare::of(&self.profile).await?;
         for local in locals {
             let address = link::local_address(local.host.as_deref(), &local.port, local.proto.family).await?;
             match local.proto.transport {
                 Transport::Udp => self.bind_udp(address, entry)?,
                 Transport::TcpServer | Transport::TcpClient => {
-                    let listener = link::listen_tcp(address)?;
+                    let listener = link::listen_tcp(&self.profile, address)?;
                     ovlog!(1, "Listening for incoming TCP connection on {}", AfAddress(address));
-                    self.acceptors.push(accept_streams(listener, self.outbox.streams.clone()));
+                    self.acceptors.push(accept_streams(listener, self.outbox.streams.clone(), share.clone()));
                 }
             }
         }
