@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, start};
+use crate::{answers, check, reload, start};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -35,6 +35,12 @@ pub(crate) const VERBS: &[Verb] = &[
         arguments: "[KIND [FILE [METADATA]]]",
         help: "makes a key: as --genkey",
         run: genkey,
+    },
+    Verb {
+        name: "reload",
+        arguments: "PIDFILE",
+        help: "has the server that wrote this file (--writepid) read its configuration again",
+        run: reload::run,
     },
     #[cfg(feature = "bench")]
     Verb {

@@ -3,20 +3,25 @@
 //! Only clients that announce it are told (OpenVPN 2.7, culvert). The offload is told first when a client's address
 //! changes, so that its packets from the new address pass.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use culvert_config::{ClientOverrides, PushFilter, Pushed, UpdateSequence, find, table};
 use culvert_offload::{Keepalive, PeerChange, VpnAddresses};
 use culvert_proto::{Command, peer_info::proto_bit, split_update};
-use tracing::warn;
+use tracing::{Instrument as _, warn};
 
 use super::{
     Server,
     client::State,
     configure::{self, learned_addresses},
+    environment,
     push::ClientAddresses,
 };
-use crate::{ovlog, session_task::SessionKey};
+use crate::{
+    ovlog,
+    scripts::{Hook, Learned},
+    session_task::SessionKey,
+};
 
 /// Who is told.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +112,7 @@ impl Server {
         let known = [iroutes.clone(), connected.routed.clone()].concat();
         let change = PeerChange { vpn: Some((vpn, known)), ..PeerChange::default() };
         self.offload.peer_set(connected.peer, &change).map_err(|failure| failure.to_string())?;
+        let before = learned_addresses(&connected.vpn, &connected.iroutes);
         connected.spec.vpn = vpn;
         connected.spec.iroutes.clone_from(&iroutes);
         self.client_routes.remove(&connected.routes);
@@ -117,10 +123,39 @@ impl Server {
             let fixed = [vpn.v4.map(IpAddr::V4), vpn.v6.map(IpAddr::V6)];
             client.reserved.extend(fixed.into_iter().flatten().filter(|&address| pool.reserve(address)));
         }
-        for address in learned_addresses(&connected.vpn, &connected.iroutes) {
+        let after = learned_addresses(&connected.vpn, &connected.iroutes);
+        for address in &after {
             ovlog!(2, "MULTI: Learn: {address} -> {}", connected.common_name);
         }
+        let gone = before.iter().filter(|address| !after.contains(address)).cloned().collect();
+        let new = after.iter().filter(|address| !before.contains(address)).cloned().collect();
+        self.tell_learn_address(key, gone, new);
         Ok(())
+    }
+
+    /// Tells `learn-address` about addresses that a connected client lost and got.
+    fn tell_learn_address(&self, key: SessionKey, gone: Vec<String>, new: Vec<String>) {
+        let Some(command) = self.hooks.scripts.learn_address.clone() else { return };
+        let Some(client) = self.clients.get(&key) else { return };
+        let Some(connected) = client.connected() else { return };
+        let mut env = self.hooks.environment();
+        environment::client(&mut env, client, &connected.common_name);
+        environment::connected(&mut env, &self.profile, connected);
+        let (hooks, name) = (Arc::clone(&self.hooks), connected.common_name.clone());
+        let telling = async move {
+            for address in gone {
+                let arguments = ["delete".to_owned(), address];
+                hooks.run(Hook::LearnAddress, Some(&command), &arguments, &env).await;
+            }
+            for address in new {
+                if !hooks.runner.learn_address(&command, Learned::Add, &address, &name, &env).await {
+                    warn!(
+                        "learn-address refused {address}, which the client has already; end its session to take it away"
+                    );
+                }
+            }
+        };
+        tokio::spawn(telling.in_current_span());
     }
 
     /// Brings a connected client's own configuration, read again, into force: pushed options, networks behind it,

@@ -183,7 +183,7 @@ impl Server {
         self.admission = Admission::new(&profile, Arc::clone(&self.hooks), decisions);
         self.configs = Configs::new(&profile, &*self.offload);
         self.endpoints.profile = Arc::clone(&profile);
-        self.watch = Watch::of(&profile);
+        self.watch = Watch::of(&profile).following(&self.watch);
         if let Some(pool) = &mut self.pool {
             pool.set_sticky(!profile.server.duplicate_cn);
         }

@@ -58,6 +58,14 @@ impl Watch {
         Self { lists, clients, seen: None, due: Instant::now() }
     }
 
+    /// What was seen of the same directory before still counts: nothing that changes meanwhile is missed.
+    pub(super) fn following(mut self, former: &Self) -> Self {
+        if self.clients == former.clients {
+            self.seen = former.seen;
+        }
+        self
+    }
+
     fn lists_changed(&mut self) -> bool {
         self.lists.as_mut().is_some_and(|(path, seen)| {
             let now = stamp(path);
