@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use culvert_testkit::{
-    Algorithm, NetnsLab, Release, Role, Signal, TempDir, Topology, Transport, Tunnel, TunnelSpec, Wrapping,
-    eventually,
+    Algorithm, Login, NetnsLab, Release, Role, Signal, TempDir, Topology, Transport, Tunnel, TunnelSpec,
+    Wrapping, eventually,
 };
 
 use crate::{SOON, World, assert_no_panic};
@@ -101,6 +101,48 @@ fn a_reload_without_privileges_says_what_it_cannot_read_again() {
     let mark = reload(&tunnel, |text| text.replace("10.66.", "10.67."));
     tunnel.server.wait_for_after(mark, "changed: `push` (", SOON).unwrap();
     assert_still_connected(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_new_session_timeout_ends_sessions_that_have_lasted_longer() {
+    let (_world, tunnel) = server(Release::V2_6, "");
+    let mark = reload(&tunnel, |text| format!("{text}\nsession-timeout 1\n"));
+    tunnel.server.wait_for_after(mark, "SIGTERM[soft,session-timeout]", SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_s_file_gives_it_another_username_which_scripts_see_to_the_end() {
+    let world = World::new();
+    let folder = TempDir::new().unwrap();
+    folder.write("client", "override-username bob\n").unwrap();
+    let seen = folder.path().join("seen");
+    let script = format!("#!/bin/sh\necho \"$username\" >>{}\n", seen.display());
+    let script = folder.write_script("disconnect", &script).unwrap();
+    let spec = TunnelSpec {
+        login: Login::Both,
+        server_extra: format!(
+            "client-config-dir {}\nclient-disconnect {}\nreneg-sec 5",
+            folder.path().display(),
+            script.display()
+        ),
+        client_extra: "reneg-sec 0\nexplicit-exit-notify 1".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let mut tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
+    eventually(SOON * 2, || {
+        let handshakes = tunnel.server.lines_with("Control Channel: TLS").len();
+        if handshakes >= 2 { Ok(()) } else { Err(tunnel.server.tail()) }
+    });
+    tunnel.wait_traffic(SOON).unwrap();
+    tunnel.client.stop(SOON).unwrap();
+    eventually(SOON, || match fs::read_to_string(&seen) {
+        Ok(names) if names == "bob\n" => Ok(()),
+        other => Err(format!("{other:?}\n{}", tunnel.server.tail())),
+    });
+    assert_no_panic(&tunnel);
 }
 
 /// A list that revokes somebody else, at a path of its own.

@@ -92,6 +92,8 @@ pub(super) struct Connected {
     pub(super) routes: Vec<Route>,
     pub(super) cipher: CipherName,
     pub(super) since: SystemTime,
+    /// When it was connected: `session-timeout` counts from here.
+    pub(super) started: Instant,
     /// `session-timeout`.
     pub(super) ends: Option<Instant>,
     /// `inactive`.
@@ -106,6 +108,24 @@ pub(super) struct Inactivity {
     /// When the current period ends, and the byte count at its start.
     pub(super) due: Instant,
     pub(super) counted: u64,
+}
+
+impl Inactivity {
+    /// Watches from now on.
+    pub(super) fn from_now((period, bytes): (Duration, u64)) -> Self {
+        Self { period, bytes, due: Instant::now() + period, counted: 0 }
+    }
+}
+
+impl Connected {
+    /// Gives it other limits: `session-timeout` of the time that it has had, `inactive` from now on where it differs.
+    pub(super) fn limit(&mut self, session_timeout: Option<Duration>, inactive: Option<(Duration, u64)>) {
+        self.ends = session_timeout.map(|after| self.started + after);
+        let watched = self.inactivity.as_ref().map(|watch| (watch.period, watch.bytes));
+        if watched != inactive {
+            self.inactivity = inactive.map(Inactivity::from_now);
+        }
+    }
 }
 
 impl Client {

@@ -123,6 +123,15 @@ impl Server {
             return self.refuse(key, "ifconfig-push: the address is outside --ifconfig-push-constraint");
         }
         let Some(client) = self.clients.get_mut(&key) else { return };
+        if let Some(name) = &overrides.override_username {
+            let old = std::mem::replace(&mut client.username, name.clone());
+            ovlog!(3, "MULTI: override-username changes the username from '{old}' to '{name}'");
+            if self.profile.server.username_as_common_name
+                && let State::Configuring(pending) = &mut client.state
+            {
+                pending.common_name.clone_from(name);
+            }
+        }
         let addresses = addresses(&self.profile, client, &overrides);
         if let Some(pool) = &mut self.pool {
             let fixed = [
@@ -258,13 +267,9 @@ impl Server {
             routes,
             cipher: pending.params.cipher,
             since: pending.since,
+            started: now,
             ends: pending.overrides.session_timeout.or(limits.session_timeout).map(|after| now + after),
-            inactivity: inactive.map(|(period, bytes)| Inactivity {
-                period,
-                bytes,
-                due: now + period,
-                counted: 0,
-            }),
+            inactivity: inactive.map(Inactivity::from_now),
         }
     }
 

@@ -190,6 +190,11 @@ impl Server {
         else {
             return;
         };
+        let limits = &self.profile.keepalive;
+        connected.limit(
+            overrides.session_timeout.or(limits.session_timeout),
+            overrides.inactive.or(limits.inactive),
+        );
         connected.spec.keepalive = keepalive;
         connected.pushed = pushed;
     }

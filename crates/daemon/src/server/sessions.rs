@@ -174,7 +174,10 @@ impl Server {
                 client.identity = identity;
             }
             Event::Authenticate(request) => {
-                client.username.clone_from(&request.username);
+                // Later logins are those of renegotiations: the name that was settled stays (`override-username`).
+                if matches!(client.state, State::Handshaking) {
+                    client.username.clone_from(&request.username);
+                }
                 client.peer_info = Arc::clone(&request.peer_info);
                 let env = || {
                     let mut env = Self::environment(&self.admission, client, &client.identity);
