@@ -87,6 +87,11 @@ pub fn explain(name: &str) -> Result<String, String> {
     let _ = writeln!(text, "For: {}", roles(row.roles));
     let _ = writeln!(text, "Stands: {}", contexts(row));
     let _ = writeln!(text, "Status: {}", status(row));
+    if row.roles.has(SERVER) && row.contexts.has(crate::table::CONFIG) {
+        let live = row.is_live();
+        let reload = if live { "a running server takes another value (SIGHUP)" } else { "needs a restart" };
+        let _ = writeln!(text, "Reload: {reload}");
+    }
     for line in offload(row) {
         let _ = writeln!(text, "Offload: {line}");
     }
@@ -209,6 +214,13 @@ mod tests {
         for row in table().filter(|row| row.is_known() && row.group != Group::Legacy) {
             assert!(text.contains(&format!("\n--{}", row.name)), "{}", row.name);
         }
+    }
+
+    #[test]
+    fn an_option_says_what_a_reload_makes_of_it() {
+        assert!(explain("push").unwrap().contains("Reload: a running server takes another value"));
+        assert!(explain("server").unwrap().contains("Reload: needs a restart"));
+        assert!(!explain("iroute").unwrap().contains("Reload:"), "it stands in files per client only");
     }
 
     #[test]

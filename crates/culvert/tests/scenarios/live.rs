@@ -195,6 +195,28 @@ fn a_client_s_file_acts_while_the_client_is_connected() {
     assert_no_panic(&tunnel);
 }
 
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn with_ccd_exclusive_a_file_that_goes_takes_its_client_along_and_a_directory_that_goes_takes_none() {
+    let parent = TempDir::new().unwrap();
+    let (files, away) = (parent.path().join("ccd"), parent.path().join("away"));
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("client"), "").unwrap();
+    let (_world, tunnel) =
+        server(Release::V2_6, &format!("client-config-dir {}\nccd-exclusive", files.display()));
+    fs::rename(&files, &away).unwrap();
+    // The configuration names a directory that is not there: refused, as at a start.
+    let mark = reload(&tunnel, |text| text);
+    tunnel.server.wait_for_after(mark, "nothing was changed", SOON).unwrap();
+    assert_still_connected(&tunnel);
+    fs::rename(&away, &files).unwrap();
+    let _mark = reload(&tunnel, |text| text);
+    assert_still_connected(&tunnel);
+    fs::remove_file(files.join("client")).unwrap();
+    tunnel.server.wait_for("no longer admitted: ccd-exclusive: no file for 'client'", SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
 /// A management session of OpenVPN.
 struct Management {
     stream: UnixStream,
