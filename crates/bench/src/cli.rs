@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{BenchError, engine, path, plot, results::Results, table, words::Words};
+use crate::{BenchError, crowd, engine, path, plot, results::Results, table, words::Words};
 
 const HELP: &str = "\
 culvert bench engine [FILTER]
@@ -40,6 +40,10 @@ pub fn run(words: &[String]) -> Result<(), BenchError> {
             [_, extra, ..] => Err(usage(format!("`{extra}` is one word too many"))),
         },
         "path" => measure_path(rest),
+        "crowd" => {
+            print(&crowd::run(&crowd::Settings::parse(rest)?, |line| eprintln!("{line}"))?);
+            Ok(())
+        }
         "plot" => {
             let (results, output) = results_and(rest, &["-o", "--output"])?;
             deliver(&plot::svg(&results), output.as_deref())
@@ -53,7 +57,7 @@ pub fn run(words: &[String]) -> Result<(), BenchError> {
 }
 
 fn help() -> String {
-    format!("{HELP}{}", path::HELP)
+    format!("{HELP}{}{}", path::HELP, crowd::HELP)
 }
 
 fn measure_path(words: &[String]) -> Result<(), BenchError> {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod crowd;
 pub mod engine;
 mod error;
 mod metric;

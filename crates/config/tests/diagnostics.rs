@@ -227,12 +227,12 @@ fn a_static_key_is_refused_with_the_way_out() {
 
 #[test]
 fn a_missing_feature_is_the_last_refusal_and_says_that_the_file_is_right() {
-    let checked = check(&format!("{SERVER}management 127.0.0.1 7505\n"));
+    let checked = check(&format!("{SERVER}fragment 1300\n"));
     assert!(checked.errors.is_empty(), "{}", render_all(&checked.errors));
     assert_eq!(
         render_all(&not_yet(&checked.profile)),
-        "Options error: --management not yet supported\n --> a.conf:7:1\n  |\n7 | management 127.0.0.1 7505\n  \
-         | ^^^^^^^^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: remove `management`\n\
+        "Options error: --fragment not yet supported\n --> a.conf:7:1\n  |\n7 | fragment 1300\n  \
+         | ^^^^^^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: remove `fragment`\n\
          Use --help for more information.\n"
     );
 }

@@ -24,7 +24,8 @@ fn every_name_is_known_and_no_other() {
 /// Help and reference page say of these that OpenVPN does not know them.
 #[test]
 fn culvert_has_few_options_of_its_own() {
-    let own: BTreeSet<_> = ["offload", "offload-policy"].into();
+    let own: BTreeSet<_> =
+        ["control-socket", "log-json", "management-insecure", "metrics", "offload", "offload-policy"].into();
     assert_eq!(names(table::table().filter(|row| row.group.is_culverts_own())), own);
     for name in own {
         assert!(explain(name).unwrap().contains("Known to: culvert alone."));

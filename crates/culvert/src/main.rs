@@ -10,6 +10,7 @@ mod answers;
 #[cfg(feature = "bench")]
 mod bench;
 mod check;
+mod control;
 mod reload;
 mod start;
 mod verb;

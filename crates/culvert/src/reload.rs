@@ -1,4 +1,4 @@
-//! `culvert reload PIDFILE`: SIGHUP to the process that wrote the file. What came of it stands in that process's log.
+//! `culvert reload` with the file of `writepid`: SIGHUP to the process that wrote the file. What came of it stands in that process's log.
 
 use std::{fs, process::ExitCode};
 
@@ -7,24 +7,14 @@ use culvert_sys::process::{KillSignal, kill};
 use crate::{print, start::FAILURE};
 
 /// Sends the signal; 0: it was sent.
-pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    match arguments {
-        [file] => match signal(file) {
-            Ok(process) => {
-                print(&format!(
-                    "process {process} reads its configuration again; its log says what changed\n"
-                ));
-                ExitCode::SUCCESS
-            }
-            Err(reason) => {
-                eprintln!("error: {reason}");
-                ExitCode::from(FAILURE)
-            }
-        },
-        _ => {
-            eprintln!(
-                "error: `culvert reload` needs the file of --writepid\nhint: culvert reload /run/culvert.pid"
-            );
+pub(crate) fn by_signal(file: &str) -> ExitCode {
+    match signal(file) {
+        Ok(process) => {
+            print(&format!("process {process} reads its configuration again; its log says what changed\n"));
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("error: {reason}");
             ExitCode::from(FAILURE)
         }
     }

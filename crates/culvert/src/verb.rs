@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, reload, start};
+use crate::{answers, check, control, start};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -37,10 +37,28 @@ pub(crate) const VERBS: &[Verb] = &[
         run: genkey,
     },
     Verb {
+        name: "status",
+        arguments: "[--json] [NAME|PATH]",
+        help: "shows what a running process carries",
+        run: control::status,
+    },
+    Verb {
+        name: "watch",
+        arguments: "[NAME|PATH]",
+        help: "shows what happens in a running process, as JSON lines",
+        run: control::watch,
+    },
+    Verb {
+        name: "kill",
+        arguments: "COMMON-NAME [NAME|PATH]",
+        help: "ends the sessions of a running server's client",
+        run: control::kill,
+    },
+    Verb {
         name: "reload",
-        arguments: "PIDFILE",
-        help: "has the server that wrote this file (--writepid) read its configuration again",
-        run: reload::run,
+        arguments: "[NAME|PATH|PIDFILE]",
+        help: "has a running server read its configuration again, and shows what came of it",
+        run: control::reload,
     },
     #[cfg(feature = "bench")]
     Verb {

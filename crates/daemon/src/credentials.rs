@@ -11,7 +11,7 @@ use std::{
 };
 
 use culvert_config::{
-    profile::{AuthUserPass, StaticChallenge},
+    profile::{AuthUserPass, ManagementPassword, StaticChallenge},
     value::FileOrInline,
 };
 use culvert_proto::Credentials;
@@ -188,6 +188,28 @@ pub fn passphrase(
             Ok(Zeroizing::new(content.lines().next().unwrap_or_default().to_owned()))
         }
         None => prompter.ask("Enter Private Key Password:", Echo::Hidden),
+    }
+}
+
+/// Returns the password of the management interface: the first line of its file, or asked for.
+///
+/// # Errors
+/// When the file cannot be read or is empty, or nobody answers.
+pub fn management_password(
+    source: &ManagementPassword,
+    prompter: &Prompter,
+) -> Result<Zeroizing<String>, CredentialError> {
+    let path = match source {
+        ManagementPassword::Ask => return prompter.ask("Enter Management Password:", Echo::Hidden),
+        ManagementPassword::File(path) => path,
+    };
+    let content = read(&FileOrInline::File(path.clone()))?;
+    match content.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Zeroizing::new(line.to_owned())),
+        None => Err(CredentialError::File {
+            path: path.clone(),
+            source: io::Error::new(io::ErrorKind::InvalidData, "its first line, the password, is empty"),
+        }),
     }
 }
 

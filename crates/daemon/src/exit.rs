@@ -1,6 +1,8 @@
 //! How a run ends.
 
-use crate::{ovlog, signals::Request};
+use culvert_mgmt::StateName;
+
+use crate::{management::Management, ovlog, signals::Request};
 
 /// The end of the process: its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,20 @@ impl Ended {
             Self::Soft(_, reason) => (*reason).to_owned(),
             Self::Fatal(_) => "UNKNOWN".to_owned(),
         }
+    }
+
+    /// Tells the management interface: EXITING or RECONNECTING, and why. Of a fatal error it learns through the log.
+    pub(crate) fn tell(&self, management: &Management) {
+        let (request, reason) = match self {
+            Self::Signal(request) | Self::Soft(request, "") => (*request, request.name()),
+            Self::Soft(request, reason) => (*request, *reason),
+            Self::Fatal(_) => return,
+        };
+        let state = match request {
+            Request::Restart | Request::SoftRestart => StateName::Reconnecting,
+            Request::Terminate | Request::Interrupt | Request::Statistics => StateName::Exiting,
+        };
+        management.set_state(state, reason);
     }
 
     /// Writes OpenVPN's line about it.

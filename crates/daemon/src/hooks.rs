@@ -6,16 +6,18 @@ use culvert_config::{LogDestination, Profile, profile::Scripts, value::Command};
 
 use crate::{
     clock,
+    management::Management,
     scripts::{Hook, ProcessFacts, ScriptEnv, ScriptRunner},
 };
 
 /// The scripts that a profile names.
-#[derive(Debug)]
 pub(crate) struct Hooks {
     /// Which programs.
     pub(crate) scripts: Scripts,
     /// Runs them.
     pub(crate) runner: ScriptRunner,
+    /// Is told the same as some of them.
+    pub(crate) management: Management,
     base: ScriptEnv,
     /// About device and routes, once they stand.
     device: Mutex<ScriptEnv>,
@@ -23,7 +25,7 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// Takes the scripts and what is known at the start.
-    pub(crate) fn new(profile: &Profile) -> Self {
+    pub(crate) fn new(profile: &Profile, management: Management) -> Self {
         let facts = ProcessFacts {
             started: clock::wall(),
             is_daemon: profile.process.daemon.is_some(),
@@ -34,6 +36,7 @@ impl Hooks {
         Self {
             scripts: profile.scripts.clone(),
             runner: ScriptRunner::new(profile.scripts.security),
+            management,
             base,
             device: Mutex::default(),
         }
@@ -41,7 +44,7 @@ impl Hooks {
 
     /// Takes the scripts of another profile, with what is known of the device.
     pub(crate) fn renewed(&self, profile: &Profile) -> Self {
-        let renewed = Self::new(profile);
+        let renewed = Self::new(profile, self.management.clone());
         renewed.remember(self.device.lock().unwrap_or_else(PoisonError::into_inner).clone());
         renewed
     }

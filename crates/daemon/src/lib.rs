@@ -21,6 +21,8 @@ mod hooks;
 mod life;
 mod link;
 pub mod log;
+mod management;
+mod metrics;
 pub mod network;
 mod offload;
 pub mod pool;
@@ -38,5 +40,8 @@ mod tunnel;
 mod usage;
 pub mod writepid;
 
+/// Returns where running processes of this network namespace have their control sockets, unless `control-socket` says
+/// otherwise.
+pub use culvert_host::run_directory as control_directory;
 pub use exit::Exit;
 pub use life::{Startup, run};

@@ -6,6 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use culvert_config::{Configuration, Profile, Role, not_yet, profile::TlsRole, render_all, title};
 use culvert_proto::{Credentials, Session, tls::TlsFactory};
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     exit::{Ended, Exit},
     handshakes::Handshakes,
     log::{LogConfig, Logger},
+    management::Management,
     offload, ovlog,
     privileges::{self, Identity},
     server,
@@ -45,6 +47,8 @@ pub(crate) struct Secrets {
     pub(crate) passphrase: Option<Zeroizing<String>>,
     /// What a client logs in with.
     pub(crate) login: Option<Credentials>,
+    /// What clients of the management interface have to know.
+    management: Option<Zeroizing<String>>,
 }
 
 /// The state that is handed from life to life.
@@ -56,9 +60,14 @@ pub(crate) struct Life {
     pub(crate) tls: Option<Arc<dyn TlsFactory>>,
     /// A server's device and its configuration, over SIGUSR1 with `persist-tun`.
     pub(crate) kept_tunnel: Option<server::Standing>,
+    /// There was a life before this one: its sockets may be free only in a moment.
+    pub(crate) is_later: bool,
     /// Who gets how many threads.
     pub(crate) threads: ThreadBudget,
     pub(crate) handshakes: Arc<Handshakes<Session>>,
+    pub(crate) management: Management,
+    /// What it asks for; taken once.
+    asked: Option<mpsc::Receiver<Request>>,
     notifier: Notifier,
     identity: Identity,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
@@ -100,7 +109,7 @@ fn announce() {
 /// Everything that must happen before the first thread: questions, the way into the background, limits.
 fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile>), String> {
     let notifier = Notifier::from_env();
-    let secrets = ask_secrets(&profile)?;
+    let mut secrets = ask_secrets(&profile)?;
     wrapping::preload(&mut profile).map_err(|failure| failure.to_string())?;
     let identity = Identity::resolve(&profile.process).map_err(|failure| failure.to_string())?;
     if profile.process.daemon.is_some() {
@@ -119,14 +128,18 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         None => None,
     };
     let threads = ThreadBudget::of_this_process();
+    let (management, asked) = Management::new(&profile, &logger, secrets.management.take());
     let life = Life {
         profile: Arc::new(profile),
         logger,
         secrets,
         tls: None,
         kept_tunnel: None,
+        is_later: false,
         threads,
         handshakes: Arc::new(Handshakes::new(threads.handshakes)),
+        management,
+        asked: Some(asked),
         notifier,
         identity,
         dropped: false,
@@ -140,6 +153,13 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
 fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
     let prompter = Prompter::detect();
     let mut secrets = Secrets::default();
+    if let Some(source) = &profile.management.password {
+        let password = credentials::management_password(source, &prompter);
+        secrets.management = Some(password.map_err(|failure| failure.to_string())?);
+    }
+    if profile.management.query_passwords {
+        return Ok(secrets); // asked for when they are needed
+    }
     let needs = match &profile.tls.key {
         Some(key) => {
             let key = private_key(key).map_err(|failure| failure.to_string())?;
@@ -189,7 +209,8 @@ async fn lives(
     reload: &dyn Fn() -> Option<Profile>,
     configuration: &Configuration<'_>,
 ) -> Exit {
-    let mut signals = match Signals::new() {
+    let asked = life.asked.take().unwrap_or_else(|| mpsc::channel(1).1);
+    let mut signals = match Signals::new(asked) {
         Ok(signals) => signals,
         Err(failure) => {
             Ended::Fatal(format!("cannot listen to signals: {failure}")).log();
@@ -197,14 +218,44 @@ async fn lives(
         }
     };
     recover_machine();
+    let management = life.management.clone();
+    let opened = match management.open().await {
+        Ok(()) => match management.open_control() {
+            Ok(()) => management.open_metrics().await,
+            Err(failure) => Err(failure),
+        },
+        Err(failure) => Err(failure),
+    };
+    let exit = match opened {
+        Ok(()) => live(&mut life, &mut signals, reload, configuration).await,
+        Err(failure) => {
+            Ended::Fatal(failure).log();
+            Exit::FAILURE
+        }
+    };
+    management.close().await;
+    exit
+}
+
+async fn live(
+    life: &mut Life,
+    signals: &mut Signals,
+    reload: &dyn Fn() -> Option<Profile>,
+    configuration: &Configuration<'_>,
+) -> Exit {
     loop {
+        if let Some(exit) = hold(life, signals).await {
+            return exit;
+        }
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
         let ended = if waits {
-            server::run(&mut life, &mut signals, configuration).await
+            server::run(life, signals, configuration).await
         } else {
-            client::run(&mut life, &mut signals).await
+            client::run(life, signals).await
         };
+        life.is_later = true;
         ended.log();
+        ended.tell(&life.management);
         match ended {
             Ended::Signal(Request::Restart) | Ended::Soft(Request::Restart, _) => match reload() {
                 Some(mut profile) => {
@@ -214,6 +265,9 @@ async fn lives(
                     }
                     if let Err(failure) = life.logger.reconfigure(LogConfig::from(&profile.log)) {
                         ovlog!(warn 1, "the log stays where it is: {failure}");
+                    }
+                    if life.management.has_moved(&profile) {
+                        ovlog!(warn 1, "management and control-socket stay as they are until culvert is started anew");
                     }
                     life.profile = Arc::new(profile);
                     life.tls = None;
@@ -227,6 +281,28 @@ async fn lives(
                 return Exit::SUCCESS;
             }
             Ended::Fatal(_) => return Exit::FAILURE,
+        }
+    }
+}
+
+/// Waits for the release of `management-hold`, if there is one; a signal that ends the process ends the wait.
+async fn hold(life: &Life, signals: &mut Signals) -> Option<Exit> {
+    let held = life.management.hold(std::time::Duration::ZERO);
+    tokio::pin!(held);
+    loop {
+        tokio::select! {
+            _ = &mut held => return None,
+            request = signals.next() => match request {
+                Request::Terminate | Request::Interrupt => {
+                    let ended = Ended::by_signal(request);
+                    ended.log();
+                    ended.tell(&life.management);
+                    return Some(Exit::SUCCESS);
+                }
+                Request::Restart | Request::SoftRestart | Request::Statistics => {
+                    ovlog!(1, "{} has no effect before the hold is released", request.name());
+                }
+            },
         }
     }
 }

@@ -132,11 +132,15 @@ pub fn protect() -> Result<(), PrivilegeError> {
     process::make_undumpable().map_err(refused("PR_SET_DUMPABLE"))
 }
 
-/// Applies `nice` and `mlock`. Before threads are started: they inherit it.
+/// Applies `nice` and `mlock`, and allows the descriptors that many clients over TCP take. Before threads are started: they inherit it.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn schedule(process: &Process) -> Result<(), PrivilegeError> {
+    match process::raise_descriptor_limit() {
+        Ok(limit) => tracing::debug!("file descriptors: {limit:?} at most"),
+        Err(error) => tracing::debug!("file descriptors: the soft limit stays: {error}"),
+    }
     if let Some(nice) = process.nice {
         match process::set_nice(nice) {
             Ok(()) => crate::ovlog!(1, "nice {nice} succeeded"),

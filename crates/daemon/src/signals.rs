@@ -4,6 +4,7 @@ use std::io;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// What somebody outside asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,21 +44,24 @@ pub struct Signals {
     user2: Signal,
     terminate: Signal,
     interrupt: Signal,
+    /// What the management interface asks for.
+    asked: mpsc::Receiver<Request>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    /// Starts to listen. Within the runtime.
+    /// Starts to listen. Within the runtime. What arrives at `asked` counts like a signal.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(asked: mpsc::Receiver<Request>) -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            asked,
         })
     }
 
@@ -67,6 +71,7 @@ impl Signals {
             biased;
             Some(()) = self.terminate.recv() => Request::Terminate,
             Some(()) = self.interrupt.recv() => Request::Interrupt,
+            Some(request) = self.asked.recv() => request,
             Some(()) = self.hangup.recv() => Request::Restart,
             Some(()) = self.user1.recv() => Request::SoftRestart,
             Some(()) = self.user2.recv() => Request::Statistics,
@@ -84,7 +89,8 @@ mod tests {
 
     #[tokio::test]
     async fn signals_have_openvpns_meaning() {
-        let mut signals = Signals::new().expect("the system permits it");
+        let (_management, asked) = mpsc::channel(1);
+        let mut signals = Signals::new(asked).expect("the system permits it");
         let send = |name: &str| {
             let status = Command::new("kill").args([name, &std::process::id().to_string()]).status();
             assert!(status.expect("kill(1) is there").success());

@@ -11,6 +11,7 @@
 mod config;
 mod crypto;
 mod engine;
+mod mgmt;
 mod proto;
 mod wire;
 
@@ -52,6 +53,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "ccd_file", run: config::ccd_file, seeds: config::ccd_files },
     Decoder { name: "push_reply", run: config::push_reply, seeds: config::push_replies },
     Decoder { name: "push_update", run: config::push_update, seeds: config::push_updates },
+    Decoder { name: "management", run: mgmt::management, seeds: mgmt::sessions },
     Decoder { name: "joined_packets", run: engine::joined_packets, seeds: engine::packets_to_join },
     Decoder { name: "super_packet", run: engine::super_packet, seeds: engine::super_packets },
 ];

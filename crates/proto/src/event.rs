@@ -21,6 +21,8 @@ pub enum Event {
     },
     /// User name and password arrived. Wants [`crate::Command::AuthVerdict`].
     Authenticate(AuthRequest),
+    /// The server pushed nothing unasked, so it was asked (`PUSH_REQUEST`).
+    OptionsRequested,
     /// Options were pushed (all continuations together). Wants [`crate::Command::ApplyPush`].
     PushReply(Vec<String>),
     /// Data channel parameters are fixed. Wants [`crate::Command::Configured`].

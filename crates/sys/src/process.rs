@@ -119,6 +119,17 @@ pub fn set_nice(nice: i32) -> io::Result<()> {
     Ok(rustix::process::setpriority_process(None, nice)?)
 }
 
+/// Lets the process open as many descriptors as it may at all: the soft limit, 1024 by tradition, is there for programs
+/// that use `select`. Returns the limit, `None` without one.
+///
+/// # Errors
+/// As the system says.
+pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(limit.maximum)
+}
+
 /// Keeps all memory of the process, also future one, from being paged out.
 ///
 /// The limit of locked memory is raised to `at_least` bytes first, where the process may: without CAP_IPC_LOCK every

@@ -5,6 +5,7 @@
 //! - [`Peers`] finds the OpenVPN releases to test against; an [`Implementation`] is one of them or culvert.
 //! - [`NetnsLab`] is a private network: namespaces joined by veth pairs, gone when it is dropped.
 //! - [`Daemon`] is one running VPN process, its log and its end.
+//! - [`Management`] is a scripted client of the management interface.
 //! - [`traffic`] proves that a tunnel carries packets, and how many it lost.
 //! - [`Relay`] is a wire that records, loses, and carries what a test injects.
 //! - [`TunnelSpec`] says what a tunnel is made of (transport, wrapping, cipher, ...), writes the
@@ -23,6 +24,7 @@ mod daemon;
 mod failure;
 pub mod inner;
 mod lab;
+mod management;
 pub mod matrix;
 pub mod pairwise;
 mod patience;
@@ -39,6 +41,7 @@ pub mod vectors;
 pub use daemon::{Daemon, Signal, read_pid, signal_process};
 pub use failure::{Failure, Result};
 pub use lab::{Namespace, NetnsLab, TunnelDevices};
+pub use management::Management;
 pub use patience::{eventually, patient};
 pub use peers::{Implementation, Peers, Release};
 pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};

@@ -82,7 +82,7 @@ pub fn cases() -> Vec<Case> {
         let what = What::Lookup { routes };
         cases.push(Case { name: format!("lookup/{routes}"), items: LOOKUPS, bytes: 0, what });
     }
-    for peers in [100, 10_000] {
+    for peers in [100, 10_000, 100_000] {
         let what = What::Connect { peers };
         cases.push(Case { name: format!("connect-disconnect/{peers}"), items: 1, bytes: 0, what });
     }

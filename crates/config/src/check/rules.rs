@@ -212,6 +212,20 @@ fn management(d: &Draft, f: &mut Findings) {
                     insecure";
         f.note(Severity::Warning, "management", line, "use a unix socket, or name a password file");
     }
+    let tls = &d.profile.tls;
+    for (name, file, taken) in [
+        ("key", tls.key.is_some(), management.external_key),
+        ("cert", tls.cert.is_some(), management.external_cert),
+    ] {
+        if file && taken {
+            let text = format!("--{name} and --management-external-{name} are mutually exclusive");
+            f.error(name, text, "keep the one that has it");
+        }
+    }
+    if management.external_cert && !management.external_key {
+        let text = "--management-external-cert must be used with --management-external-key";
+        f.error("management-external-cert", text, "add `management-external-key`");
+    }
 }
 
 /// Options that only a server may have.

@@ -7,6 +7,7 @@ mod client;
 mod data;
 mod device;
 mod link;
+mod management;
 mod process;
 mod server;
 mod tls;
@@ -18,6 +19,7 @@ pub use link::{
     Bind, ConnectRetryMax, ConnectionEntry, Link, Local, Mtu, MtuDiscovery, Multihome, Remote, ResolvRetry,
     TlsCryptV2,
 };
+pub use management::{ControlSocket, ExternalKey, Management, ManagementAddress, ManagementPassword};
 pub use process::{
     Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog,
 };
@@ -67,6 +69,8 @@ pub struct Profile {
     pub client: Client,
     /// External programs.
     pub scripts: Scripts,
+    /// The management interface.
+    pub management: Management,
     /// `setenv` and `setenv-safe` (names already prefixed with `OPENVPN_`), in order.
     pub setenv: Vec<(String, String)>,
     /// `compat-mode` as (major, minor, patch).

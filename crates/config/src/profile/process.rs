@@ -13,6 +13,8 @@ pub struct Log {
     pub suppress_timestamps: bool,
     /// `machine-readable-output`.
     pub machine_readable: bool,
+    /// `log-json`.
+    pub json: bool,
     /// `errors-to-stderr`.
     pub errors_to_stderr: bool,
     /// The destination that won: see [`crate::ParseEffects`].
@@ -28,6 +30,7 @@ impl Default for Log {
             mute: None,
             suppress_timestamps: false,
             machine_readable: false,
+            json: false,
             errors_to_stderr: false,
             destination: crate::LogDestination::Stdout,
             status: None,

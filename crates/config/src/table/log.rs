@@ -42,6 +42,14 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.effect(ParseEffect::MachineReadable);
             Ok(())
         }),
+    row("log-json", "", "write log lines as JSON objects: time, severity, verb, peer, message")
+        .live()
+        .group(Group::Offload)
+        .default("off")
+        .set(|d, _| {
+            d.profile.log.json = true;
+            Ok(())
+        }),
     row("errors-to-stderr", "", "errors to stderr instead of stdout")
         .live()
         .group(Group::Log)
@@ -96,7 +104,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     )
     .group(Group::Log)
     .set(|d, a| {
-        d.effect(ParseEffect::Echo(a.rest(0).join(" ")));
+        take_echo(d, a);
         Ok(())
     })
     .pushed(|p, a| {
@@ -107,7 +115,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("parameter", "[WORD...]", "synonym of echo")
         .group(Group::Log)
         .set(|d, a| {
-            d.effect(ParseEffect::Echo(a.rest(0).join(" ")));
+            take_echo(d, a);
             Ok(())
         })
         .pushed(|p, a| {
@@ -116,3 +124,10 @@ pub(super) const ROWS: &[OptionRow] = &[
         })
         .also(CCD),
 ];
+
+/// `echo` is said when it is read, and kept for the management interface.
+fn take_echo(d: &mut Draft, a: &Args<'_>) {
+    let text = a.rest(0).join(" ");
+    d.profile.management.echo.push(text.clone());
+    d.effect(ParseEffect::Echo(text));
+}

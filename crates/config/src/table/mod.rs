@@ -182,7 +182,7 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Self::General => "General",
-            Self::Offload => "Offload (culvert's own options, unknown to OpenVPN)",
+            Self::Offload => "Offload and control (culvert's own options, unknown to OpenVPN)",
             Self::Link => "Connections",
             Self::Mtu => "Packet sizes",
             Self::Proxy => "Proxies",
@@ -279,6 +279,7 @@ const GROUPS: &[&[OptionRow]] = &[
     log::ROWS,
     daemon::ROWS,
     management::ROWS,
+    management::OWN_ROWS,
     system::ROWS,
     standalone::ROWS,
     legacy::ROWS,

@@ -166,3 +166,35 @@ fn a_server_renegotiates_in_a_full_tunnel_over_tcp() {
 fn a_client_renegotiates_in_a_full_tunnel_over_tcp() {
     renegotiate_in_a_full_tunnel(Role::Client, Transport::Tcp4);
 }
+
+/// Nobody of a crowd that comes at once has to wait for the end of a handshake that was cut off, nor does a client that was
+/// there before.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_crowd_that_comes_at_once_gets_in_renegotiates_and_leaves() {
+    let world = World::new();
+    let spec = TunnelSpec { server_extra: "duplicate-cn\nverb 3".to_owned(), ..TunnelSpec::default() };
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
+    let pki = &world.materials.certificates(spec.algorithm).pki;
+    let server = SocketAddr::new(NetnsLab::SERVER_V4.into(), NetnsLab::PORT);
+    let mut crowd = tunnel.lab.client.command(env!("CARGO_BIN_EXE_culvert"));
+    crowd.args([
+        "bench",
+        "crowd",
+        &server.to_string(),
+        "--clients",
+        "200",
+        "--stay",
+        "1",
+        "--patience",
+        "30",
+    ]);
+    crowd.arg("--ca").arg(&pki.ca).arg("--cert").arg(&pki.client.cert).arg("--key").arg(&pki.client.key);
+    let output = crowd.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complaint}\n{}", tunnel.server.tail());
+    assert!(said.starts_with("200 of 200 clients came, renegotiated and left\n"), "{said}");
+    tunnel.wait_traffic(SOON).unwrap();
+    assert_no_panic(&tunnel);
+}

@@ -160,7 +160,7 @@ fn a_server_on_tcp_closes_the_streams_of_silent_strangers() {
         .lab
         .client
         .enter(|| {
-            let mut silent: Vec<_> = (0..16).map(|_| TcpStream::connect(server).unwrap()).collect();
+            let mut silent: Vec<_> = (0..256).map(|_| TcpStream::connect(server).unwrap()).collect();
             let mut surplus = TcpStream::connect(server).unwrap();
             assert!(is_closed(&mut surplus, SOON / 2), "{}", tunnel.server.tail());
             for stream in &mut silent {

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use culvert_config::profile::{Bind, ConnectionEntry, ResolvRetry};
+use culvert_mgmt::StateName;
 use culvert_offload::{ControlBatch, ControlReceiver, ControlSender, Offload, TransportId, TransportSpec};
 use culvert_proto::Session;
 use tokio::{sync::mpsc, time::Instant};
@@ -35,9 +36,16 @@ const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
 impl Client {
     /// Makes one attempt, from the name of the remote to the end of its session.
     pub(super) async fn attempt(&mut self, life: &mut Life, signals: &mut Signals) -> Outcome {
-        let Some(entry) = self.profile.connections.get(self.remotes.current()).cloned() else {
+        let Some(mut entry) = self.profile.connections.get(self.remotes.current()).cloned() else {
             return Outcome::Ended(Ended::Fatal("there is no remote to connect to".to_owned()));
         };
+        self.management.set_state(StateName::Connecting, "");
+        if let Err(ended) = self.ask_login(signals).await {
+            return Outcome::Ended(ended);
+        }
+        if let Err(outcome) = self.ask_remote(&mut entry, signals).await {
+            return outcome;
+        }
         let remote = match self.remotes.address() {
             Some(remote) => remote,
             None => match self.resolve(&entry, signals).await {
@@ -46,9 +54,6 @@ impl Client {
             },
         };
         ovlog!(1, "TCP/UDP: Preserving recently used remote address: {}", AfAddress(remote));
-        if let Err(ended) = self.ask_login().await {
-            return Outcome::Ended(ended);
-        }
         let offload = match self.open_device(life) {
             Ok(offload) => offload,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
@@ -67,11 +72,14 @@ impl Client {
             Ok(started) => started,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
+        self.management.set_state(StateName::Wait, "");
+        self.desk.session_began(started.session.clone(), &offload);
         if self.profile.client.auth_nocache && !self.token_in_use {
             self.credentials = None;
             life.secrets.login = None;
         }
         let outcome = self.drive(life, signals, &entry, started, &offload).await;
+        self.desk.session_ended();
         if let Err(failure) = offload.close_transport(transport) {
             debug!("closing the transport: {failure}");
         }
@@ -95,6 +103,9 @@ impl Client {
         if let Some(kept) = self.kept_addresses.get(&connection) {
             self.remotes.resolved(kept.clone());
             return self.remotes.address().ok_or_else(|| fatal("a kept address is gone"));
+        }
+        if remote.host.parse::<std::net::IpAddr>().is_err() {
+            self.management.set_state(StateName::Resolve, "");
         }
         loop {
             let resolving = link::resolve(&remote.host, port, entry.proto.family);
@@ -144,6 +155,7 @@ impl Client {
         let family = if remote.is_ipv4() { 4 } else { 6 };
         let spec = if entry.proto.transport.is_tcp() {
             ovlog!(1, "Attempting to establish TCP connection with {}", AfAddress(remote));
+            self.management.set_state(StateName::TcpConnect, "");
             let stream = link::connect_tcp(&self.profile, remote, local, entry.connect_timeout)
                 .await
                 .map_err(|failure| format!("TCP: connect to {} failed: {failure}", AfAddress(remote)))?;

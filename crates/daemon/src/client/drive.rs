@@ -3,6 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
+use culvert_mgmt::{Notification, StateName};
 use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, Shape, VpnAddresses};
 use culvert_proto::{
     Command, Credentials, Event, NegotiatedParams, PeerMessage, ProtocolFlags, PushedProtocol, Verdict,
@@ -194,6 +195,7 @@ impl Client {
         match event {
             Event::Started(from, sid) => {
                 progress.answered = true;
+                self.management.set_state(StateName::Auth, "");
                 ovlog!(1, "TLS: Initial packet from {}, sid={}", AfAddress(from), sid.0);
             }
             Event::VerifyPeer { key, identity, tls } => {
@@ -211,6 +213,7 @@ impl Client {
                     .session
                     .command(Command::AuthVerdict(request.key, culvert_proto::Authorization::Accept));
             }
+            Event::OptionsRequested => self.management.set_state(StateName::GetConfig, ""),
             Event::PushReply(options) => return self.pushed(progress, &options),
             Event::Configure(params) => return self.configure(life, entry, progress, offload, params).await,
             Event::Established => self.remotes.succeeded(),
@@ -235,6 +238,9 @@ impl Client {
         }
         for note in &pushed.notes {
             ovlog!(1, "{note}");
+        }
+        for echo in &pushed.echo {
+            self.management.echo(echo);
         }
         if pushed.compression.is_some_and(culvert_config::value::Compression::expects_compressed)
             && !self.profile.data.compression.expects_compressed()
@@ -281,6 +287,7 @@ impl Client {
             password: Zeroizing::new(token.expose().to_owned()),
         });
         self.token_in_use = true;
+        self.management.tell(&Notification::AuthToken(token.expose().to_owned()));
     }
 
     /// Parameters are fixed: peer in the offload, then the machine's network.
@@ -381,6 +388,7 @@ impl Client {
         if let Some(up) = self.up.as_mut().filter(|up| up.made_of == made_of && up.device == device) {
             up.guard.clamp_to(&device, mss); // this remote's headers may be longer
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
+            self.tell_connected(progress, &spec, Completion::Complete);
             life.completed(true);
             return None;
         }
@@ -399,7 +407,7 @@ impl Client {
         let request = TunnelRequest {
             hooks: Arc::clone(&self.hooks),
             device: device.clone(),
-            spec,
+            spec: spec.clone(),
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.remote),
             env: progress.env.clone(),
@@ -409,6 +417,7 @@ impl Client {
             Ok((tunnel, completion)) => {
                 self.up = Some(Up { tunnel, device, guard, made_of });
                 self.context = ScriptContext::Restart;
+                self.tell_connected(progress, &spec, completion);
                 life.completed(completion == Completion::Complete);
                 None
             }
@@ -435,20 +444,27 @@ impl Client {
         match message {
             PeerMessage::AuthFailed(failure) => return Some(self.login_refused(failure)),
             PeerMessage::AuthPending(seconds) => {
+                self.management.set_state(StateName::AuthPending, &format!("timeout {seconds}"));
                 ovlog!(1, "AUTH_PENDING received, extending handshake timeout to {seconds} seconds")
             }
-            PeerMessage::Info(text) => ovlog!(1, "Info command was pushed by server ('{text}')"),
+            PeerMessage::Info(text) => {
+                ovlog!(1, "Info command was pushed by server ('{text}')");
+                self.management.tell(&Notification::InfoMessage(text));
+            }
             PeerMessage::Restart { next_remote, text, .. } => {
                 ovlog!(1, "Connection reset command was pushed by server ('{text}')");
                 let advance = if next_remote { Advance::Remote } else { Advance::Stay };
                 let reason = "server-pushed-connection-reset";
+                self.notify(reason, text);
                 return Some(Outcome::Restart(Restart { advance, ..Restart::because(reason) }));
             }
             PeerMessage::Halt(text) => {
                 ovlog!(1, "Halt command was pushed by server ('{text}')");
+                self.notify("server-pushed-halt", text);
                 return Some(Outcome::Ended(Ended::Soft(Request::Terminate, "server-pushed-halt")));
             }
             PeerMessage::Exit => {
+                self.notify("remote-exit", "EXIT".to_owned());
                 return Some(Outcome::Restart(Restart {
                     advance: Advance::Stay,
                     ..Restart::because("remote-exit")

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use culvert_mgmt::Notification;
 use culvert_proto::{AuthFailure, CloseReason};
 
 use super::{Advance, Client, Outcome, Restart};
@@ -10,6 +11,10 @@ use crate::{exit::Ended, ovlog, signals::Request};
 impl Client {
     /// The server refused the login: for now, or what `auth-retry` says.
     pub(super) fn login_refused(&mut self, failure: AuthFailure) -> Outcome {
+        if self.profile.client.auth_user_pass.is_some() {
+            let (kind, reason) = ("Auth".to_owned(), failure.reason.clone());
+            self.management.tell(&Notification::VerificationFailed { kind, reason });
+        }
         let Some(temporary) = failure.temporary else { return self.auth_retry() };
         let advance = match temporary.advance {
             Some(culvert_proto::Advance::No) => Advance::Stay,

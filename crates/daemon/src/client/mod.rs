@@ -6,6 +6,7 @@
 mod attempt;
 mod drive;
 mod ending;
+mod interface;
 mod remotes;
 mod update;
 
@@ -30,8 +31,9 @@ use crate::{
     hooks::Hooks,
     life::Life,
     log::Logger,
+    management::{ClientDesk, Management, Seat},
     ovlog, random,
-    settings::tls::tls_factory,
+    settings::tls::make_factory,
     signals::{Request, Signals},
     tunnel::{ScriptContext, Tunnel},
 };
@@ -39,10 +41,11 @@ use remotes::{Advance, Remotes};
 
 /// Runs a client until something ends its life.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
-    let mut client = match Client::new(life) {
-        Ok(client) => client,
-        Err(failure) => return Ended::Fatal(failure),
+    let tls = match make_factory(life, TlsRole::Client, signals).await {
+        Ok(tls) => Arc::new(tls),
+        Err(ended) => return ended,
     };
+    let mut client = Client::new(life, tls);
     let ended = client.attempts(life, signals).await;
     client.close_tunnel(&ended.script_word()).await;
     ended
@@ -72,6 +75,10 @@ struct Client {
     up: Option<Up>,
     context: ScriptContext,
     logger: Logger,
+    management: Management,
+    /// What commands of the management interface are answered from.
+    desk: Arc<ClientDesk>,
+    _seat: Seat,
 }
 
 /// A tunnel that is up, and the pushed options that made it.
@@ -116,18 +123,21 @@ impl Restart {
 }
 
 impl Client {
-    fn new(life: &Life) -> Result<Self, String> {
+    fn new(life: &Life, tls: Arc<dyn TlsFactory>) -> Self {
         let profile = Arc::clone(&life.profile);
-        let tls = tls_factory(&profile, TlsRole::Client, life.secrets.passphrase.clone())
-            .map_err(|failure| failure.to_string())?;
         let mut order: Vec<usize> = (0..profile.connections.len()).collect();
         if profile.link.remote_random {
             shuffle(&mut order);
         }
-        Ok(Self {
+        let management = life.management.clone();
+        let desk = ClientDesk::new(Arc::clone(&profile), life.logger.clone());
+        Self {
+            _seat: management.seat_client(Arc::clone(&desk)),
+            desk,
             handshakes: Arc::clone(&life.handshakes),
-            hooks: Arc::new(Hooks::new(&profile)),
-            tls: Arc::new(tls),
+            hooks: Arc::new(Hooks::new(&profile, management.clone())),
+            management,
+            tls,
             remotes: Remotes::new(order),
             credentials: life.secrets.login.clone(),
             token_in_use: false,
@@ -139,7 +149,7 @@ impl Client {
             context: ScriptContext::Init,
             logger: life.logger.clone(),
             profile,
-        })
+        }
     }
 
     async fn attempts(&mut self, life: &mut Life, signals: &mut Signals) -> Ended {
@@ -162,6 +172,7 @@ impl Client {
                 return ended;
             }
             ended.log();
+            ended.tell(&self.management);
             self.context = ScriptContext::Restart;
             if std::mem::take(&mut self.device_lost) || !self.profile.device.persist_tun {
                 self.close_tunnel(restart.reason).await;
@@ -193,6 +204,12 @@ impl Client {
 
     /// Waits before the next attempt; signals are heard.
     async fn rest(&mut self, signals: &mut Signals, pause: Duration) -> Option<Ended> {
+        // A hold takes the place of the pause.
+        match self.unless_signalled(self.management.hold(pause), signals).await {
+            Ok(false) => {}
+            Ok(true) | Err(Request::SoftRestart) => return None,
+            Err(request) => return Some(Ended::by_signal(request)),
+        }
         if pause.is_zero() {
             return None;
         }
@@ -243,7 +260,7 @@ impl Client {
             self.credentials = self.typed.take();
             return Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("auth-failure") });
         }
-        match self.profile.client.auth_retry {
+        match self.management.auth_retry() {
             AuthRetry::None => Outcome::Ended(Ended::Soft(Request::Terminate, "auth-failure")),
             AuthRetry::NoInteract => Outcome::Restart(Restart {
                 pause: Some(Duration::from_secs(10)),
@@ -258,10 +275,16 @@ impl Client {
     }
 
     /// Asks for the login, where one is wanted and none is at hand.
-    async fn ask_login(&mut self) -> Result<(), Ended> {
+    async fn ask_login(&mut self, signals: &mut Signals) -> Result<(), Ended> {
         let Some(source) = self.profile.client.auth_user_pass.clone() else { return Ok(()) };
+        if self.management.take_forget() {
+            (self.credentials, self.typed, self.token_in_use) = (None, None, false);
+        }
         if self.credentials.is_some() {
             return Ok(());
+        }
+        if self.asks_management() {
+            return self.ask_management(&source, signals).await;
         }
         let asked =
             tokio::task::spawn_blocking(move || credentials::login(&source, &Prompter::detect())).await;

@@ -43,9 +43,17 @@ impl Client {
         up.made_of = progress.pushed.lasting().map(str::to_owned).collect();
         let updown = &self.profile.routes.dns_updown;
         match up.tunnel.change(&spec, &up.device.name, updown, Some(progress.link.remote)).await {
-            Ok(Completion::Complete) => ovlog!(1, "PUSH_UPDATE: the pushed options were updated in place"),
-            Ok(Completion::WithErrors) => {
-                ovlog!(warn 1, "PUSH_UPDATE: the pushed options were updated, with errors; see above");
+            Ok(completion) => {
+                match completion {
+                    Completion::Complete => {
+                        ovlog!(1, "PUSH_UPDATE: the pushed options were updated in place");
+                    }
+                    Completion::WithErrors => {
+                        ovlog!(warn 1, "PUSH_UPDATE: the pushed options were updated, with errors; see above");
+                    }
+                }
+                // With the addresses as they are now.
+                self.tell_connected(progress, &spec, completion);
             }
             Err(failure) => {
                 ovlog!(error 1, "PUSH_UPDATE: {failure}");

@@ -6,10 +6,14 @@ use jiff::{Timestamp, tz::TimeZone};
 
 /// How grave a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Severity {
+pub enum Severity {
+    /// It informs.
     Info,
+    /// Something may be wrong.
     Warning,
+    /// Something is.
     Error,
+    /// The process ends.
     Fatal,
 }
 
@@ -22,6 +26,16 @@ impl Severity {
             Self::Warning => 0x40,
             Self::Error => 0x20,
             Self::Fatal => 0x10,
+        }
+    }
+
+    /// The word for it in JSON.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
         }
     }
 
@@ -42,6 +56,8 @@ pub(super) enum Prefix {
     Clock { zone: TimeZone, micros: bool },
     /// `1795349124.000123 1 `.
     Machine,
+    /// The line is a JSON object, which has all of it in it (`log-json`).
+    Json,
     /// Nothing: `suppress-timestamps`, or the system log has its own.
     Nothing,
 }
@@ -57,6 +73,7 @@ pub(super) fn render(
 ) -> String {
     let mut line = String::with_capacity(text.len() + 64);
     match prefix {
+        Prefix::Json => return json(now, verb, severity, peer, text),
         Prefix::Nothing => {}
         Prefix::Machine => {
             let flags = u32::from(verb & 0x0f) | severity.flags();
@@ -76,6 +93,25 @@ pub(super) fn render(
     }
     escape(&mut line, text);
     line
+}
+
+/// Returns the line as a JSON object; the time is UTC (RFC 3339).
+fn json(now: Timestamp, verb: u8, severity: Severity, peer: Option<&str>, text: &str) -> String {
+    let escaped = |text: &str| {
+        let mut escaped = String::with_capacity(text.len());
+        escape(&mut escaped, text);
+        escaped
+    };
+    let mut line = serde_json::json!({
+        "time": format!("{now:.6}"),
+        "severity": severity.word(),
+        "verb": verb,
+        "message": escaped(text),
+    });
+    if let Some(peer) = peer {
+        line["peer"] = escaped(peer).into();
+    }
+    line.to_string()
 }
 
 /// Appends `YYYY-MM-DD HH:MM:SS `.
@@ -138,6 +174,23 @@ mod tests {
             render(&Prefix::Machine, at(), 1, Severity::Warning, None, "WARNING: x"),
             "1795349124.000123 41 WARNING: x"
         );
+    }
+
+    #[test]
+    fn a_json_line_has_everything_in_it() {
+        let peer = Some("al\"ice/udp4:192.0.2.1:4");
+        let line = render(&Prefix::Json, at(), 1, Severity::Warning, peer, "WARNING: \u{1b}[31mx");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let expected = serde_json::json!({
+            "time": "2026-11-22T12:05:24.000123Z",
+            "severity": "warning",
+            "verb": 1,
+            "peer": "al\"ice/udp4:192.0.2.1:4",
+            "message": "WARNING: \\x1b[31mx",
+        });
+        assert_eq!(value, expected);
+        let line = render(&Prefix::Json, at(), 3, Severity::Info, None, "x");
+        assert!(!line.contains("peer") && !line.contains('\n'), "{line}");
     }
 
     #[test]

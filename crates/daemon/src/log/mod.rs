@@ -33,11 +33,21 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use self::{
     layer::Classic,
-    line::{Prefix, Severity},
+    line::Prefix,
     mute::{Mute, Muted},
     sink::Sink,
     writer::{Entry, Queue},
 };
+
+pub use line::Severity as Gravity;
+use line::Severity;
+
+/// Somebody who wants every line that is logged, beside the log.
+pub trait LogTap: Send + Sync {
+    /// Takes a line: from which verbosity on it appears, how grave it is, whose it is, what it says. Called within the
+    /// log's lock: it must neither wait nor log.
+    fn line(&self, verb: u8, gravity: Gravity, peer: Option<&str>, text: &str);
+}
 
 /// How lines look and where they go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +61,8 @@ pub struct LogConfig {
     pub suppress_timestamps: bool,
     /// `machine-readable-output`.
     pub machine_readable: bool,
+    /// `log-json`.
+    pub json: bool,
     /// `errors-to-stderr`.
     pub errors_to_stderr: bool,
     /// Where to.
@@ -70,6 +82,7 @@ impl From<&profile::Log> for LogConfig {
             mute: log.mute,
             suppress_timestamps: log.suppress_timestamps,
             machine_readable: log.machine_readable,
+            json: log.json,
             errors_to_stderr: log.errors_to_stderr,
             destination: log.destination.clone(),
         }
@@ -109,10 +122,32 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
+    tap: Tap,
     config: LogConfig,
     prefix: Prefix,
     mute: Mute,
     output: Output,
+}
+
+/// The tap, if there is one.
+#[derive(Default)]
+struct Tap(Option<Arc<dyn LogTap>>);
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tap").field(&self.0.is_some()).finish()
+    }
+}
+
+impl State {
+    /// Writes a line, and shows it to the tap.
+    fn write(&mut self, now: Timestamp, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
+        let line = line::render(&self.prefix, now, verb, severity, peer, text);
+        self.output.write(severity, line);
+        if let Some(tap) = &self.tap.0 {
+            tap.line(verb, severity, peer, text);
+        }
+    }
 }
 
 /// Where finished lines go.
@@ -140,6 +175,7 @@ impl Shared {
         Self {
             verb: AtomicU8::new(config.verb),
             state: Mutex::new(State {
+                tap: Tap::default(),
                 prefix: prefix_of(&config, &zone),
                 mute,
                 output: Output::Direct(sink),
@@ -171,30 +207,25 @@ impl Shared {
         match state.mute.look(kind) {
             Muted::Write(note) => {
                 if let Some(note) = note {
-                    let line = line::render(&state.prefix, now, 1, Severity::Info, None, &note);
-                    state.output.write(Severity::Info, line);
+                    state.write(now, 1, Severity::Info, None, &note);
                 }
-                let line = line::render(&state.prefix, now, verb, severity, peer, text);
-                state.output.write(severity, line);
+                state.write(now, verb, severity, peer, text);
             }
-            Muted::Skip(Some(note)) => {
-                let line = line::render(&state.prefix, now, 1, Severity::Info, None, note);
-                state.output.write(Severity::Info, line);
-            }
+            Muted::Skip(Some(note)) => state.write(now, 1, Severity::Info, None, note),
             Muted::Skip(None) => {}
         }
     }
 
     /// Writes a line that no event stands for.
     fn line(&self, now: Timestamp, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
-        let mut state = self.lock();
-        let line = line::render(&state.prefix, now, verb, severity, peer, text);
-        state.output.write(severity, line);
+        self.lock().write(now, verb, severity, peer, text);
     }
 }
 
 fn prefix_of(config: &LogConfig, zone: &TimeZone) -> Prefix {
-    if config.machine_readable {
+    if config.json {
+        Prefix::Json
+    } else if config.machine_readable {
         Prefix::Machine
     } else if config.suppress_timestamps || matches!(config.destination, LogDestination::Syslog(_)) {
         Prefix::Nothing
@@ -289,7 +320,20 @@ impl Logger {
 
     /// Changes `mute`.
     pub fn set_mute(&self, mute: Option<u32>) {
-        self.shared.lock().mute.set_limit(mute);
+        let mut state = self.shared.lock();
+        state.config.mute = mute;
+        state.mute.set_limit(mute);
+    }
+
+    /// Returns `mute`.
+    #[must_use]
+    pub fn mute(&self) -> Option<u32> {
+        self.shared.lock().config.mute
+    }
+
+    /// Shows every line from here on to somebody else, too.
+    pub fn set_tap(&self, tap: Arc<dyn LogTap>) {
+        self.shared.lock().tap = Tap(Some(tap));
     }
 
     /// Writes a line as it is, without time stamp: answers to questions. It may be several lines.

@@ -16,4 +16,5 @@ pub use env::{CharClass, ScriptEnv};
 pub use files::{AuthAnswer, ConnectFiles, CredentialFile, DeferredAuth, Pending};
 pub use hooks::{ConnectVerdict, Learned, LoginVerdict};
 pub use runner::{Hook, ScriptError, ScriptExit, ScriptRunner};
+pub(crate) use variables::proto_name;
 pub use variables::{PoolFacts, ProcessFacts, Trust, ipchange_arguments};

@@ -178,7 +178,7 @@ impl ScriptEnv {
 }
 
 /// `udp`, `udp4`, `tcp-client`, `tcp6-server` …: the option's own words.
-fn proto_name(connection: &ConnectionEntry) -> String {
+pub(crate) fn proto_name(connection: &ConnectionEntry) -> String {
     let digit = match connection.proto.family {
         Family::Any => "",
         Family::V4 => "4",

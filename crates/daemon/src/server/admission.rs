@@ -177,19 +177,24 @@ impl Admission {
         }
     }
 
-    /// Collects a client's own configuration: its file, then `client-connect`.
+    /// Collects a client's own configuration: its file, then `client-connect`, then what `client-auth` of the management
+    /// interface gave it.
     pub(super) fn judge_connect(
         &self,
         session: SessionKey,
         common_name: String,
+        managed: String,
         env: impl FnOnce() -> ScriptEnv,
     ) {
         let script = self.hooks.scripts.client_connect.clone().map(|command| (command, env()));
-        if script.is_none() && self.client_config_dir.is_none() {
+        if script.is_none() && self.client_config_dir.is_none() && managed.is_empty() {
             return self.decide(Decision::Connect(session, Ok(Box::default())));
         }
         self.spawn(move |this: Self| async move {
-            Decision::Connect(session, this.client_overrides(&common_name, script).await.map(Box::new))
+            Decision::Connect(
+                session,
+                this.client_overrides(&common_name, script, &managed).await.map(Box::new),
+            )
         });
     }
 
@@ -207,6 +212,7 @@ impl Admission {
         &self,
         common_name: &str,
         script: Option<(Command, ScriptEnv)>,
+        managed: &str,
     ) -> Result<Collected, String> {
         let text = self.client_file(common_name).await.map_err(Refused::into_reason)?;
         let mut added = String::new();
@@ -222,6 +228,10 @@ impl Admission {
                     files.config().map_err(unreadable)?
                 }
             };
+        }
+        if !managed.is_empty() {
+            added.push('\n');
+            added.push_str(managed);
         }
         collect(text, added, common_name).map_err(Refused::into_reason)
     }

@@ -12,8 +12,9 @@ use culvert_offload::{PeerSpec, PeerStats, Protocol, TransportId, VpnAddresses};
 use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdentity};
 use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
-use super::{listeners::ListenerId, push::ClientAddresses};
+use super::{listeners::ListenerId, management::Managed, push::ClientAddresses};
 use crate::{address::RealAddress, log::PeerSpan, pool::Lease, session_task::SessionHandle};
 
 /// One session of a server.
@@ -31,8 +32,12 @@ pub(super) struct Client {
     pub(super) local: Option<IpAddr>,
     /// Shared with the session.
     pub(super) identity: Arc<PeerIdentity>,
-    /// What it logged in as. Its password is never kept.
+    /// What it logged in as.
     pub(super) username: String,
+    /// Its password, until the management interface was asked about it; never kept otherwise.
+    pub(super) password: Option<Zeroizing<String>>,
+    /// What the management interface decided.
+    pub(super) managed: Managed,
     pub(super) peer_info: Arc<PeerInfo>,
     pub(super) span: PeerSpan,
     /// Addresses from the pool, given back at its end.

@@ -9,6 +9,7 @@ use culvert_config::{
     ClientOverrides, Role,
     value::{Compression, PingAction, Topology},
 };
+use culvert_mgmt::StateName;
 use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, Shape, VpnAddresses};
 use culvert_proto::{Command, NegotiatedParams, options_string};
 use culvert_wire::PeerId;
@@ -24,9 +25,12 @@ use super::{
     push::{self, ClientAddresses},
 };
 use crate::{
-    clock, ovlog,
+    clock,
+    management::Addresses,
+    ovlog,
     session_task::{SessionInput, SessionKey},
     settings::mss,
+    tunnel::TunnelSpec,
 };
 
 impl Server {
@@ -70,7 +74,8 @@ impl Server {
             environment::since(&mut env, since);
             env
         };
-        self.admission.judge_connect(key, name.clone(), env);
+        let managed = client.managed.options().to_owned();
+        self.admission.judge_connect(key, name.clone(), managed, env);
     }
 
     /// The name that everything else uses: the common name, or the login where that replaces it.
@@ -280,9 +285,16 @@ impl Server {
         if let Some(v4) = connected.vpn.v4 {
             ovlog!(1, "MULTI: primary virtual IP for {}: {v4}", connected.common_name);
         }
-        if self.profile.role() == Role::P2p {
-            ovlog!(1, "Initialization Sequence Completed");
-            self.sealed = self.profile.tls.single_session;
+        self.interface.hub.tally().connected();
+        match self.profile.role() {
+            Role::Server => self.tell_established(key, client, connected),
+            Role::Client | Role::P2p => {
+                ovlog!(1, "Initialization Sequence Completed");
+                let tunnel = TunnelSpec::from_profile(&self.profile).addresses();
+                let addresses = Addresses { remote: Some(client.remote), ..tunnel };
+                self.interface.hub.set_state_at(StateName::Connected, "SUCCESS", addresses);
+                self.sealed = self.profile.tls.single_session;
+            }
         }
     }
 

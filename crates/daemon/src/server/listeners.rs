@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 use super::{refusals::Refusals, share::Share};
 use crate::{
     clock,
+    metrics::Tally,
     session_task::{SessionHandle, SessionInput, SessionKey},
 };
 
@@ -90,7 +91,7 @@ impl Limits {
         Self {
             initial: server.connect_freq_initial.map(rate),
             sessions: server.connect_freq.map(rate),
-            max_half_open: (clients / 4).max(256),
+            max_half_open: (clients / 2).max(256),
         }
     }
 }
@@ -99,16 +100,23 @@ impl Limits {
 /// number of orders is bounded by that of sessions.
 pub(super) type Orders = mpsc::UnboundedSender<ListenerOrder>;
 
+/// The control port of a transport.
+pub(super) struct Port {
+    pub(super) transport: TransportId,
+    pub(super) receiver: Box<dyn ControlReceiver>,
+    pub(super) control: Arc<dyn ControlSender>,
+}
+
 /// Starts the task of a transport.
 pub(super) fn spawn(
     id: ListenerId,
     protocol: Protocol,
-    transport: TransportId,
-    receiver: Box<dyn ControlReceiver>,
-    control: Arc<dyn ControlSender>,
+    port: Port,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
+    tally: Arc<Tally>,
 ) -> Orders {
+    let Port { transport, receiver, control } = port;
     let (orders, inbox) = mpsc::unbounded_channel();
     let listener = Listener {
         id,
@@ -118,6 +126,7 @@ pub(super) fn spawn(
         control,
         endpoint,
         reports,
+        tally,
         sessions: HashMap::new(),
         share: Share::new(Instant::now()),
         reply: Box::new([0; MAX_FIRST_PACKET]),
@@ -137,6 +146,7 @@ struct Listener {
     control: Arc<dyn ControlSender>,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
+    tally: Arc<Tally>,
     sessions: HashMap<Handle, Routed>,
     /// What strangers may take of this thread's time.
     share: Share,
@@ -256,6 +266,7 @@ impl Listener {
             }
         }
         if ignored > 0 {
+            self.tally.dropped_many("no_time", ignored);
             debug!("more strangers than there is time for: {ignored} packets dropped");
         }
     }
@@ -281,6 +292,7 @@ impl Listener {
             EndpointAction::Route(handle) => self.route(handle, packet),
             EndpointAction::Accept(accepted) => self.accept(packet, accepted).await,
             EndpointAction::Drop(reason) => {
+                self.tally.dropped(reason.word());
                 debug!("dropped a packet from {}: {reason:?}", packet.from);
                 self.refusals.tell(packet.from, reason);
                 // Nothing that follows such a beginning can be trusted.
@@ -389,11 +401,10 @@ mod tests {
         let _orders = spawn(
             ListenerId(0),
             Protocol::Udp,
-            TransportId(0),
-            receiver,
-            Arc::<Replies>::clone(&replies),
+            Port { transport: TransportId(0), receiver, control: Arc::<Replies>::clone(&replies) },
             Endpoint::new(config, &[7; 32]),
             reports,
+            Arc::default(),
         );
         for _ in 0..10 {
             yield_now().await;

@@ -13,6 +13,7 @@ pub(crate) mod configure;
 mod environment;
 mod host_routes;
 pub(crate) mod listeners;
+mod management;
 mod peer_ids;
 mod port_share;
 mod push;
@@ -59,6 +60,7 @@ use admission::{Admission, Decision};
 use client::Client;
 use host_routes::HostRoutes;
 use listeners::{ListenerId, ListenerReport, Orders};
+use management::Interface;
 use peer_ids::PeerIds;
 use port_share::PortShare;
 use routes::ClientRoutes;
@@ -117,6 +119,7 @@ struct Server {
     logger: Logger,
     inbox: Inbox,
     outbox: Outbox,
+    interface: Interface,
 }
 
 /// The configuration of sessions, by what runs below.
@@ -166,6 +169,9 @@ impl Server {
                 Some(report) = self.inbox.reports.recv() => self.handle_report(report),
                 Some(report) = self.inbox.listeners.recv() => self.handle_listener(report),
                 Some(decision) = self.inbox.decisions.recv() => self.handle_decision(decision),
+                Some(order) = self.interface.orders.recv() => {
+                    self.handle_order(order, life, standing, configuration).await;
+                }
                 Some((stream, remote)) = self.inbox.streams.recv() => self.adopt_stream(stream, remote),
                 event = poll_fn(move |cx| offload.poll_event(cx)) => match event {
                     Some(OffloadEvent::DeviceGone) | None => return self.lost_device(),

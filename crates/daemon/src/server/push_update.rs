@@ -27,7 +27,6 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Recipients {
     /// Everybody who takes updates.
-    #[allow(dead_code, reason = "`push-update-broad` of the management interface")]
     All,
     /// One client.
     One(SessionKey),
@@ -130,6 +129,11 @@ impl Server {
         let gone = before.iter().filter(|address| !after.contains(address)).cloned().collect();
         let new = after.iter().filter(|address| !before.contains(address)).cloned().collect();
         self.tell_learn_address(key, gone, new);
+        if let Some(client) = self.clients.get(&key)
+            && let Some(connected) = client.connected()
+        {
+            self.tell_addresses(key, client, connected, &before);
+        }
         Ok(())
     }
 

@@ -7,8 +7,9 @@
 
 use std::{fmt, io, sync::Arc};
 
-use culvert_config::{Changed, Configuration, Group, Profile, Reread, find, render_all};
+use culvert_config::{Changed, Configuration, Group, Profile, Reread, Role, find, render_all};
 use culvert_proto::tls::{TlsFactory, TlsRole};
+use serde_json::json;
 
 use super::{
     Admission, Configs, Server, Standing,
@@ -19,7 +20,7 @@ use crate::{
     life::Life,
     log::LogConfig,
     ovlog,
-    settings::{SettingsError, tls::tls_factory, wrapping},
+    settings::{SettingsError, tls::remake_factory, wrapping},
     tunnel::Completion,
 };
 
@@ -53,7 +54,39 @@ impl Server {
         configuration: &Configuration<'_>,
     ) {
         ovlog!(1, "SIGHUP[hard,] received, reading the configuration again; clients stay connected");
-        match self.reload(life, standing, configuration).await {
+        // The log has it.
+        let _told = self.reload_and_log(life, standing, configuration).await;
+    }
+
+    /// `culvert reload`: the same, and whoever asked is told as well, in JSON.
+    pub(super) async fn reload_by_order(
+        &mut self,
+        life: &mut Life,
+        standing: &mut Standing,
+        configuration: &Configuration<'_>,
+    ) -> String {
+        if self.profile.role() != Role::Server {
+            return json!({ "error": "only a server reloads; a point-to-point end restarts on SIGHUP" })
+                .to_string();
+        }
+        ovlog!(1, "culvert reload: reading the configuration again; clients stay connected");
+        match self.reload_and_log(life, standing, configuration).await {
+            Ok(Reloaded { applied, needs_restart, problems }) => {
+                json!({ "changed": applied, "needs_restart": needs_restart, "problems": problems })
+            }
+            Err(refused) => json!({ "error": refused.to_string() }),
+        }
+        .to_string()
+    }
+
+    async fn reload_and_log(
+        &mut self,
+        life: &mut Life,
+        standing: &mut Standing,
+        configuration: &Configuration<'_>,
+    ) -> Result<Reloaded, ReloadRefused> {
+        let outcome = self.reload(life, standing, configuration).await;
+        match &outcome {
             Err(refused) => {
                 for line in refused.to_string().lines() {
                     ovlog!(error 1, "{line}");
@@ -78,6 +111,7 @@ impl Server {
                 }
             }
         }
+        outcome
     }
 
     /// Reads the configuration again and brings into force what a running server can take.
@@ -134,33 +168,37 @@ impl Server {
     }
 
     /// TLS for new sessions and key exchanges, from the files as they are. A process that gave up its privileges may not
-    /// be able to read its key again: then TLS stays as it is.
+    /// be able to read its key again, and one that had to ask for passphrase or certificate does not ask while it serves:
+    /// then TLS stays as it is.
     fn new_tls(
         &self,
         life: &Life,
         reread: &mut Reread,
         reloaded: &mut Reloaded,
     ) -> Result<Arc<dyn TlsFactory>, ReloadRefused> {
-        match tls_factory(&reread.profile, TlsRole::Server, life.secrets.passphrase.clone()) {
-            Ok(factory) => Ok(Arc::new(factory)),
+        let reason = match remake_factory(life, &reread.profile, TlsRole::Server) {
+            Ok(Some(factory)) => return Ok(Arc::new(factory)),
+            Ok(None) => {
+                "passphrase or certificate come from the management interface, which is asked at a start only; restart the server".to_owned()
+            }
             Err(SettingsError::File { option, path, source })
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
-                reloaded.problems.push(format!(
-                    "keys, certificates and TLS options stay as they are: without its former privileges the process cannot read --{option} {}; restart the server, or let its `user` read the file",
+                format!(
+                    "without its former privileges the process cannot read --{option} {}; restart the server, or let its `user` read the file",
                     path.display()
-                ));
-                let is_tls =
-                    |changed: &Changed| find(changed.option).is_some_and(|row| row.group == Group::Tls);
-                let (later, live) = std::mem::take(&mut reread.changes.live).into_iter().partition(is_tls);
-                reread.changes.live = live;
-                let later: Vec<Changed> = later;
-                reread.changes.restart.extend(later);
-                reread.profile.tls = self.profile.tls.clone();
-                Ok(Arc::clone(&self.tls))
+                )
             }
-            Err(failure) => Err(ReloadRefused(failure.to_string())),
-        }
+            Err(failure) => return Err(ReloadRefused(failure.to_string())),
+        };
+        reloaded.problems.push(format!("keys, certificates and TLS options stay as they are: {reason}"));
+        let is_tls = |changed: &Changed| find(changed.option).is_some_and(|row| row.group == Group::Tls);
+        let (later, live) = std::mem::take(&mut reread.changes.live).into_iter().partition(is_tls);
+        reread.changes.live = live;
+        let later: Vec<Changed> = later;
+        reread.changes.restart.extend(later);
+        reread.profile.tls = self.profile.tls.clone();
+        Ok(Arc::clone(&self.tls))
     }
 
     /// Makes anew what was made of the profile. Nothing here can fail.

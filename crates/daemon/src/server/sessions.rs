@@ -13,6 +13,7 @@ use super::{
     client::{Client, State},
     environment,
     listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
+    management::Managed,
 };
 use crate::{
     address::{AfAddress, RealAddress},
@@ -36,25 +37,20 @@ impl Server {
         };
         match self.offload.open_transport(TransportSpec::AdoptTcp { stream, remote }) {
             Ok((transport, receiver, control)) => {
-                let listener = self.listen(Protocol::Tcp, transport, receiver, control);
+                let listener = self.listen(Protocol::Tcp, listeners::Port { transport, receiver, control });
                 self.strangers.add(listener, remote.ip());
             }
             Err(failure) => warn!("cannot take over the stream from {remote}: {failure}"),
         }
     }
 
-    pub(super) fn listen(
-        &mut self,
-        protocol: Protocol,
-        transport: culvert_offload::TransportId,
-        receiver: Box<dyn culvert_offload::ControlReceiver>,
-        control: Arc<dyn culvert_offload::ControlSender>,
-    ) -> ListenerId {
+    pub(super) fn listen(&mut self, protocol: Protocol, port: listeners::Port) -> ListenerId {
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let endpoint = self.endpoints.make(protocol);
         let reports = self.outbox.listeners.clone();
-        let orders = listeners::spawn(id, protocol, transport, receiver, control, endpoint, reports);
+        let tally = Arc::clone(self.interface.hub.tally());
+        let orders = listeners::spawn(id, protocol, port, endpoint, reports, tally);
         self.listeners.insert(id, orders);
         id
     }
@@ -123,6 +119,8 @@ impl Server {
             local,
             identity: Default::default(),
             username: String::new(),
+            password: None,
+            managed: Managed::default(),
             peer_info: Default::default(),
             span,
             lease: None,
@@ -179,6 +177,8 @@ impl Server {
                     client.username.clone_from(&request.username);
                 }
                 client.peer_info = Arc::clone(&request.peer_info);
+                self.keep_for_management(key, &request);
+                let Some(client) = self.clients.get(&key) else { return };
                 let env = || {
                     let mut env = Self::environment(&self.admission, client, &client.identity);
                     env.set_peer_info(&client.peer_info);
@@ -188,7 +188,7 @@ impl Server {
             }
             Event::Configure(params) => self.configure(key, params),
             Event::Established => self.established(key),
-            Event::Renegotiated(_) | Event::PushReply(_) | Event::Key(_) => {}
+            Event::Renegotiated(_) | Event::OptionsRequested | Event::PushReply(_) | Event::Key(_) => {}
             Event::Message(message) => self.handle_message(key, message),
             Event::Note(note) => log_note(&note),
             Event::Closed(reason) => self.closed(key, &reason),
@@ -210,6 +210,9 @@ impl Server {
         match decision {
             Decision::Peer(key, id, verdict) => self.tell(key, Command::PeerVerdict(id, verdict)),
             Decision::Login(key, id, authorization) => {
+                if authorization == Authorization::Accept && self.profile.management.client_auth {
+                    return self.ask_management(key, id);
+                }
                 if let Authorization::Deny(reason) = &authorization {
                     debug!("login refused: {}", reason.as_deref().unwrap_or("no reason given"));
                 }
@@ -247,12 +250,15 @@ impl Server {
             PeerMessage::Exit => {
                 self.remove(key, "SIGTERM[soft,remote-exit] received, client-instance exiting")
             }
-            PeerMessage::ChallengeResponse(_) => debug!("a challenge response that nobody asked for"),
+            PeerMessage::ChallengeResponse(answer) => self.challenge_answered(key, answer),
             other => debug!("a message that a server does not expect: {other:?}"),
         }
     }
 
     fn closed(&mut self, key: SessionKey, reason: &CloseReason) {
+        if self.clients.get(&key).is_some_and(|client| client.connected().is_none()) {
+            self.interface.hub.tally().failed(reason);
+        }
         let word = match reason {
             CloseReason::HandshakeTimeout => {
                 let window = self.profile.session.hand_window.as_secs();
@@ -295,9 +301,11 @@ impl Server {
             let _gone = orders.send(ListenerOrder::Forget(client.endpoint));
         }
         client.handle.revoke();
-        if let State::Connected(connected) = &client.state {
-            self.disconnect(&client, connected);
-        }
+        let stats = match &client.state {
+            State::Connected(connected) => self.disconnect(&client, connected),
+            State::Handshaking | State::Configuring(_) => None,
+        };
+        self.tell_disconnected(key, &client, stats.as_ref());
         if let Some(pool) = &mut self.pool {
             if let Some(lease) = &client.lease {
                 pool.release(lease.id);
@@ -316,7 +324,11 @@ impl Server {
     }
 
     /// Gives back what a connected client held; its scripts run on their own.
-    fn disconnect(&mut self, client: &Client, connected: &super::client::Connected) {
+    fn disconnect(
+        &mut self,
+        client: &Client,
+        connected: &super::client::Connected,
+    ) -> Option<culvert_offload::PeerStats> {
         let mut stats = Vec::new();
         if self.offload.stats(Some(connected.peer), &mut stats).is_err() {
             stats.extend(client.last_stats.as_deref()); // it ended by itself
@@ -328,6 +340,7 @@ impl Server {
         self.by_peer.remove(&connected.peer);
         self.peer_ids.give_back(connected.slot);
         self.run_disconnect_hooks(client, connected, stats.first());
+        stats.into_iter().next()
     }
 
     fn run_disconnect_hooks(

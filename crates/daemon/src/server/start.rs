@@ -7,6 +7,7 @@ use culvert_config::{
     profile::{ConnectionEntry, Local},
     value::{Port, Transport},
 };
+use culvert_mgmt::StateName;
 use culvert_offload::{Offload, Protocol, TransportSpec};
 use culvert_proto::{
     SessionConfig,
@@ -17,8 +18,11 @@ use culvert_proto::{
 use tokio::sync::mpsc;
 
 use super::{
-    Admission, ClientRoutes, Configs, HostRoutes, Inbox, Outbox, PeerIds, REPORTS, Server, Strangers,
-    accept_streams, listeners::Limits, port_share::PortShare, revocation::Watch,
+    Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
+    Strangers, accept_streams,
+    listeners::{Limits, Port as ListenerPort},
+    port_share::PortShare,
+    revocation::Watch,
 };
 use crate::{
     address::AfAddress,
@@ -29,13 +33,21 @@ use crate::{
     link, offload, ovlog,
     pool::{Pool, PoolConfig},
     random,
-    settings::{session::session_config, tls::tls_factory, wrapping},
+    settings::{session::session_config, tls::make_factory, wrapping},
     signals::{Request, Signals},
     tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
 };
 
 /// Runs a server, or a point-to-point end that waits for its peer.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &Configuration<'_>) -> Ended {
+    // What can be wrong with keys is found out before the machine is changed. They stay over SIGUSR1: by then, the rights
+    // to read them may be gone.
+    if life.tls.is_none() {
+        match make_factory(life, TlsRole::Server, signals).await {
+            Ok(tls) => life.tls = Some(Arc::new(tls)),
+            Err(ended) => return ended,
+        }
+    }
     let kept = life.kept_tunnel.take();
     match start(life, kept).await {
         Ok((mut server, mut standing)) => {
@@ -111,7 +123,8 @@ impl Standing {
 /// Device, addresses, sockets, privileges: in this order.
 async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
     let profile = Arc::clone(&life.profile);
-    let hooks = Arc::new(Hooks::new(&profile));
+    let hooks = Arc::new(Hooks::new(&profile, life.management.clone()));
+    life.management.set_state(StateName::Connecting, "");
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let again = kept.is_some();
     let standing = match kept {
@@ -119,17 +132,13 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", standing.offload.device().name);
             standing
         }
-        None => {
-            // What can be wrong with keys is found out before the machine is changed.
-            server_tls(life)?;
-            bring_up(life, &hooks).await?
-        }
+        None => bring_up(life, &hooks).await?,
     };
     let opened = async {
-        let tls = server_tls(life)?;
+        let tls = life.tls.clone().ok_or("internal error: a server without keys")?;
         let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
         let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
-        server.bind_patiently(entry, if again { BIND_TRIES } else { 1 }).await?;
+        server.bind_patiently(entry, if life.is_later { BIND_TRIES } else { 1 }).await?;
         life.drop_privileges()?;
         Ok(server)
     };
@@ -146,12 +155,18 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
     };
     life.ready();
     if profile.role() == Role::Server {
+        let detail = match standing.completion {
+            Completion::Complete => "SUCCESS",
+            Completion::WithErrors => "ROUTE_ERROR",
+        };
+        let addresses = TunnelSpec::from_profile(&profile).addresses();
+        life.management.set_state_at(StateName::Connected, detail, addresses);
         life.completed(standing.completion == Completion::Complete);
     }
     Ok((server, standing))
 }
 
-/// How often a socket is bound anew after SIGUSR1.
+/// How often a socket is bound anew after SIGUSR1 or SIGHUP.
 const BIND_TRIES: u32 = 10;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
@@ -159,19 +174,6 @@ async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
     let profile = &life.profile;
     let offload = offload::open(profile, life.threads)?;
     Standing::raise(profile, hooks, offload).await
-}
-
-/// Keys and certificates stay over SIGUSR1: by then, the rights to read them may be gone.
-fn server_tls(life: &mut Life) -> Result<Arc<dyn TlsFactory>, String> {
-    if let Some(tls) = &life.tls {
-        return Ok(Arc::clone(tls));
-    }
-    let tls: Arc<dyn TlsFactory> = Arc::new(
-        tls_factory(&life.profile, TlsRole::Server, life.secrets.passphrase.clone())
-            .map_err(|failure| failure.to_string())?,
-    );
-    life.tls = Some(Arc::clone(&tls));
-    Ok(tls)
 }
 
 impl Server {
@@ -218,6 +220,7 @@ impl Server {
             status: life.status_file(),
             pool_file: life.pool_file(),
             logger: life.logger.clone(),
+            interface: Interface::new(life.management.clone()),
             inbox: Inbox {
                 reports: reports_inbox,
                 listeners: listeners_inbox,
@@ -262,7 +265,7 @@ impl Server {
             match local.proto.transport {
                 Transport::Udp => self.bind_udp(address, entry)?,
                 Transport::TcpServer | Transport::TcpClient => {
-                    let listener = link::listen_tcp(&self.profile, address)?;
+                    let listener = link::listen_tcp(Some(&self.profile), address)?;
                     ovlog!(1, "Listening for incoming TCP connection on {}", AfAddress(address));
                     self.acceptors.push(accept_streams(listener, self.outbox.streams.clone(), share.clone()));
                 }
@@ -280,7 +283,7 @@ impl Server {
         let family = if local.is_ipv4() { "UDPv4" } else { "UDPv6" };
         ovlog!(1, "{family} link local (bound): {}", AfAddress(local));
         ovlog!(1, "{family} link remote: [AF_UNSPEC]");
-        self.listen(Protocol::Udp, transport, receiver, control);
+        self.listen(Protocol::Udp, ListenerPort { transport, receiver, control });
         Ok(())
     }
 

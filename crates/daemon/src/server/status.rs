@@ -7,6 +7,7 @@ use culvert_wire::OffloadKind;
 
 use super::Server;
 use crate::{
+    metrics::{Exposition, OffloadState},
     ovlog,
     status_file::{ClientRow, ClientStatistics, RouteRow, ServerStatus, StatusVersion},
 };
@@ -35,7 +36,7 @@ impl Server {
         }
     }
 
-    fn server_status(&self) -> ServerStatus {
+    pub(super) fn server_status(&self) -> ServerStatus {
         let mut stats = Vec::new();
         let _gone = self.offload.stats(None, &mut stats);
         let mut clients = Vec::new();
@@ -81,9 +82,24 @@ impl Server {
         }
     }
 
-    fn statistics(&self) -> ClientStatistics {
+    pub(super) fn statistics(&self) -> ClientStatistics {
         let mut stats = Vec::new();
         let _gone = self.offload.stats(None, &mut stats);
         crate::status_file::statistics(SystemTime::now(), &stats)
+    }
+
+    /// Answers a scrape.
+    pub(super) fn metrics(&self) -> String {
+        let mut exposition = Exposition::of(&self.profile, SystemTime::now());
+        exposition.offload(OffloadState::of(&*self.offload));
+        match self.profile.role() {
+            Role::Server => {
+                exposition.server(&self.server_status());
+                exposition.counts(&self.interface.hub.tally().counts());
+            }
+            Role::Client | Role::P2p => exposition.client(&self.statistics()),
+        }
+        exposition.expiries(self.tls.expiries());
+        exposition.text()
     }
 }

@@ -94,7 +94,8 @@ fn timing(profile: &Profile, jitter: u16) -> Timing {
 
 /// A server wants a login unless it was told that it may be missing.
 fn requires_credentials(profile: &Profile) -> bool {
-    profile.server.auth_user_pass_verify.is_some() && !profile.server.auth_user_pass_optional
+    let judged = profile.server.auth_user_pass_verify.is_some() || profile.management.client_auth;
+    judged && !profile.server.auth_user_pass_optional
 }
 
 fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {

@@ -7,37 +7,147 @@ use culvert_config::{
     profile::{self, CertPolicy},
     value::FileOrInline,
 };
+use culvert_mgmt::Notification;
 use culvert_proto::tls::{
-    CertProfile, ClientCertificate, KeyUsageRule, NameKind, NameRule, OwnCertificate, PeerRules, Pem,
-    Revocation, RustlsFactory, SecretPem, TlsRole, TlsSettings, TlsVersion,
+    CertProfile, ClientCertificate, ExternalSigner, KeyUsageRule, NameKind, NameRule, OwnCertificate,
+    PeerRules, Pem, Revocation, RustlsFactory, SecretPem, TlsError, TlsRole, TlsSettings, TlsVersion,
+    needs_passphrase,
 };
 use zeroize::Zeroizing;
 
 use super::{SettingsError, crl_file::CrlFile};
-use crate::{clock, ovlog};
+use crate::{
+    clock,
+    exit::Ended,
+    life::Life,
+    management::ManagementKey,
+    ovlog,
+    signals::{Request, Signals},
+};
 
-/// Makes the factory of TLS connections, and logs what is weak about its settings.
-pub(crate) fn tls_factory(
+/// Makes the factory of a life: what the management interface has is asked for, a wrong passphrase again.
+///
+/// # Errors
+/// When a signal ends the wait, or the settings cannot be used.
+pub(crate) async fn make_factory(
+    life: &Life,
+    role: TlsRole,
+    signals: &mut Signals,
+) -> Result<RustlsFactory, Ended> {
+    loop {
+        let own = OwnKey::collect(life, role, signals).await?;
+        let asked = own.asked;
+        match tls_factory(&life.profile, role, own) {
+            Ok(factory) => return Ok(factory),
+            Err(SettingsError::Tls(TlsError::Passphrase(text))) if asked => {
+                crate::log::log_error_lines(&text);
+                let kind = "Private Key".to_owned();
+                life.management.tell(&Notification::VerificationFailed { kind, reason: None });
+            }
+            Err(failure) => return Err(Ended::Fatal(failure.to_string())),
+        }
+    }
+}
+
+/// Makes the factory anew from another profile, without asking anybody. `None`: it cannot be made without that.
+///
+/// # Errors
+/// When the settings cannot be used.
+pub(crate) fn remake_factory(
+    life: &Life,
     profile: &Profile,
     role: TlsRole,
-    passphrase: Option<Zeroizing<String>>,
-) -> Result<RustlsFactory, SettingsError> {
-    let factory = RustlsFactory::new(tls_settings(profile, role, passphrase)?)?;
+) -> Result<Option<RustlsFactory>, SettingsError> {
+    OwnKey::unasked(life, profile, role).map(|own| tls_factory(profile, role, own)).transpose()
+}
+
+/// Makes the factory of TLS connections, and logs what is weak about its settings.
+fn tls_factory(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<RustlsFactory, SettingsError> {
+    let factory = RustlsFactory::new(tls_settings(profile, role, own)?)?;
     for line in factory.warnings().iter().flat_map(|warning| warning.lines()) {
         ovlog!(warn 1, "{line}");
     }
     Ok(factory)
 }
 
-/// Reads everything that TLS needs. `passphrase` opens the private key.
-fn tls_settings(
-    profile: &Profile,
-    role: TlsRole,
+/// What belongs to this end's certificate and does not stand in the profile.
+#[derive(Default)]
+struct OwnKey {
+    /// Opens the private key.
     passphrase: Option<Zeroizing<String>>,
-) -> Result<TlsSettings, SettingsError> {
+    /// Whether somebody was asked for that.
+    asked: bool,
+    /// The key, where the management interface has it.
+    external: Option<Arc<dyn ExternalSigner>>,
+    /// The certificate, where the management interface has it.
+    certificate: Option<Pem>,
+}
+
+impl OwnKey {
+    /// Collects it: asks the management interface where the profile says so, until a signal ends that.
+    async fn collect(life: &Life, role: TlsRole, signals: &mut Signals) -> Result<Self, Ended> {
+        let asked = Self::of(life, role);
+        tokio::pin!(asked);
+        loop {
+            tokio::select! {
+                own = &mut asked => return Ok(own),
+                request = signals.next() => match request {
+                    Request::Statistics | Request::SoftRestart => {}
+                    request => return Err(Ended::by_signal(request)),
+                },
+            }
+        }
+    }
+
+    async fn of(life: &Life, role: TlsRole) -> Self {
+        let (profile, management) = (&life.profile, &life.management);
+        let settings = &profile.management;
+        let mut own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
+        if !management.is_configured() {
+            return own;
+        }
+        if asks_for_passphrase(profile) {
+            own.passphrase = Some(management.ask_passphrase().await);
+            own.asked = true;
+        }
+        if let Some(hint) = &settings.external_cert {
+            let text = management.ask_certificate(hint).await.into_bytes();
+            own.certificate = Some(Pem { origin: "--management-external-cert".to_owned(), text });
+        }
+        own.external = external_key(life, profile, role);
+        own
+    }
+
+    /// What there is of it without asking; `None` where the management interface would have to be asked.
+    fn unasked(life: &Life, profile: &Profile, role: TlsRole) -> Option<Self> {
+        let own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
+        if !life.management.is_configured() {
+            return Some(own);
+        }
+        let asks = asks_for_passphrase(profile) || profile.management.external_cert.is_some();
+        (!asks).then(|| Self { external: external_key(life, profile, role), ..own })
+    }
+}
+
+/// Whether the management interface is asked for the passphrase of the key.
+fn asks_for_passphrase(profile: &Profile) -> bool {
+    // A file that cannot be read is reported by who needs it.
+    let is_encrypted = |key| private_key(key).is_ok_and(|key| needs_passphrase(&key.text));
+    profile.management.query_passwords && profile.tls.key.as_ref().is_some_and(is_encrypted)
+}
+
+/// The key that the management interface has.
+fn external_key(life: &Life, profile: &Profile, role: TlsRole) -> Option<Arc<dyn ExternalSigner>> {
+    let abilities = profile.management.external_key?;
+    Some(Arc::new(ManagementKey::new(life.management.clone(), abilities, role)))
+}
+
+/// Reads everything that TLS needs.
+fn tls_settings(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<TlsSettings, SettingsError> {
     let tls = &profile.tls;
     let mut settings = TlsSettings::new(role, Arc::new(|| u64::from(clock::unix_seconds())));
-    settings.own = own_certificate(tls, passphrase)?;
+    settings.external_key = own.external.clone();
+    settings.own = own_certificate(tls, own)?;
     settings.ca = tls.ca.as_ref().map(|ca| pem("ca", ca)).transpose()?;
     settings.client_certificate = match profile.server.client_cert {
         CertPolicy::None => ClientCertificate::NotAsked,
@@ -60,16 +170,24 @@ fn tls_settings(
     Ok(settings)
 }
 
-fn own_certificate(
-    tls: &profile::Tls,
-    passphrase: Option<Zeroizing<String>>,
-) -> Result<Option<OwnCertificate>, SettingsError> {
-    let (Some(certificate), Some(key)) = (&tls.cert, &tls.key) else { return Ok(None) };
+fn own_certificate(tls: &profile::Tls, own: OwnKey) -> Result<Option<OwnCertificate>, SettingsError> {
+    let certificate = match (own.certificate, &tls.cert) {
+        (Some(certificate), _) => certificate,
+        (None, Some(certificate)) => pem("cert", certificate)?,
+        (None, None) => return Ok(None),
+    };
+    let key = match (&own.external, &tls.key) {
+        (Some(_), _) => {
+            SecretPem { origin: "--management-external-key".to_owned(), text: Zeroizing::default() }
+        }
+        (None, Some(key)) => private_key(key)?,
+        (None, None) => return Ok(None),
+    };
     Ok(Some(OwnCertificate {
-        certificate: pem("cert", certificate)?,
+        certificate,
         extra: tls.extra_certs.as_ref().map(|extra| pem("extra-certs", extra)).transpose()?,
-        key: private_key(key)?,
-        passphrase,
+        key,
+        passphrase: own.passphrase,
     }))
 }
 

@@ -19,6 +19,7 @@ use culvert_config::{
 use culvert_host::{
     Applied, Host as _, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, Step, run_directory,
 };
+use culvert_mgmt::StateName;
 use culvert_offload::Device;
 use thiserror::Error;
 use tracing::{error, warn};
@@ -148,6 +149,7 @@ impl Tunnel {
         let mut changes = Changes { host, ledger };
 
         let mtu = u32::from(spec.mtu);
+        hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
         let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
         if !plans.device.is_empty() {
             let applied;
@@ -181,9 +183,13 @@ impl Tunnel {
                 return Err(TunnelError::Up);
             }
         }
+        tunnel.hooks.management.up_down(true, &tunnel.env);
         let mut completion = tunnel.dns(&spec, &device.name, &dns_updown).await;
         if let Some(delay) = spec.routes.delay {
             tokio::time::sleep(delay).await;
+        }
+        if remote.is_some() || !spec.routes.routes.is_empty() || !spec.routes.routes6.is_empty() {
+            tunnel.hooks.management.set_state(StateName::AddRoutes, "");
         }
         match tunnel.routes(&spec, &device.name, remote).await {
             Ok(Completion::Complete) => {}
@@ -329,6 +335,7 @@ impl Tunnel {
     /// Takes the tunnel down: `signal` is what scripts are told (`sigterm`, `ping-restart` …).
     pub(crate) async fn down(mut self, signal: &str) {
         self.env.set("signal", signal);
+        self.hooks.management.up_down(false, &self.env);
         let scripts = self.hooks.scripts.clone();
         self.hooks.run(Hook::RoutePreDown, scripts.route_pre_down.as_ref(), &self.arguments, &self.env).await;
         if scripts.down_pre {

@@ -4,7 +4,7 @@ use culvert_config::{Profile, Pushed, Role, profile, value::Topology};
 
 use culvert_offload::Offload;
 
-use crate::{network, offload::is_kernel};
+use crate::{management::Addresses, network, offload::is_kernel};
 
 /// Addresses, routes and DNS of the tunnel, from whatever source.
 #[derive(Clone, Debug)]
@@ -41,6 +41,15 @@ impl TunnelSpec {
             shaper: profile.link.shaper,
             marked: profile.link.mark.is_some(),
             routed_by_machine: false,
+        }
+    }
+
+    /// The addresses of this end in the tunnel, for the management interface.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            tunnel4: self.device.ifconfig.map(|own| own.local),
+            tunnel6: self.device.ifconfig_ipv6.map(|own| own.local.address),
+            ..Addresses::default()
         }
     }
 

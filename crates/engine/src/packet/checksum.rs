@@ -10,17 +10,39 @@ pub(super) struct Sum(u64);
 impl Sum {
     /// Adds bytes. Each piece begins at an even offset of what is summed; only the last may have an odd length.
     pub(super) fn add(self, bytes: &[u8]) -> Self {
-        // Four accumulators: an addition need not wait for the carry of the one before.
-        let mut lanes = [self.0, 0, 0, 0];
-        let (blocks, rest) = bytes.as_chunks::<32>();
+        let mut lanes = self.lanes();
+        let (blocks, rest) = bytes.as_chunks();
         for block in blocks {
-            let (words, _) = block.as_chunks::<8>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane = add_carry(*lane, u64::from_ne_bytes(*word));
-            }
+            add_block(&mut lanes, block);
         }
-        let mut sum = add_carry(add_carry(lanes[0], lanes[1]), add_carry(lanes[2], lanes[3]));
-        let (words, rest) = rest.as_chunks::<8>();
+        Self::of(lanes).add_rest(rest)
+    }
+
+    /// Adds bytes, as [`Self::add`] does, and copies them to `out`, which has their length: a single pass over memory.
+    pub(super) fn add_copying(self, bytes: &[u8], out: &mut [u8]) -> Self {
+        let mut lanes = self.lanes();
+        let (blocks, rest) = bytes.as_chunks();
+        let (out_blocks, out_rest) = out.as_chunks_mut();
+        for (block, out) in blocks.iter().zip(out_blocks) {
+            add_block(&mut lanes, block);
+            *out = *block;
+        }
+        out_rest.copy_from_slice(rest);
+        Self::of(lanes).add_rest(rest)
+    }
+
+    const fn lanes(self) -> Lanes {
+        [self.0, 0, 0, 0]
+    }
+
+    fn of(lanes: Lanes) -> Self {
+        Self(add_carry(add_carry(lanes[0], lanes[1]), add_carry(lanes[2], lanes[3])))
+    }
+
+    /// Adds less than a block.
+    fn add_rest(self, rest: &[u8]) -> Self {
+        let mut sum = self.0;
+        let (words, rest) = rest.as_chunks();
         for word in words {
             sum = add_carry(sum, u64::from_ne_bytes(*word));
         }
@@ -52,6 +74,16 @@ impl Sum {
     /// Returns whether the sum over something that contains its own checksum is right.
     pub(super) fn is_valid(self) -> bool {
         self.partial() == [0xFF; 2]
+    }
+}
+
+/// Independent sums: an addition need not wait for the carry of the one before.
+type Lanes = [u64; 4];
+
+fn add_block(lanes: &mut Lanes, block: &[u8; 32]) {
+    let (words, _) = block.as_chunks();
+    for (lane, word) in lanes.iter_mut().zip(words) {
+        *lane = add_carry(*lane, u64::from_ne_bytes(*word));
     }
 }
 
@@ -87,6 +119,9 @@ mod tests {
             let cut = (cut * 2).min(bytes.len() & !1);
             let sum = Sum::default().add(&bytes[..cut]).add(&bytes[cut..]).partial();
             prop_assert!(same(sum, plain(&bytes)));
+            let mut copy = vec![0; bytes.len() - cut];
+            prop_assert_eq!(Sum::default().add(&bytes[..cut]).add_copying(&bytes[cut..], &mut copy).partial(), sum);
+            prop_assert_eq!(&copy, &bytes[cut..]);
         }
     }
 

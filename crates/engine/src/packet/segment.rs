@@ -81,11 +81,10 @@ impl<'a> SuperPacket<'a> {
                 let payload = &payload[..payload.len().min(size)];
                 let (head, body) = out.split_at_mut(headers);
                 head.copy_from_slice(&self.packet[..headers]);
-                body.copy_from_slice(payload);
                 let last = index + 1 == self.count();
                 patch_headers(head, transport, index, size, last, payload.len());
                 let mut sum = transport.pseudo_header(head, headers - transport.start + payload.len());
-                sum = sum.add(&head[transport.start..]).add(body);
+                sum = sum.add(&head[transport.start..]).add_copying(payload, body);
                 let mut checksum = sum.checksum();
                 if transport.protocol == UDP && checksum == [0, 0] {
                     checksum = [0xFF, 0xFF]; // zero would mean "no checksum"

@@ -1,5 +1,6 @@
 //! Transports: UDP socket sets and TCP streams.
 
+mod refusals;
 mod tcp;
 mod udp;
 

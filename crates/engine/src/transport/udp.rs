@@ -2,14 +2,14 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use culvert_offload::{TransportSpec, UdpOptions};
 use culvert_sys::{MAX_SEGMENTS, Outgoing, UdpSocket, sockopt};
 use culvert_wire::Transmit;
 
-use super::{Backpressure, Train};
+use super::{Backpressure, Train, refusals::Refusals};
 use crate::backend::EngineConfig;
 
 /// Socket buffers where the configuration asks for none: what wireguard-go uses, too, for the same reason. A dropped
@@ -22,8 +22,8 @@ pub(crate) struct Udp {
     options: UdpOptions,
     /// The kernel splits trains. Off for good once it said that this device cannot.
     segmentation: AtomicBool,
-    /// Segments of this size and above were refused (they exceed the route's MTU): send them one by one.
-    refused_size: AtomicUsize,
+    /// Trains that have to be sent one by one all the same.
+    refusals: Refusals,
     /// Datagrams that the system refused.
     failed: AtomicU64,
 }
@@ -73,7 +73,7 @@ impl Udp {
             sockets,
             options,
             segmentation: AtomicBool::new(segmentation),
-            refused_size: AtomicUsize::new(usize::MAX),
+            refusals: Refusals::default(),
             failed: AtomicU64::new(0),
         }
     }
@@ -113,7 +113,7 @@ impl Udp {
                     }
                 }
                 Err(error) if messages[at].segment.is_some() && is_about_segments(&error) => {
-                    self.note_refusal(&error, messages[at].segment);
+                    self.note_refusal(&error, &messages[at], socket.peer());
                     let singles = split(messages[at]);
                     messages.splice(at..=at, singles);
                 }
@@ -137,7 +137,7 @@ impl Udp {
             return;
         }
         let whole = Outgoing { segment: u16::try_from(train.segment).ok(), ..whole };
-        if self.segmentation.load(Relaxed) && train.segment < self.refused_size.load(Relaxed) {
+        if self.segmentation.load(Relaxed) && !self.refusals.contains(train.to, train.segment) {
             debug_assert!(train.bytes.len().div_ceil(train.segment) <= MAX_SEGMENTS, "the outbox counts");
             messages.push(whole);
         } else {
@@ -145,15 +145,15 @@ impl Udp {
         }
     }
 
-    fn note_refusal(&self, error: &io::Error, segment: Option<u16>) {
+    fn note_refusal(&self, error: &io::Error, train: &Outgoing<'_>, peer: Option<SocketAddr>) {
         if error.raw_os_error() == Some(EIO) {
             tracing::debug!(
                 "the network device cannot split datagrams (no checksum offload): sending singly"
             );
             self.segmentation.store(false, Relaxed);
-        } else if let Some(size) = segment {
-            tracing::debug!(size, "datagrams exceed the path's MTU: sending singly");
-            self.refused_size.fetch_min(size.into(), Relaxed);
+        } else if let (Some(size), Some(to)) = (train.segment, train.to.or(peer)) {
+            tracing::debug!(size, %to, "datagrams exceed the path's MTU: sending singly");
+            self.refusals.note(to, size.into());
         }
     }
 

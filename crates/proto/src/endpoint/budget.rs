@@ -45,8 +45,12 @@ impl Window {
     }
 }
 
-/// Buckets: a host (IPv4 /32, IPv6 /64) has 10 replies a second and saves up 20; its net (IPv4 /24, IPv6 /48) has 100
-/// a second and saves up 200.
+/// Buckets: a host (IPv4 /32, IPv6 /64) has 10 replies a second and saves up 100; its net (IPv4 /24, IPv6 /48) has 100
+/// a second and saves up 1000.
+///
+/// What a host saves up is what OpenVPN's `connect-freq-initial` grants everybody together. It has to be a crowd: the
+/// clients of a site behind one address all call at once when the server comes back, before any of them has answered
+/// and so returned its credit, and who gets no reply waits for seconds.
 ///
 /// The table has 65,536 places of 16 bytes, 1 MiB, in sets of four. A prefix's set follows from a keyed hash, so that
 /// nobody can aim at another's; in a full set the place that was idle longest is given away.
@@ -79,9 +83,9 @@ struct Prefix {
 }
 
 impl Prefix {
-    /// What may be saved up: two seconds' worth.
+    /// What may be saved up: ten seconds' worth.
     const fn burst(self) -> u32 {
-        self.rate * 2 * ONE
+        self.rate * 10 * ONE
     }
 }
 
@@ -190,10 +194,10 @@ mod tests {
     #[test]
     fn sec_ctl_4_a_host_has_a_burst_and_a_rate() {
         let (mut budget, start) = (budget(), Instant::now());
-        assert_eq!(take_all(&mut budget, at(start, 0), ip("192.0.2.1")), 20);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("192.0.2.1")), 100);
         assert_eq!(take_all(&mut budget, at(start, 99), ip("192.0.2.1")), 0);
         assert_eq!(take_all(&mut budget, at(start, 1_000), ip("192.0.2.1")), 10);
-        assert_eq!(take_all(&mut budget, at(start, 60_000), ip("192.0.2.1")), 20);
+        assert_eq!(take_all(&mut budget, at(start, 60_000), ip("192.0.2.1")), 100);
     }
 
     #[test]
@@ -201,16 +205,16 @@ mod tests {
         let (mut budget, start) = (budget(), Instant::now());
         let taken: u32 =
             (0..=255).map(|host| take_all(&mut budget, at(start, 0), ip(&format!("192.0.2.{host}")))).sum();
-        assert_eq!(taken, 200);
-        assert_eq!(take_all(&mut budget, at(start, 0), ip("198.51.100.1")), 20);
+        assert_eq!(taken, 1000);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("198.51.100.1")), 100);
     }
 
     #[test]
     fn sec_ctl_4_hosts_of_one_ipv6_64_share() {
         let (mut budget, start) = (budget(), Instant::now());
-        assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8::1")), 20);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8::1")), 100);
         assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8::ffff:2")), 0);
-        assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8:0:1::1")), 20);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("2001:db8:0:1::1")), 100);
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub use self::{budget::Rate, routes::Handle};
 
 /// Longest packet that is looked at before its sender is known.
 pub const MAX_FIRST_PACKET: usize = 2048;
-/// Half-open sessions per source prefix (SEC-CTL-5).
+/// Half-open sessions that every source prefix may have (SEC-CTL-5). It may have more while at most half of all that
+/// there may be are taken: a site behind one address reconnects at once, and leaves as many places to others.
 pub const MAX_HALF_OPEN_PER_PREFIX: usize = 16;
 /// Payload of the reset that asks a tls-crypt-v2 client to append its wrapped key again:
 /// type 1 (early negotiation flags), length 2, flag RESEND_WKC.
@@ -67,7 +68,7 @@ pub struct EndpointConfig {
     pub initial_rate: Option<Rate>,
     /// `connect-freq`: new sessions in all.
     pub session_rate: Option<Rate>,
-    /// Half-open sessions in all: max(256, `max-clients` / 4).
+    /// Half-open sessions in all: max(256, `max-clients` / 2).
     pub max_half_open: usize,
 }
 
@@ -136,8 +137,28 @@ pub enum DropReason {
     Cookie,
     /// The budget for replies, or for new sessions, is used up.
     RateLimit,
-    /// Too many half-open sessions from this prefix.
+    /// Too many half-open sessions, from this prefix or in all.
     HalfOpen,
+}
+
+impl DropReason {
+    /// A word for it, as metrics have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Oversize => "oversize",
+            Self::Unexpected(_) => "unexpected",
+            Self::KeyId => "key_id",
+            Self::Wrapping(_) => "wrapping",
+            Self::WrappedKey => "wrapped_key",
+            Self::NoCookieSupport => "no_cookie_support",
+            Self::NotThirdPacket => "not_third_packet",
+            Self::Cookie => "cookie",
+            Self::RateLimit => "rate_limit",
+            Self::HalfOpen => "half_open",
+        }
+    }
 }
 
 impl From<WrapError> for DropReason {
@@ -255,6 +276,7 @@ impl Endpoint {
     ) -> Result<EndpointAction<'b>, DropReason> {
         let (header, _) = ControlHeader::parse(packet).map_err(|error| refuse_data(packet, error))?;
         if let Some(handle) = self.routes.find(from, RemoteSid(header.session_id)) {
+            self.routes.heard(handle, now.mono);
             return Ok(EndpointAction::Route(handle));
         }
         if header.key_id != KeyId::FIRST {
@@ -364,14 +386,18 @@ impl Endpoint {
         start: Start,
         client: ClientKeys,
     ) -> Result<EndpointAction<'b>, DropReason> {
-        if self.routes.half_open_from(from.ip()) >= MAX_HALF_OPEN_PER_PREFIX {
+        let is_crowded = self.routes.half_open() >= self.config.max_half_open / 2;
+        if is_crowded && self.routes.half_open_from(from.ip()) >= MAX_HALF_OPEN_PER_PREFIX {
             return Err(DropReason::HalfOpen);
         }
         if !self.sessions.as_mut().is_none_or(|window| window.take(now)) {
             return Err(DropReason::RateLimit);
         }
         let remote_sid = RemoteSid(header.session_id);
-        let (handle, evicted) = self.routes.insert(from, remote_sid, self.config.max_half_open);
+        let (handle, evicted) = self
+            .routes
+            .insert(now.mono, from, remote_sid, self.config.max_half_open)
+            .ok_or(DropReason::HalfOpen)?;
         let sent = match start {
             // Replay id 1 was the stateless reset's; repeating it would look like a replay.
             Start::AfterCookie(_) => 1,

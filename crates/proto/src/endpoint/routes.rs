@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
 };
 
 use culvert_wire::RemoteSid;
@@ -21,13 +22,26 @@ impl Handle {
     }
 }
 
+/// A half-open session that was not heard for so long gives way: clients repeat themselves within 8 s at first.
+const SILENCE: Duration = Duration::from_secs(10);
+/// One that is older gives way in any case, lest places be held by repeating packets.
+const OLD: Duration = Duration::from_secs(30);
+
+/// A session whose handshake is not finished.
+struct HalfOpen {
+    /// The prefix that it came from.
+    prefix: [u8; 9],
+    since: Instant,
+    heard: Instant,
+}
+
 /// All sessions of a listener. Ordered maps: what is evicted must not depend on hashing.
 #[derive(Default)]
 pub(super) struct Routes {
     by_address: BTreeMap<SocketAddr, Vec<(RemoteSid, Handle)>>,
     sessions: BTreeMap<Handle, SocketAddr>,
-    /// Sessions whose handshake is not finished, with the prefix that they came from. Handles ascend with age.
-    half_open: BTreeMap<Handle, [u8; 9]>,
+    /// Sessions whose handshake is not finished.
+    half_open: BTreeMap<Handle, HalfOpen>,
     next: u64,
 }
 
@@ -37,31 +51,51 @@ impl Routes {
         Some(entry.1)
     }
 
-    /// Adds a session. Gives way: another unfinished session of this address, and the oldest half-open one when there
-    /// are `max_half_open` already.
+    /// Adds a session. Gives way: another unfinished session of this address, and, when there are `max_half_open`
+    /// already, one that is silent or old. `None` when there is no such: to end a handshake for one that only begins would
+    /// be a waste, and of a crowd that comes at once nobody would get in.
     pub(super) fn insert(
         &mut self,
+        now: Instant,
         from: SocketAddr,
         sid: RemoteSid,
         max_half_open: usize,
-    ) -> (Handle, Vec<Handle>) {
+    ) -> Option<(Handle, Vec<Handle>)> {
         let rivals = self.by_address.get(&from).map_or(&[][..], Vec::as_slice);
         let mut evicted: Vec<Handle> =
             rivals.iter().map(|(_, handle)| *handle).filter(|h| self.half_open.contains_key(h)).collect();
         for &handle in &evicted {
             self.remove(handle);
         }
-        while self.half_open.len() >= max_half_open.max(1) {
-            let Some((&oldest, _)) = self.half_open.first_key_value() else { break };
-            self.remove(oldest);
-            evicted.push(oldest);
+        if self.half_open.len() >= max_half_open.max(1) {
+            let stale = self.stale(now)?;
+            self.remove(stale);
+            evicted.push(stale);
         }
         let handle = Handle(self.next);
         self.next += 1;
         self.by_address.entry(from).or_default().push((sid, handle));
         self.sessions.insert(handle, from);
-        self.half_open.insert(handle, host_prefix(from.ip()));
-        (handle, evicted)
+        self.half_open.insert(handle, HalfOpen { prefix: host_prefix(from.ip()), since: now, heard: now });
+        Some((handle, evicted))
+    }
+
+    /// A packet of the session arrived.
+    pub(super) fn heard(&mut self, handle: Handle, now: Instant) {
+        if let Some(half_open) = self.half_open.get_mut(&handle) {
+            half_open.heard = now;
+        }
+    }
+
+    /// The half-open session that was silent for longest, if it, or the oldest, has to give way. Handles ascend with age.
+    fn stale(&self, now: Instant) -> Option<Handle> {
+        let (&silent, quiet) = self.half_open.iter().min_by_key(|(_, session)| session.heard)?;
+        let (&oldest, old) = self.half_open.first_key_value()?;
+        if now.saturating_duration_since(quiet.heard) >= SILENCE {
+            Some(silent)
+        } else {
+            (now.saturating_duration_since(old.since) >= OLD).then_some(oldest)
+        }
     }
 
     pub(super) fn established(&mut self, handle: Handle) {
@@ -104,7 +138,7 @@ impl Routes {
 
     pub(super) fn half_open_from(&self, source: IpAddr) -> usize {
         let prefix = host_prefix(source);
-        self.half_open.values().filter(|&&from| from == prefix).count()
+        self.half_open.values().filter(|session| session.prefix == prefix).count()
     }
 
     fn take_entry(&mut self, address: SocketAddr, handle: Handle) -> Option<RemoteSid> {

@@ -411,7 +411,7 @@ fn on_tcp_a_stream_carries_one_session() {
 fn sec_ctl_4_replies_end_when_the_prefix_has_no_budget_left() {
     let (_, mut endpoint, mut client) = pairs().remove(0);
     let reset = client.reset();
-    for _ in 0..20 {
+    for _ in 0..100 {
         assert!(replies(&mut endpoint, client.from, &reset).is_some());
     }
     assert_eq!(dropped(&mut endpoint, client.from, &reset), DropReason::RateLimit);
@@ -421,10 +421,12 @@ fn sec_ctl_4_replies_end_when_the_prefix_has_no_budget_left() {
 #[test]
 fn sec_ctl_4_a_site_behind_one_address_reconnects_at_once() {
     let (_, mut endpoint, _) = pairs().remove(0);
-    for n in 1..=100_u8 {
-        let mut client = Client::plain().named(n).at(&format!("192.0.2.1:{n}"));
-        let accepted = client.enter(&mut endpoint);
-        endpoint.established(accepted.handle);
+    let mut site: Vec<_> =
+        (1..=100_u8).map(|n| Client::plain().named(n).at(&format!("192.0.2.1:{n}"))).collect();
+    let greeted: Vec<_> = site.iter_mut().map(|client| client.begin(&mut endpoint)).collect();
+    for (client, server) in site.iter_mut().zip(greeted) {
+        let third = client.third(server);
+        accepted(&mut endpoint, client.from, &third);
     }
 }
 
@@ -446,9 +448,10 @@ fn connect_freq_limits_everybody_together() {
 
 #[test]
 fn sec_ctl_5_half_open_sessions_are_bounded_per_prefix() {
-    let (_, mut endpoint, _) = pairs().remove(0);
+    let max_half_open = 4 * MAX_HALF_OPEN_PER_PREFIX;
+    let mut endpoint = endpoint(EndpointConfig { max_half_open, ..config(Some(WrapKeys::none())) });
     let mut handles = Vec::new();
-    for n in 0..MAX_HALF_OPEN_PER_PREFIX {
+    for n in 0..max_half_open / 2 {
         handles.push(Client::plain().at(&format!("192.0.2.1:{}", n + 1)).enter(&mut endpoint).handle);
     }
     let mut late = Client::plain().at("192.0.2.1:999");
@@ -456,19 +459,43 @@ fn sec_ctl_5_half_open_sessions_are_bounded_per_prefix() {
     let third = late.third(server);
     assert_eq!(dropped(&mut endpoint, late.from, &third), DropReason::HalfOpen);
     Client::plain().at("192.0.2.2:1").enter(&mut endpoint);
-    endpoint.established(handles[3]);
+    for handle in &handles[..2] {
+        endpoint.established(*handle);
+    }
     accepted(&mut endpoint, late.from, &third);
 }
 
 #[test]
-fn sec_ctl_5_the_oldest_half_open_session_gives_way() {
+fn sec_ctl_5_a_silent_half_open_session_gives_way_an_active_one_only_when_it_is_old() {
     let mut endpoint = endpoint(EndpointConfig { max_half_open: 2, ..config(Some(WrapKeys::none())) });
-    let mut enter = |from: &str| Client::plain().at(from).enter(&mut endpoint);
-    let first = enter("192.0.2.1:1");
-    let second = enter("192.0.2.2:1");
-    let third = enter("192.0.2.3:1");
-    assert_eq!((second.evicted, third.evicted), (vec![], vec![first.handle]));
-    assert_eq!((endpoint.half_open(), endpoint.address(first.handle)), (2, None));
+    let mut first = Client::plain().at("192.0.2.1:1");
+    let active = first.enter(&mut endpoint);
+    let silent = Client::plain().at("192.0.2.2:1").enter(&mut endpoint);
+    let [third, last] = ["192.0.2.3:1", "192.0.2.4:1"].map(|from| {
+        let mut client = Client::plain().at(from);
+        let server = client.begin(&mut endpoint);
+        (client.from, client.third(server))
+    });
+    let ack = first.packet(Opcode::AckV1, &[0], Some(first.sid), None);
+    let mut at = |seconds, (from, packet): &(SocketAddr, Vec<u8>)| {
+        let now = Now { mono: now().mono + Duration::from_secs(seconds), ..now() };
+        match endpoint.handle_datagram(now, *from, packet, &mut [0; MAX_FIRST_PACKET]) {
+            EndpointAction::Accept(accepted) => Ok(accepted.evicted),
+            EndpointAction::Drop(reason) => Err(Some(reason)),
+            _ => Err(None),
+        }
+    };
+    let (ack, refused) = ((first.from, ack), Err(Some(DropReason::HalfOpen)));
+    assert_eq!(at(0, &third), refused);
+    assert_eq!(at(9, &ack), Err(None));
+    assert_eq!(at(9, &third), refused);
+    assert_eq!(at(11, &third), Ok(vec![silent.handle]));
+    assert_eq!(at(18, &third), Err(None));
+    assert_eq!(at(18, &ack), Err(None));
+    assert_eq!(at(27, &last), refused);
+    assert_eq!(at(27, &third), Err(None));
+    assert_eq!(at(27, &ack), Err(None));
+    assert_eq!(at(31, &last), Ok(vec![active.handle]));
 }
 
 #[test]

@@ -67,6 +67,7 @@ impl Session {
         } else if pull.next_request <= now.mono {
             pull.next_request = now.mono + REQUEST_INTERVAL;
             self.texts.push_back("PUSH_REQUEST".to_owned());
+            self.emit(Event::OptionsRequested);
         }
     }
 

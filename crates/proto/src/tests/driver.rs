@@ -99,6 +99,7 @@ pub(super) struct Driver {
     pub(super) renegotiated: Vec<KeyId>,
     pub(super) verified: Vec<KeyId>,
     pub(super) closed: Option<CloseReason>,
+    pub(super) requests: u32,
     pub(super) established: u32,
     /// Order of the events, by name.
     pub(super) trace: Vec<&'static str>,
@@ -122,6 +123,8 @@ impl Driver {
                     session.handle_command(now, Command::AuthVerdict(request.key, login));
                 }
             }
+            // Not in the trace: how often depends on the network.
+            Event::OptionsRequested => self.requests += 1,
             Event::PushReply(options) => {
                 self.trace.push("PushReply");
                 let pushed = pushed_protocol(&options);

@@ -21,7 +21,7 @@ fn a_modern_client_never_asks() {
     let mut pair = Pair::new(Setup::new());
     pair.establish();
     pair.run_for(Duration::from_secs(10));
-    assert!(!pair.at_client.has_line("PUSH_REQUEST"));
+    assert_eq!(pair.at_client.requests, 0);
     assert_eq!(
         pair.at_client.pushed,
         [[
@@ -41,7 +41,7 @@ fn a_client_that_has_to_ask_asks() {
     let mut pair = Pair::new(setup);
     pair.establish();
     assert!(pair.at_server.has_line("PUSH: Received control message: 'PUSH_REQUEST'"));
-    assert_eq!(pair.at_client.pushed.len(), 1);
+    assert_eq!((pair.at_client.requests, pair.at_client.pushed.len()), (1, 1));
     assert!(!pair.at_client.offload.primary.as_ref().unwrap().epoch);
     pair.assert_data_flows();
 }

@@ -93,6 +93,11 @@ impl<'a> Certificate<'a> {
         trim_zeros(self.x509.tbs_certificate.raw_serial())
     }
 
+    /// `notAfter`, Unix time in seconds.
+    pub(super) fn ends(&self) -> i64 {
+        self.x509.validity().not_after.timestamp()
+    }
+
     /// Whether `now` (Unix seconds) lies in the validity period.
     pub(super) fn validity(&self, now: u64) -> Validity {
         let now = i64::try_from(now).unwrap_or(i64::MAX);

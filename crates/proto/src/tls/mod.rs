@@ -12,6 +12,7 @@ mod certificate;
 mod der;
 mod distinguished_name;
 mod encrypted_key;
+mod external_key;
 mod groups;
 #[cfg(test)]
 mod hostile_tests;
@@ -28,6 +29,7 @@ mod suites;
 mod trust;
 mod usage;
 
+pub use external_key::{ExternalSigner, HashName, SignRequest, SignScheme};
 pub use groups::group_names;
 pub use private_key::needs_passphrase;
 pub use revocation::{CrlSource, Revocation, SerialLookup};
@@ -57,6 +59,20 @@ pub trait TlsFactory: Send + Sync {
 
     /// Judges a peer that was accepted once again, by the rules and revocation lists as they are now.
     fn judge_again(&self, identity: &PeerIdentity) -> Standing;
+
+    /// When what connections rest on ends, Unix time in seconds.
+    fn expiries(&self) -> Expiries {
+        Expiries::default()
+    }
+}
+
+/// Ends of validity, Unix time in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expiries {
+    /// Our own certificate's `notAfter`.
+    pub certificate: Option<i64>,
+    /// The earliest `nextUpdate` of the CRLs: behind it, clients of that issuer are refused.
+    pub crl: Option<i64>,
 }
 
 /// What became of an accepted peer.

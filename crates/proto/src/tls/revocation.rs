@@ -86,6 +86,11 @@ impl RevocationLists {
         Ok(Self { lists })
     }
 
+    /// The earliest time at which one of them ends.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.lists.iter().filter_map(|list| list.next_update).min()
+    }
+
     /// Looks a certificate up in the newest list that its issuer signed.
     pub(super) fn find(
         &self,

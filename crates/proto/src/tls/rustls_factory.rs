@@ -17,9 +17,10 @@ use rustls::{
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    ClientCertificate, OwnCertificate, PeerIdentity, Revocation, Standing, TlsError, TlsFactory, TlsRole,
-    TlsSession, TlsSettings, TlsVersion, algorithms,
+    ClientCertificate, Expiries, ExternalSigner, OwnCertificate, PeerIdentity, Revocation, Standing,
+    TlsError, TlsFactory, TlsRole, TlsSession, TlsSettings, TlsVersion, algorithms,
     certificate::{Certificate, KeyKind, Validity},
+    external_key::ExternalKey,
     groups,
     peer_verifier::{Checks, Outcome, PeerVerifier},
     pem, private_key,
@@ -36,6 +37,8 @@ pub struct RustlsFactory {
     provider: Arc<CryptoProvider>,
     versions: Vec<&'static SupportedProtocolVersion>,
     own: Option<Arc<SingleCertAndKey>>,
+    /// Our certificate's `notAfter`.
+    own_ends: Option<i64>,
     checks: Arc<Checks>,
     /// The last CRL text and what it parsed to; most connections find it unchanged.
     parsed_lists: Mutex<Option<ParsedText>>,
@@ -50,17 +53,18 @@ impl RustlsFactory {
     pub fn new(settings: TlsSettings) -> Result<Self, TlsError> {
         let mut warnings = Vec::new();
         let provider = provider(&settings, &mut warnings)?;
-        let versions = versions(&settings, &mut warnings)?;
-        if !versions
-            .iter()
-            .any(|version| provider.cipher_suites.iter().any(|suite| suite.version() == *version))
-        {
-            return Err(TlsError::Setup("no cipher suite fits the TLS versions".to_owned()));
-        }
+        let mut versions = versions(&settings, &mut warnings)?;
         let trust = trust(&settings, &mut warnings)?;
         let now = (settings.clock)();
+        let mut own_ends = None;
         let own = match &settings.own {
-            Some(own) => Some(Arc::new(own_certificate(own, &provider, &trust, now, &mut warnings)?.into())),
+            Some(own) => {
+                let external = settings.external_key.clone();
+                let certified =
+                    own_certificate(own, external, &provider, &trust, now, &mut versions, &mut warnings)?;
+                own_ends = certified.cert.first().and_then(|der| Some(Certificate::parse(der)?.ends()));
+                Some(Arc::new(certified.into()))
+            }
             None if settings.role == TlsRole::Server => {
                 return Err(TlsError::Setup(
                     "a TLS server needs a certificate\nhint: set `cert FILE` and `key FILE`".to_owned(),
@@ -68,6 +72,12 @@ impl RustlsFactory {
             }
             None => None,
         };
+        if !versions
+            .iter()
+            .any(|version| provider.cipher_suites.iter().any(|suite| suite.version() == *version))
+        {
+            return Err(TlsError::Setup("no cipher suite fits the TLS versions".to_owned()));
+        }
         let checks = Arc::new(checks(settings.role, &settings, trust));
         Ok(Self {
             role: settings.role,
@@ -75,6 +85,7 @@ impl RustlsFactory {
             provider: Arc::new(provider),
             versions,
             own,
+            own_ends,
             checks,
             parsed_lists: Mutex::new(None),
             warnings,
@@ -161,6 +172,11 @@ impl TlsFactory for RustlsFactory {
         let verifier =
             PeerVerifier { checks: Arc::clone(&self.checks), lists: self.lists(), outcome: Arc::default() };
         verifier.judge_again(&identity.chain, (self.clock.0)())
+    }
+
+    fn expiries(&self) -> Expiries {
+        let lists = self.lists().and_then(Result::ok);
+        Expiries { certificate: self.own_ends, crl: lists.and_then(|lists| lists.end()) }
     }
 }
 
@@ -284,9 +300,11 @@ fn checks(role: TlsRole, settings: &TlsSettings, trust: Trust) -> Checks {
 /// Reads chain and key and makes sure that they belong together and can be used.
 fn own_certificate(
     own: &OwnCertificate,
+    external: Option<Arc<dyn ExternalSigner>>,
     provider: &CryptoProvider,
     trust: &Trust,
     now: u64,
+    versions: &mut Vec<&'static SupportedProtocolVersion>,
     warnings: &mut Vec<String>,
 ) -> Result<CertifiedKey, TlsError> {
     let origin = &own.certificate.origin;
@@ -310,6 +328,7 @@ fn own_certificate(
             "its RSA key is shorter than 2048 bits and cannot be used\nhint: issue a new certificate with a new key",
         ));
     }
+    let kind = leaf.key_kind();
     let validity = match leaf.validity(now) {
         Validity::Current => None,
         Validity::NotYet => Some((trust::NOT_YET_VALID, trust::HINT_NOT_YET_VALID)),
@@ -324,6 +343,19 @@ fn own_certificate(
     let mut chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
     trust.continue_chain(&mut chain, now);
 
+    if let Some(signer) = external {
+        let key = ExternalKey::new(kind, signer)
+            .ok_or_else(|| failed(origin, "an external key can be RSA, or EC on P-256, P-384 or P-521"))?;
+        if !key.can_tls_1_3() {
+            versions.retain(|version| **version != TLS13);
+            warnings.push(
+                "WARNING: the external key can do PKCS #1 only, so TLS 1.3 is not offered\n\
+                 hint: add `pss` or `nopadding` to `management-external-key` if the client can do that"
+                    .to_owned(),
+            );
+        }
+        return Ok(CertifiedKey::new(chain, Arc::new(key)));
+    }
     let key = private_key::load(&own.key, own.passphrase.as_ref().map(|passphrase| passphrase.as_str()))?;
     let key_origin = &own.key.origin;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::Revocation;
+use super::{ExternalSigner, Revocation};
 
 /// Everything a [`super::RustlsFactory`] needs, already read from files: this crate opens none.
 #[derive(Clone)]
@@ -13,6 +13,8 @@ pub struct TlsSettings {
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Own certificate and key. A client may have none, a server needs one.
     pub own: Option<OwnCertificate>,
+    /// The private key of `own` where somebody else has it; the one of `own` is not looked at then.
+    pub external_key: Option<Arc<dyn ExternalSigner>>,
     /// `ca`: trusted certificates. May be missing where fingerprints are given.
     pub ca: Option<Pem>,
     /// `verify-client-cert`, for servers; a client always requires the server's certificate.
@@ -43,6 +45,7 @@ impl TlsSettings {
             role,
             clock,
             own: None,
+            external_key: None,
             ca: None,
             client_certificate: ClientCertificate::Required,
             peer: PeerRules::default(),

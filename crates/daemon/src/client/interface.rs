@@ -1,0 +1,111 @@
+//! What a client asks of the management interface, and tells it.
+
+use culvert_config::profile::{AuthUserPass, ConnectionEntry};
+use culvert_mgmt::{Notification, StateName};
+
+use super::{Advance, Client, Outcome, Restart, drive::Progress};
+use crate::{
+    credentials::{self, Prompter},
+    exit::Ended,
+    management::{Addresses, RemoteChoice},
+    signals::Signals,
+    tunnel::{Completion, TunnelSpec},
+};
+
+impl Client {
+    /// Whether logins come from the management interface.
+    pub(super) fn asks_management(&self) -> bool {
+        self.management.is_configured() && self.management.settings().query_passwords
+    }
+
+    /// Takes what a file has, and asks the management interface for the rest.
+    pub(super) async fn ask_management(
+        &mut self,
+        source: &AuthUserPass,
+        signals: &mut Signals,
+    ) -> Result<(), Ended> {
+        if let AuthUserPass::Stored(_) = source {
+            // A file that is complete needs nobody.
+            let stored = source.clone();
+            let read =
+                tokio::task::spawn_blocking(move || credentials::login(&stored, &Prompter::Nobody)).await;
+            match read {
+                Ok(Ok(login)) => {
+                    self.credentials = Some(login);
+                    return Ok(());
+                }
+                Ok(Err(credentials::CredentialError::NobodyToAsk(_))) => {}
+                Ok(Err(failure)) => return Err(Ended::Fatal(failure.to_string())),
+                Err(failure) => return Err(Ended::Fatal(failure.to_string())),
+            }
+        }
+        let name_only = matches!(source, AuthUserPass::UsernameOnly);
+        let challenge = self.profile.client.static_challenge.clone();
+        let management = self.management.clone();
+        let asking = management.ask_login(name_only, challenge.as_ref());
+        match self.unless_signalled(asking, signals).await {
+            Ok(login) => {
+                self.credentials = Some(login);
+                Ok(())
+            }
+            Err(request) => Err(Ended::by_signal(request)),
+        }
+    }
+
+    /// `management-query-remote`, else `management-query-proxy`, as OpenVPN asks: who is connected decides where to.
+    pub(super) async fn ask_remote(
+        &mut self,
+        entry: &mut ConnectionEntry,
+        signals: &mut Signals,
+    ) -> Result<(), Outcome> {
+        let (management, settings) = (self.management.clone(), self.profile.management.clone());
+        let Some(remote) = entry.remote.clone().filter(|_| management.is_configured()) else { return Ok(()) };
+        if settings.query_remote {
+            let protocol = crate::scripts::proto_name(entry);
+            let port = remote.port.to_string();
+            let asking = management.ask_remote(&remote.host, &port, &protocol);
+            match self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)? {
+                RemoteChoice::Accept => {}
+                RemoteChoice::Modify(host, port) => {
+                    // What the configured name resolved to is another host's.
+                    self.remotes.resolved(Vec::new());
+                    entry.remote = Some(culvert_config::profile::Remote { host, port });
+                }
+                RemoteChoice::Skip(count) => {
+                    for _ in 1..count {
+                        self.remotes.advance(Advance::Remote);
+                    }
+                    let pause = Some(std::time::Duration::ZERO);
+                    let advance = Advance::Remote;
+                    return Err(Outcome::Restart(Restart {
+                        advance,
+                        pause,
+                        ..Restart::because("remote-skip")
+                    }));
+                }
+            }
+        }
+        if settings.query_proxy && !settings.query_remote {
+            let index = self.remotes.current() + 1;
+            let asking = management.ask_proxy(index, entry.proto.transport.is_tcp(), &remote.host);
+            self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)?;
+        }
+        Ok(())
+    }
+
+    /// The tunnel is up.
+    pub(super) fn tell_connected(&self, progress: &Progress, spec: &TunnelSpec, completion: Completion) {
+        let detail = match completion {
+            Completion::Complete => "SUCCESS",
+            Completion::WithErrors => "ROUTE_ERROR",
+        };
+        let addresses = Addresses { remote: Some(progress.link.remote), ..spec.addresses() };
+        self.management.set_state_at(StateName::Connected, detail, addresses);
+    }
+
+    /// The server ends the session: user interfaces may want to say so.
+    pub(super) fn notify(&self, kind: &str, text: String) {
+        let (severity, kind) = ("info".to_owned(), kind.to_owned());
+        self.management.tell(&Notification::Notify { severity, kind, text });
+    }
+}

@@ -1,0 +1,131 @@
+//! culvert's control socket: `status`, `watch`, `kill NAME` and `reload`, answered in JSON, one object a line; `text` for people.
+//!
+//! A unix socket that the user of the process alone may open (mode 0600). It has no password: who may open it may end
+//! the process anyway.
+
+use std::{fs, path::PathBuf};
+
+use culvert_config::profile::ControlSocket;
+use culvert_mgmt::Request;
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixStream,
+    sync::broadcast::error::RecvError,
+};
+use tracing::warn;
+
+use super::{Management, What, listen::bind_private};
+use crate::ovlog;
+
+/// The longest command.
+const MAX_COMMAND: u64 = 4096;
+
+impl Management {
+    /// Where the control socket is; `None`: it was switched off.
+    fn control_path(&self) -> Option<PathBuf> {
+        match &self.settings().control {
+            ControlSocket::Off => None,
+            ControlSocket::At(path) => Some(path.clone()),
+            ControlSocket::Default => {
+                Some(culvert_host::run_directory().join(format!("{}.sock", self.shared.config_name)))
+            }
+        }
+    }
+
+    /// Opens the control socket. Without it the process runs all the same, unless the profile names it.
+    ///
+    /// # Errors
+    /// When a socket that the profile names cannot be opened.
+    pub(crate) fn open_control(&self) -> Result<(), String> {
+        let Some(path) = self.control_path() else { return Ok(()) };
+        let is_default = self.settings().control == ControlSocket::Default;
+        if let Some(directory) = path.parent().filter(|_| is_default) {
+            // What is wrong with the directory is told by the socket.
+            let _there_already = fs::create_dir_all(directory);
+        }
+        let listener = match bind_private(&path, 0o600) {
+            Ok(listener) => listener,
+            Err(failure) => {
+                let text = format!("control-socket {}: {failure}", path.display());
+                if !is_default {
+                    return Err(text);
+                }
+                ovlog!(3, "{text}; `culvert status` will not find this process");
+                return Ok(());
+            }
+        };
+        ovlog!(3, "control socket: {}", path.display());
+        self.lock().control = Some(path);
+        let this = self.clone();
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(this.clone().serve_control(stream))),
+                    Err(failure) => {
+                        warn!("control socket: accept failed: {failure}; pausing");
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn remove_control_socket(&self) {
+        if let Some(path) = self.lock().control.take() {
+            // With privileges gone it stays; the next start replaces it.
+            let _left_behind = fs::remove_file(path);
+        }
+    }
+
+    /// Answers one command; `watch` goes on until the other end leaves.
+    async fn serve_control(self, stream: UnixStream) {
+        let (reader, mut writer) = stream.into_split();
+        let mut command = String::new();
+        let mut reader = BufReader::new(reader.take(MAX_COMMAND));
+        if reader.read_line(&mut command).await.is_err() {
+            return;
+        }
+        let answer = match command.trim_end().split_once(' ').unwrap_or((command.trim_end(), "")) {
+            ("status", "") => self.ask_json(What::JsonStatus).await,
+            ("text", "") => {
+                let text = self.ask_role(What::Request(Request::Status(1)), "status").await;
+                text.trim_end().replace('\r', "")
+            }
+            ("kill", name) if !name.is_empty() => self.ask_json(What::JsonKill(name.to_owned())).await,
+            ("reload", "") => self.ask_json(What::JsonReload).await,
+            ("watch", "") => return self.watch(&mut writer).await,
+            (other, _) => json!({ "error": format!("unknown command '{other}'") }).to_string(),
+        };
+        let _gone = writer.write_all(format!("{answer}\n").as_bytes()).await;
+    }
+
+    async fn ask_json(&self, what: What) -> String {
+        let answer = self.ask_role(what, "").await;
+        if answer.starts_with('{') {
+            answer
+        } else {
+            json!({ "error": "nothing runs yet: held, or between two attempts" }).to_string()
+        }
+    }
+
+    async fn watch(&self, writer: &mut (impl tokio::io::AsyncWrite + Unpin)) {
+        let mut events = self.shared.events.subscribe();
+        let first =
+            json!({ "event": "watching", "pid": std::process::id(), "config": self.shared.config_name });
+        if writer.write_all(format!("{first}\n").as_bytes()).await.is_err() {
+            return;
+        }
+        loop {
+            let line = match events.recv().await {
+                Ok(line) => line,
+                Err(RecvError::Lagged(missed)) => json!({ "event": "missed", "count": missed }).to_string(),
+                Err(RecvError::Closed) => return,
+            };
+            if writer.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
