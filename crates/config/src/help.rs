@@ -87,6 +87,11 @@ pub fn explain(name: &str) -> Result<String, String> {
     let _ = writeln!(text, "For: {}", roles(row.roles));
     let _ = writeln!(text, "Stands: {}", contexts(row));
     let _ = writeln!(text, "Status: {}", status(row));
+    if row.roles.has(SERVER) && row.contexts.has(crate::table::CONFIG) {
+        let live = row.is_live();
+        let reload = if live { "a running server takes another value (SIGHUP)" } else { "needs a restart" };
+        let _ = writeln!(text, "Reload: {reload}");
+    }
     for line in offload(row) {
         let _ = writeln!(text, "Offload: {line}");
     }
@@ -100,7 +105,8 @@ pub fn reference() -> String {
          Every option of OpenVPN, what culvert makes of it, and culvert's own. This page is generated from the option table of \
          `culvert-config`; its test `docs` writes it again with `UPDATE=1`.\n\n\
          *Stands* says where an option may stand besides configuration files and the command line: in a `<connection>` block, \
-         as an inline block, pushed by a server, updated by a server while the tunnel is up, in a file per client.\n",
+         as an inline block, pushed by a server, updated by a server while the tunnel is up, in a file per client. *live*: a \
+         running server takes another value at a reload (SIGHUP) and its clients stay connected; the others need a restart.\n",
     );
     for group in Group::ALL {
         let own = if group.is_culverts_own() { format!("{OWN}\n\n") } else { String::new() };
@@ -116,7 +122,7 @@ pub fn reference() -> String {
                 row.default.to_owned(),
                 roles(row.roles),
                 contexts(row),
-                [vec![status(row)], offload(row)].concat().join("; "),
+                [vec![status(row)], reload(row), offload(row)].concat().join("; "),
             ];
             let cells = cells.map(|cell| cell.replace('|', "\\|"));
             let _ = writeln!(text, "| {} |", cells.join(" | "));
@@ -163,6 +169,10 @@ fn status(row: &OptionRow) -> String {
     }
 }
 
+fn reload(row: &OptionRow) -> Vec<String> {
+    if row.is_live() { vec!["live".to_owned()] } else { Vec::new() }
+}
+
 fn offload(row: &OptionRow) -> Vec<String> {
     row.offload
         .iter()
@@ -204,6 +214,13 @@ mod tests {
         for row in table().filter(|row| row.is_known() && row.group != Group::Legacy) {
             assert!(text.contains(&format!("\n--{}", row.name)), "{}", row.name);
         }
+    }
+
+    #[test]
+    fn an_option_says_what_a_reload_makes_of_it() {
+        assert!(explain("push").unwrap().contains("Reload: a running server takes another value"));
+        assert!(explain("server").unwrap().contains("Reload: needs a restart"));
+        assert!(!explain("iroute").unwrap().contains("Reload:"), "it stands in files per client only");
     }
 
     #[test]

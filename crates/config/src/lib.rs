@@ -26,6 +26,7 @@ mod origin;
 pub mod profile;
 mod push;
 mod reader;
+mod reload;
 mod report;
 mod suggest;
 pub mod table;
@@ -43,6 +44,7 @@ pub use help::{explain, help, reference};
 pub use origin::{COMMAND_LINE, Origin};
 pub use profile::{Mode, Profile, Role, Setting};
 pub use push::{ProtocolFlags, PushFilter, PushNote, PushReason, PushRejected, Pushed};
+pub use reload::{Changed, Changes, Configuration, Reread};
 pub use report::{Report, report};
 pub use table::{Contexts, Effect, Extent, Group, OptionRow, Roles, Rule, Status, find, table};
 pub use title::{CULVERT_VERSION, OPENVPN_VERSION, title};
@@ -145,6 +147,11 @@ pub fn parse(args: &[String], files: &dyn Files) -> Parsed {
         reader.draft.ask(Question::Help);
     }
     reader.command_line(args);
+    parsed_of(reader)
+}
+
+/// Takes what was read.
+fn parsed_of(reader: reader::Reader<'_>) -> Parsed {
     let mut draft = reader.draft;
     draft.profile.log.destination = draft.effects.log();
     Parsed {

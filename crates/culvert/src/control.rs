@@ -1,4 +1,4 @@
-//! `culvert status`, `culvert watch` and `culvert kill`: questions to running processes, over their control sockets.
+//! `culvert status`, `watch`, `kill` and `reload`: questions to running processes, over their control sockets.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{print, start::FAILURE};
+use crate::{print, reload, start::FAILURE};
 
 /// `culvert status [--json] [NAME|PATH]`.
 pub(crate) fn status(words: &[String]) -> ExitCode {
@@ -38,6 +38,16 @@ pub(crate) fn kill(words: &[String]) -> ExitCode {
         _ => return usage("culvert kill COMMON-NAME [NAME|PATH]"),
     };
     report(ask(name, &format!("kill {client}")))
+}
+
+/// `culvert reload [NAME|PATH]`, or a file of `writepid`: then a signal does it.
+pub(crate) fn reload(words: &[String]) -> ExitCode {
+    match words {
+        [] => report(ask(None, "reload")),
+        [file] if Path::new(file).is_file() => reload::by_signal(file),
+        [name] => report(ask(Some(name), "reload")),
+        _ => usage("culvert reload [NAME|PATH|PIDFILE]"),
+    }
 }
 
 fn usage(text: &str) -> ExitCode {

@@ -12,6 +12,7 @@ mod bench;
 mod check;
 mod control;
 mod passwd;
+mod reload;
 mod start;
 mod verb;
 

@@ -13,7 +13,9 @@ use std::{
     process::ExitCode,
 };
 
-use culvert_config::{Access, Diagnostic, Disk, Files, Parsed, Profile, Severity, profile, render_all};
+use culvert_config::{
+    Access, Configuration, Diagnostic, Disk, Files, Parsed, Profile, Severity, profile, render_all,
+};
 use culvert_daemon::{
     Startup,
     log::{LogConfig, Logger},
@@ -28,7 +30,8 @@ pub(crate) const FAILURE: u8 = 1;
 /// Runs OpenVPN's command line.
 pub(crate) fn start(arguments: &[String]) -> ExitCode {
     let files = StartDirectory::here();
-    let mut parsed = culvert_config::parse(arguments, &files);
+    let configuration = Configuration::new(arguments, &files);
+    let mut parsed = configuration.parse();
     let logger = match open_log(&parsed) {
         Ok(logger) => logger,
         Err(code) => return code,
@@ -41,7 +44,7 @@ pub(crate) fn start(arguments: &[String]) -> ExitCode {
         return answers::answer(&question, &parsed, &logger);
     }
     match check(parsed, &files, &logger) {
-        Ok(profile) => run(profile, logger, arguments, &files),
+        Ok(profile) => run(profile, logger, &configuration, &files),
         Err(code) => code,
     }
 }
@@ -65,10 +68,15 @@ fn check(parsed: Parsed, files: &StartDirectory, logger: &Logger) -> Result<Prof
 }
 
 /// Stage 4 and the rest of the process's life.
-fn run(profile: Profile, logger: Logger, arguments: &[String], files: &StartDirectory) -> ExitCode {
+fn run(
+    profile: Profile,
+    logger: Logger,
+    configuration: &Configuration<'_>,
+    files: &StartDirectory,
+) -> ExitCode {
     let log = logger.clone();
     let reload = move || {
-        let mut parsed = culvert_config::parse(arguments, files);
+        let mut parsed = configuration.parse();
         log_diagnostics(&std::mem::take(&mut parsed.warnings));
         if !parsed.errors.is_empty() {
             refuse(&log, &parsed.errors);
@@ -76,7 +84,7 @@ fn run(profile: Profile, logger: Logger, arguments: &[String], files: &StartDire
         }
         check(parsed, files, &log).ok()
     };
-    let exit = culvert_daemon::run(Startup { profile, logger, reload: &reload });
+    let exit = culvert_daemon::run(Startup { profile, logger, reload: &reload, configuration });
     ExitCode::from(exit.status())
 }
 

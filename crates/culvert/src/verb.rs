@@ -60,6 +60,12 @@ pub(crate) const VERBS: &[Verb] = &[
         help: "ends the sessions of a running server's client",
         run: control::kill,
     },
+    Verb {
+        name: "reload",
+        arguments: "[NAME|PATH|PIDFILE]",
+        help: "has a running server read its configuration again, and shows what came of it",
+        run: control::reload,
+    },
     #[cfg(feature = "bench")]
     Verb {
         name: "bench",

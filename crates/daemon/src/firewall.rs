@@ -39,10 +39,22 @@ impl Guard {
     /// Clamps the MSS of a client's connections to another value from here on.
     pub(crate) fn clamp_to(&mut self, device: &Device, mss: Option<u16>) {
         let wanted: Vec<_> = mss.and_then(|v4| clamp(device, v4)).into_iter().collect();
-        if self.rules.mss == wanted {
-            return;
+        if self.rules.mss != wanted {
+            self.rules.mss = wanted;
+            self.apply_anew(device);
         }
-        self.rules.mss = wanted;
+    }
+
+    /// Refuses IPv6 that leaves through a client's tunnel, or no longer.
+    pub(crate) fn refuse_ipv6(&mut self, device: &Device, refuses: bool) {
+        let wanted: Vec<_> = refuses.then(|| refusal(device, Refused::Leaving)).into_iter().collect();
+        if self.rules.refused_ipv6 != wanted {
+            self.rules.refused_ipv6 = wanted;
+            self.apply_anew(device);
+        }
+    }
+
+    fn apply_anew(&mut self, device: &Device) {
         if self.firewall.is_some() {
             self.apply();
         } else {

@@ -59,6 +59,13 @@ impl Hooks {
         command.is_some() || plugin_hook(hook).is_some_and(|hook| self.plugins.want(hook))
     }
 
+    /// Takes the scripts of another profile, with the plugins that run and what is known of the device.
+    pub(crate) fn renewed(&self, profile: &Profile) -> Self {
+        let renewed = Self::new(profile, self.management.clone()).with_plugins(self.plugins.clone());
+        renewed.remember(self.device.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        renewed
+    }
+
     /// What every script sees; the caller adds its own.
     pub(crate) fn environment(&self) -> ScriptEnv {
         let mut env = self.base.clone();

@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use culvert_config::{Profile, Role, not_yet, profile::TlsRole, render_all, title};
+use culvert_config::{Configuration, Profile, Role, not_yet, profile::TlsRole, render_all, title};
 use culvert_proto::{Credentials, Session, tls::TlsFactory};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -38,6 +38,8 @@ pub struct Startup<'a> {
     pub logger: Logger,
     /// Reads the same command line again (SIGHUP) and reports what is wrong with it; `None` when it is unusable.
     pub reload: &'a dyn Fn() -> Option<Profile>,
+    /// The same for a server that goes on: what it reads comes into force beside its clients.
+    pub configuration: &'a Configuration<'a>,
 }
 
 /// Secrets that are asked for once, while somebody can be asked.
@@ -82,7 +84,7 @@ pub(crate) struct Life {
 
 /// Runs culvert: from an accepted configuration to the end of the process.
 pub fn run(startup: Startup<'_>) -> Exit {
-    let Startup { profile, logger, reload } = startup;
+    let Startup { profile, logger, reload, configuration } = startup;
     announce();
     let refusals = not_yet(&profile);
     if !refusals.is_empty() {
@@ -91,7 +93,7 @@ pub fn run(startup: Startup<'_>) -> Exit {
     }
     match prepare(profile, logger.clone()) {
         Ok((life, _pid_file)) => {
-            let exit = start_runtime(life, reload);
+            let exit = start_runtime(life, reload, configuration);
             logger.flush();
             exit
         }
@@ -187,7 +189,11 @@ fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
 }
 
 /// Runs the control plane: one thread for all tasks, others only for what blocks.
-fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
+fn start_runtime(
+    life: Life,
+    reload: &dyn Fn() -> Option<Profile>,
+    configuration: &Configuration<'_>,
+) -> Exit {
     ovlog!(3, "{}", life.threads);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(life.threads.blocking)
@@ -196,7 +202,7 @@ fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
         .build();
     match runtime {
         Ok(runtime) => {
-            let exit = runtime.block_on(lives(life, reload));
+            let exit = runtime.block_on(lives(life, reload, configuration));
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
             exit
         }
@@ -208,7 +214,11 @@ fn start_runtime(life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
 }
 
 /// Leads from life to life.
-async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
+async fn lives(
+    mut life: Life,
+    reload: &dyn Fn() -> Option<Profile>,
+    configuration: &Configuration<'_>,
+) -> Exit {
     let asked = life.asked.take().unwrap_or_else(|| mpsc::channel(1).1);
     let mut signals = match Signals::new(asked) {
         Ok(signals) => signals,
@@ -227,7 +237,7 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
         Err(failure) => Err(failure),
     };
     let exit = match opened {
-        Ok(()) => live(&mut life, &mut signals, reload).await,
+        Ok(()) => live(&mut life, &mut signals, reload, configuration).await,
         Err(failure) => {
             Ended::Fatal(failure).log();
             Exit::FAILURE
@@ -237,13 +247,22 @@ async fn lives(mut life: Life, reload: &dyn Fn() -> Option<Profile>) -> Exit {
     exit
 }
 
-async fn live(life: &mut Life, signals: &mut Signals, reload: &dyn Fn() -> Option<Profile>) -> Exit {
+async fn live(
+    life: &mut Life,
+    signals: &mut Signals,
+    reload: &dyn Fn() -> Option<Profile>,
+    configuration: &Configuration<'_>,
+) -> Exit {
     loop {
         if let Some(exit) = hold(life, signals).await {
             return exit;
         }
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
-        let ended = if waits { server::run(life, signals).await } else { client::run(life, signals).await };
+        let ended = if waits {
+            server::run(life, signals, configuration).await
+        } else {
+            client::run(life, signals).await
+        };
         life.is_later = true;
         ended.log();
         ended.tell(&life.management);

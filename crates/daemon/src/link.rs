@@ -99,10 +99,16 @@ pub(crate) fn udp_options(profile: &Profile, entry: &ConnectionEntry) -> UdpOpti
     }
 }
 
-/// Opens a listening TCP socket.
-pub(crate) fn listen_tcp(local: SocketAddr) -> Result<TcpListener, String> {
+/// Opens a listening TCP socket. Accepted ones inherit its device and mark, which the tunnel's own have.
+pub(crate) fn listen_tcp(tunnels: Option<&Profile>, local: SocketAddr) -> Result<TcpListener, String> {
     let listen = || {
         let socket = if local.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(device) = tunnels.and_then(|profile| profile.link.bind_dev.as_ref()) {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        if let Some(mark) = tunnels.and_then(|profile| profile.link.mark) {
+            culvert_sys::sockopt::set_mark(&socket, mark)?;
+        }
         socket.set_reuseaddr(true)?;
         socket.bind(local)?;
         socket.listen(BACKLOG)

@@ -8,7 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Seek as _, Write as _},
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +17,8 @@ use std::{
 };
 
 use jiff::{Timestamp, tz::TimeZone};
+
+use crate::ovlog;
 
 /// The forms of a server's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -308,8 +310,11 @@ pub struct StatusFile {
 
 #[derive(Debug)]
 struct Inner {
+    path: PathBuf,
     file: Mutex<File>,
     busy: AtomicBool,
+    /// The last write failed: said once.
+    failing: AtomicBool,
 }
 
 impl StatusFile {
@@ -319,7 +324,8 @@ impl StatusFile {
     /// When that is not possible.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { inner: Arc::new(Inner { file: Mutex::new(file), busy: AtomicBool::new(false) }) })
+        let (busy, failing) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), file: Mutex::new(file), busy, failing }) })
     }
 
     /// Replaces the content, elsewhere: the caller never waits (SEC-LOG-2). While an earlier text is still being
@@ -348,8 +354,22 @@ impl Inner {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let seekable = file.rewind().is_ok();
         let written = file.write_all(text.as_bytes());
-        if seekable && let (Ok(()), Ok(len)) = (written, u64::try_from(text.len())) {
+        if seekable && let (Ok(()), Ok(len)) = (&written, u64::try_from(text.len())) {
             let _ = file.set_len(len);
+        }
+        self.tell(written);
+    }
+
+    /// Says that writing fails, and that it works again: once each, or a full disk would fill the log.
+    fn tell(&self, written: io::Result<()>) {
+        let failed = self.failing.swap(written.is_err(), Ordering::AcqRel);
+        let path = self.path.display();
+        match written {
+            Err(failure) if !failed => {
+                ovlog!(error 1, "cannot write {path}: {failure}; it stays as it is until there is room, everything else goes on");
+            }
+            Ok(()) if failed => ovlog!(1, "{path} can be written again"),
+            _ => {}
         }
     }
 }

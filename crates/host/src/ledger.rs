@@ -96,6 +96,27 @@ impl Ledger {
         applied
     }
 
+    /// Turns what one plan made into what another one wants: what only the old one has is taken back, newest first, then
+    /// what only the new one has is done. What both have is not touched.
+    pub fn revise(&mut self, host: &mut dyn Host, old: &Plan, new: &Plan) -> Applied {
+        let is_stale = |change: &Change| {
+            let made = |step: &&Step| is_made_by(change, step);
+            old.steps().iter().find(made).is_some_and(|step| !new.steps().contains(step))
+        };
+        let (stale, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.changes).into_iter().partition(is_stale);
+        self.changes = kept;
+        for change in stale.iter().rev() {
+            match revert(host, change) {
+                Ok(()) => {}
+                Err(error) if error.is_gone() => tracing::debug!("already gone: {error}"),
+                Err(error) => tracing::warn!("cannot undo: {error}"),
+            }
+        }
+        self.rewrite_journal();
+        self.apply(host, &new.steps().iter().filter(|step| !old.steps().contains(step)).cloned().collect())
+    }
+
     /// Takes back everything, newest first. What is gone already is passed over; what cannot be taken back is reported
     /// and forgotten. Calling it again does nothing.
     pub fn undo(&mut self, host: &mut dyn Host) -> Vec<HostError> {
@@ -135,6 +156,22 @@ impl Ledger {
     /// Returns a ledger of changes read from elsewhere.
     pub(crate) fn of(changes: Vec<Change>) -> Self {
         Self { changes, journal: None }
+    }
+}
+
+/// Whether a change is what a step left behind.
+fn is_made_by(change: &Change, step: &Step) -> bool {
+    match (change, step) {
+        (Change::Address { device, address }, Step::Address { device: on, address: wanted }) => {
+            device == on && address == wanted
+        }
+        (Change::Route(route), Step::Route(wanted)) | (Change::Displaced(route), Step::Displace(wanted)) => {
+            route == wanted
+        }
+        (Change::Shaped { device }, Step::Shape { device: on, .. }) => device == on,
+        // A plan tells the resolver once.
+        (Change::Dns(_), Step::Dns { .. }) => true,
+        _ => false,
     }
 }
 

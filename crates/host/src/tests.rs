@@ -219,6 +219,26 @@ fn undo_goes_backwards() {
 }
 
 #[test]
+fn a_revised_plan_touches_only_what_differs() {
+    let host = &mut FakeHost::new();
+    let route = |net: &str| Step::Route(Route::to(address(net), 16).dev("tun0"));
+    let old = Plan::from_iter([route("10.1.0.0"), route("10.2.0.0"), route("10.3.0.0")]);
+    let new = Plan::from_iter([route("10.1.0.0"), route("10.4.0.0")]);
+    let mut ledger = Ledger::new();
+    assert!(ledger.apply(host, &old).is_complete());
+    let before = host.calls.len();
+    assert!(ledger.revise(host, &old, &new).is_complete());
+    assert_eq!(host.calls.len() - before, 3, "two taken back, one added: {:?}", host.calls);
+    let networks = |host: &FakeHost| -> Vec<String> {
+        let ours = host.routes.iter().filter(|route| route.device.as_deref() == Some("tun0"));
+        ours.map(|route| route.network.to_string()).collect()
+    };
+    assert_eq!(networks(host), ["10.1.0.0", "10.4.0.0"]);
+    assert!(ledger.undo(host).is_empty());
+    assert!(networks(host).is_empty());
+}
+
+#[test]
 fn a_refused_step_is_reported_and_the_rest_is_done() {
     let mut host = FakeHost::new();
     host.refuse.push("128.0.0.0/1".to_owned());

@@ -5,9 +5,11 @@ use std::{ffi::CString, fs, io};
 use rustix::mm::MlockAllFlags;
 use rustix::process::{Resource, Rlimit};
 
-/// A signal that is sent to a group of processes.
+/// A signal that is sent to processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillSignal {
+    /// `SIGHUP`: read the configuration again.
+    Hangup,
     /// `SIGTERM`: please end.
     Term,
     /// `SIGKILL`: end.
@@ -17,6 +19,7 @@ pub enum KillSignal {
 impl From<KillSignal> for rustix::process::Signal {
     fn from(signal: KillSignal) -> Self {
         match signal {
+            KillSignal::Hangup => Self::HUP,
             KillSignal::Term => Self::TERM,
             KillSignal::Kill => Self::KILL,
         }

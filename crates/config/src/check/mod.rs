@@ -108,7 +108,7 @@ impl Findings {
     /// Notes each option, once, that is accepted and does nothing.
     fn effectless(&mut self) {
         let mut seen: Vec<&str> = Vec::new();
-        for Setting { row, origin } in self.settings.clone() {
+        for Setting { row, origin, .. } in self.settings.clone() {
             let Status::NoEffect(why) = row.status else { continue };
             if seen.contains(&row.name) {
                 continue;

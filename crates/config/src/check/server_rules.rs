@@ -39,6 +39,15 @@ pub(super) fn check(d: &Draft, f: &mut Findings) {
         let text = "--connect-freq only works with --mode server --proto udp.  Try --max-clients instead.";
         f.error("connect-freq", text, "use `max-clients`");
     }
+    let is_tcp = |transport: RawTransport| matches!(transport, RawTransport::Tcp | RawTransport::TcpServer);
+    let has_tcp = d.connections.iter().any(|c| {
+        is_tcp(c.proto.transport)
+            || c.locals.iter().filter_map(|local| local.proto).any(|proto| is_tcp(proto.transport))
+    });
+    if !has_tcp && d.profile.server.port_share.is_some() {
+        let text = "--port-share only works in TCP server mode (--proto values of tcp-server, tcp4-server, or tcp6-server)";
+        f.error("port-share", text, "write `proto tcp-server`, or add `local * 443 tcp-server`");
+    }
     pools(d, f);
     if d.profile.routes.redirect.is_some_and(|redirect| redirect.gateway) {
         let text = "--redirect-gateway cannot be used with --mode server (however --push \"redirect-gateway\" is fine)";

@@ -24,8 +24,8 @@ pub use process::{
     Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog,
 };
 pub use server::{
-    AuthGenToken, AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist, Server,
-    VerifyVia,
+    AuthGenToken, AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist,
+    PortShare, Server, VerifyVia,
 };
 pub use tls::{
     CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, RemoteRole, Session, Tls, TlsRole,
@@ -86,6 +86,8 @@ pub struct Setting {
     pub row: &'static OptionRow,
     /// Where it stands.
     pub origin: Origin,
+    /// Differs where arguments or block differ.
+    pub(crate) given: u64,
 }
 
 /// `mode`.

@@ -1,6 +1,6 @@
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use crate::value::{Command, FileOrInline, Net4, Net6};
+use crate::value::{Command, FileOrInline, Net4, Net6, Port};
 
 /// What only a server does.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Server {
     pub auth_gen_token_secret: Option<FileOrInline>,
     /// `auth-users`: culvert's own file of users, password hashes and second factors.
     pub auth_users: Option<PathBuf>,
+    /// `port-share`.
+    pub port_share: Option<PortShare>,
     /// `stale-routes-check AGE [INTERVAL]`.
     pub stale_routes: Option<(Duration, Duration)>,
 }
@@ -73,6 +75,7 @@ impl Default for Server {
             auth_gen_token: None,
             auth_gen_token_secret: None,
             auth_users: None,
+            port_share: None,
             stale_routes: None,
         }
     }
@@ -103,6 +106,17 @@ pub struct PoolPersist {
     pub path: PathBuf,
     /// How often it is written; zero: only read.
     pub interval: Duration,
+}
+
+/// `port-share HOST PORT [DIR]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortShare {
+    /// The other server.
+    pub host: String,
+    /// Its port.
+    pub port: Port,
+    /// Where it finds out whom it really talks to.
+    pub journal: Option<PathBuf>,
 }
 
 /// N in a time.

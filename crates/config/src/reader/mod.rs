@@ -5,7 +5,11 @@
 
 mod lines;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    hash::{Hash as _, Hasher as _},
+    path::Path,
+    sync::Arc,
+};
 
 use zeroize::Zeroizing;
 
@@ -19,7 +23,7 @@ use crate::{
     origin::{COMMAND_LINE, Origin},
     profile::Setting,
     suggest,
-    table::{self, CONFIG, CONNECTION, Contexts, INLINE, OptionRow, Status},
+    table::{self, CONFIG, CONNECTION, Contexts, INLINE, OptionRow, Reload, Status},
     title::OPENVPN_VERSION,
     value::SecretText,
 };
@@ -41,6 +45,28 @@ pub(crate) struct Reader<'f> {
     pub(crate) warnings: Vec<Diagnostic>,
     files_read: u32,
     stopped: bool,
+    part: Part,
+}
+
+/// Which lines are taken; the others are read over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All.
+    Whole,
+    /// Those of options that need a restart.
+    Standing,
+    /// Those of options that a running server takes.
+    Live,
+}
+
+impl Part {
+    fn takes(self, row: &OptionRow) -> bool {
+        match row.reload {
+            Reload::Frame => true,
+            Reload::Restart => self != Self::Live,
+            Reload::Live => self != Self::Standing,
+        }
+    }
 }
 
 /// Where lines come from.
@@ -90,7 +116,14 @@ impl<'f> Reader<'f> {
             warnings: Vec::new(),
             files_read: 0,
             stopped: false,
+            part: Part::Whole,
         }
+    }
+
+    /// Goes on with other lines of other files: settings are added to what there is.
+    pub(crate) fn part(&mut self, part: Part, files: &'f dyn Files) {
+        (self.part, self.files, self.files_read, self.stopped) = (part, files, 0, false);
+        self.draft.cwd = std::path::PathBuf::new();
     }
 
     /// Reads a command line without the program's name.
@@ -289,6 +322,9 @@ impl<'f> Reader<'f> {
 
     /// Calls the setter of a row, and does what it asks for.
     fn apply(&mut self, row: &'static OptionRow, statement: &Statement, depth: u32) {
+        if !self.part.takes(row) {
+            return;
+        }
         let words =
             if statement.inline.is_some() { &[] } else { statement.words.get(1..).unwrap_or_default() };
         let args = Args { name: row.name, words, inline: statement.inline.as_ref() };
@@ -299,7 +335,8 @@ impl<'f> Reader<'f> {
         if let Err(problem) = result {
             return self.refuse(statement, &problem);
         }
-        self.draft.profile.settings.push(Setting { row, origin: statement.at_word(0) });
+        let given = given(words, statement.inline.as_ref());
+        self.draft.profile.settings.push(Setting { row, origin: statement.at_word(0), given });
         if let Some(path) = self.draft.change_directory.take() {
             self.change_directory(&path, statement);
         }
@@ -436,6 +473,14 @@ impl Clone for Statement {
             shown_line: self.shown_line,
         }
     }
+}
+
+/// Returns a number that changes with the arguments: to find what changed without keeping secrets.
+fn given(words: &[Word], inline: Option<&SecretText>) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    words.iter().for_each(|word| word.text.hash(&mut hasher));
+    inline.map(SecretText::expose).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Returns whether a row takes so many arguments.

@@ -21,6 +21,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("cipher", "NAME", "fallback name for old peers; only a hint in TLS mode")
+        .live()
         .group(Group::Crypto)
         .also(CCD)
         .default("BF-CBC (p2p legacy)")
@@ -40,6 +41,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("data-ciphers-fallback", "NAME", "cipher for peers that cannot negotiate")
+        .live()
         .group(Group::Crypto)
         .also(CCD)
         .default("off")
@@ -50,6 +52,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("data-ciphers", "A:B:?C|DEFAULT", "ciphers that may be negotiated")
+        .live()
         .group(Group::Crypto)
         .default("AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305")
         .status(Status::NotYetWhen(|p| {
@@ -68,6 +71,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("ncp-ciphers", "A:B:?C|DEFAULT", "old name of data-ciphers, still honoured")
+        .live()
         .group(Group::Crypto)
         .status(Status::NotYetWhen(|p| {
             let none =

@@ -20,7 +20,7 @@ row("daemon", "[NAME]", "detach and log to syslog under NAME")
     }
     Ok(())
 }),
-row("cd", "DIR", "change directory before reading further files")
+row("cd", "DIR", "change directory before reading further files").frame()
 .group(Group::Daemon)
 .set(|d, a| {
     d.change_directory = Some(a.path(0));

@@ -9,6 +9,7 @@ use crate::{
 
 pub(super) const ROWS: &[OptionRow] = &[
     row("config", "FILE|stdin", "read options from a file; nests up to 10 levels")
+        .frame()
         .group(Group::General)
         .also(CCD)
         .default("sole bare argument")
@@ -25,6 +26,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row("ignore-unknown-option", "NAME...", "unknown options with these names become warnings")
+        .frame()
         .group(Group::General)
         .set(|d, a| {
             let names = a.rest(0).into_iter().map(|name| name.strip_prefix("--").unwrap_or(&name).to_owned());
@@ -37,9 +39,11 @@ pub(super) const ROWS: &[OptionRow] = &[
         "set a script variable, mark one option as optional (setenv opt OPTION), or \
                 tolerate unknown options (setenv FORWARD_COMPATIBLE 1)",
     )
+    .live()
     .group(Group::General)
     .set(setenv),
     row("setenv-safe", "NAME [VALUE]", "set OPENVPN_NAME; may be pushed")
+        .live()
         .group(Group::General)
         .set(|d, a| {
             d.profile.setenv.push(read::setenv_safe(a));

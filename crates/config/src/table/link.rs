@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     args::{Problem, problem},
     draft::{LocalDraft, RemoteDraft},
-    profile::{ConnectRetryMax, Multihome, ResolvRetry, Role},
+    profile::{ConnectRetryMax, Multihome, PortShare, ResolvRetry, Role},
     value::Port,
 };
 
@@ -373,8 +373,12 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("port-share", "HOST PORT [DIR]", "forward non-VPN TCP connections to a web server")
         .group(Group::Link)
         .roles(SERVER)
-        .not_yet()
-        .rules(&[Rule::ServerOnly]),
+        .rules(&[Rule::ServerOnly])
+        .set(|d, a| {
+            let journal = a.get(2).map(|_| a.path(2));
+            d.profile.server.port_share = Some(PortShare { host: a.string(0), port: a.port(1)?, journal });
+            Ok(())
+        }),
     row("shaper", "BYTES_PER_SECOND", "limit outgoing rate, 100..100000000")
         .group(Group::Link)
         .roles(CALLER)

@@ -4,31 +4,37 @@ use super::*;
 use crate::effect::ParseEffect;
 
 pub(super) const ROWS: &[OptionRow] = &[
-    row("log", "FILE", "log to a truncated file").group(Group::Log).default("stdout").set(|d, a| {
+    row("log", "FILE", "log to a truncated file").live().group(Group::Log).default("stdout").set(|d, a| {
         let path = d.resolve(&a.path(0));
         d.effect(ParseEffect::Log { path, append: false });
         Ok(())
     }),
-    row("log-append", "FILE", "log to a file, appending").group(Group::Log).default("stdout").set(|d, a| {
-        let path = d.resolve(&a.path(0));
-        d.effect(ParseEffect::Log { path, append: true });
-        Ok(())
-    }),
+    row("log-append", "FILE", "log to a file, appending").live().group(Group::Log).default("stdout").set(
+        |d, a| {
+            let path = d.resolve(&a.path(0));
+            d.effect(ParseEffect::Log { path, append: true });
+            Ok(())
+        },
+    ),
     row("syslog", "[NAME]", "log to syslog without becoming a daemon")
+        .live()
         .group(Group::Log)
         .default("openvpn")
         .set(|d, a| {
             d.effect(ParseEffect::Syslog(a.get(0).unwrap_or("openvpn").to_owned()));
             Ok(())
         }),
-    row("suppress-timestamps", "", "no time prefix on log lines").group(Group::Log).default("off").set(
-        |d, _| {
+    row("suppress-timestamps", "", "no time prefix on log lines")
+        .live()
+        .group(Group::Log)
+        .default("off")
+        .set(|d, _| {
             d.profile.log.suppress_timestamps = true;
             d.effect(ParseEffect::SuppressTimestamps);
             Ok(())
-        },
-    ),
+        }),
     row("machine-readable-output", "", "prefix lines with epoch.microseconds and hex message flags")
+        .live()
         .group(Group::Log)
         .default("off")
         .set(|d, _| {
@@ -37,6 +43,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("log-json", "", "write log lines as JSON objects: time, severity, verb, peer, message")
+        .live()
         .group(Group::Offload)
         .default("off")
         .set(|d, _| {
@@ -44,6 +51,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("errors-to-stderr", "", "errors to stderr instead of stdout")
+        .live()
         .group(Group::Log)
         .default("off")
         .also(PUSH)
@@ -53,6 +61,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("verb", "N", "log detail")
+        .live()
         .group(Group::Log)
         .default("1")
         .set(|d, a| {
@@ -64,6 +73,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("mute", "N", "log at most N consecutive messages of one category")
+        .live()
         .group(Group::Log)
         .default("0 (off)")
         .set(|d, a| {
@@ -75,6 +85,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("status", "FILE [SECONDS]", "write the status file periodically")
+        .live()
         .group(Group::Log)
         .default("60 s")
         .set(|d, a| {
@@ -82,7 +93,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.status.0 = Some(a.path(0));
             Ok(())
         }),
-    row("status-version", "1|2|3", "status file format").group(Group::Log).default("1").set(|d, a| {
+    row("status-version", "1|2|3", "status file format").live().group(Group::Log).default("1").set(|d, a| {
         d.status.2 = Some(a.within(0, a.name, 1..=3)?);
         Ok(())
     }),

@@ -193,7 +193,7 @@ pub(super) const OWN_ROWS: &[OptionRow] = &[
     row(
     "control-socket",
     "PATH|none",
-    "where `culvert status`, `culvert watch` and `culvert kill` find this process: a unix socket that only its user may open",
+    "where `culvert status`, `watch`, `kill` and `reload` find this process: a unix socket that only its user may open",
 )
 .group(Group::Offload)
 .default("/run/culvert/NAME.sock, NAME being the configuration file's")

@@ -72,8 +72,21 @@ pub struct OptionRow {
     pub(crate) client: Option<for<'a, 'd> fn(&'d mut ClientOverrides, &Args<'a>) -> Set>,
     pub(crate) reset: Option<fn(&mut Pushed)>,
     pub(crate) pull: Pull,
+    pub(crate) reload: Reload,
     /// Its arguments are never shown.
     pub(crate) secret: bool,
+}
+
+/// What a server that runs makes of another value, when its configuration is read again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// Only a restart brings it into force.
+    #[default]
+    Restart,
+    /// It is taken while clients stay connected.
+    Live,
+    /// It has no value of its own, but decides which lines are read, and how.
+    Frame,
 }
 
 /// How a client takes a pushed option.
@@ -291,6 +304,7 @@ const fn row(name: &'static str, args: &'static str, help: &'static str) -> Opti
         client: None,
         reset: None,
         pull: Pull { unless_nopull: false, passing: false },
+        reload: Reload::Restart,
         secret: false,
     }
 }
@@ -358,6 +372,18 @@ impl OptionRow {
         self.also(PUSH)
     }
 
+    /// Says that a running server takes another value at a reload.
+    const fn live(mut self) -> Self {
+        self.reload = Reload::Live;
+        self
+    }
+
+    /// Says that it decides which lines are read.
+    const fn frame(mut self) -> Self {
+        self.reload = Reload::Frame;
+        self
+    }
+
     /// Says that its arguments are never shown.
     const fn secret(mut self) -> Self {
         self.secret = true;
@@ -390,6 +416,11 @@ impl OptionRow {
     /// Returns the fewest and the most arguments; a block counts as one.
     pub fn arity_range(&self) -> (usize, usize) {
         self.arity
+    }
+
+    /// Returns whether a running server takes another value at a reload, without a restart.
+    pub fn is_live(&self) -> bool {
+        self.reload == Reload::Live
     }
 
     /// Returns whether somebody reads it: a setter for files, for pushes or for clients.

@@ -38,6 +38,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row("auth-users", "FILE", "check logins against this file of users; `culvert passwd` writes it")
+        .live()
         .group(Group::Offload)
         .roles(SERVER)
         .default("off")

@@ -14,6 +14,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         "NET [MASK] [GATEWAY] [METRIC]",
         "add an IPv4 route; keywords vpn_gateway, net_gateway, remote_host, default",
     )
+    .live()
     .group(Group::Route)
     .unless_nopull()
     .reset(|p| p.routes.clear())
@@ -29,6 +30,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row("route-ipv6", "NET/BITS [GATEWAY] [METRIC]", "add an IPv6 route")
+        .live()
         .group(Group::Route)
         .unless_nopull()
         .reset(|p| p.routes6.clear())
@@ -43,6 +45,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("route-table", "ID", "routing table for all routes that follow")
+        .live()
         .group(Group::Route)
         .roles(CALLER)
         .default("main")
@@ -76,6 +79,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("route-metric", "N", "default metric for routes")
+        .live()
         .group(Group::Route)
         .unless_nopull()
         .reset(|p| p.route_metric = None)

@@ -40,14 +40,17 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.scripts.ipchange = Some(command);
             Ok(())
         }),
-    row("tls-verify", "CMD", "run for each certificate in the chain").group(Group::Script).arity(1, 15).set(
-        |d, a| {
+    row("tls-verify", "CMD", "run for each certificate in the chain")
+        .live()
+        .group(Group::Script)
+        .arity(1, 15)
+        .set(|d, a| {
             let command = script(d, a, d.profile.scripts.tls_verify.is_some())?;
             d.profile.scripts.tls_verify = Some(command);
             Ok(())
-        },
-    ),
+        }),
     row("client-connect", "CMD", "run on login; writes per-client options; can defer")
+        .live()
         .group(Group::Script)
         .roles(SERVER)
         .arity(1, 15)
@@ -58,6 +61,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("client-disconnect", "CMD", "run when a session ends")
+        .live()
         .group(Group::Script)
         .roles(SERVER)
         .arity(1, 15)
@@ -68,6 +72,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("learn-address", "CMD", "run when an address is learned or removed")
+        .live()
         .group(Group::Script)
         .roles(SERVER)
         .arity(1, 15)
@@ -78,6 +83,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("client-crresponse", "CMD", "run when a challenge response arrives")
+        .live()
         .group(Group::Script)
         .roles(SERVER)
         .arity(1, 15)
@@ -88,6 +94,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tls-crypt-v2-verify", "CMD", "check the metadata of a client key before TLS starts")
+        .live()
         .group(Group::Script)
         .roles(SERVER)
         .set(|d, a| {
@@ -95,6 +102,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("auth-user-pass-verify", "CMD via-env|via-file", "check the login with a program; exit 2 defers")
+        .live()
         .group(Group::Script)
         .roles(SERVER)
         .arity(1, 15)
@@ -134,6 +142,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("script-security", "0|1|2|3", "which external programs may run")
+        .live()
         .group(Group::Script)
         .default("1")
         .set(|d, a| {
@@ -185,6 +194,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tmp-dir", "DIR", "directory for exchange files")
+        .live()
         .group(Group::Script)
         .roles(SERVER)
         .default("$TMPDIR or /tmp")

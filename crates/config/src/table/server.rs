@@ -65,7 +65,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             }
             Ok(())
         }),
-    row("push", "OPTION", "add an option to every client's push list")
+    row("push", "OPTION", "add an option to every client's push list").live()
         .group(Group::Server)
         .roles(SERVER)
         .set(|d, a| {
@@ -121,7 +121,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.server.pool6 = Some(Ipv6Pool { base });
             Ok(())
         }),
-    row("ifconfig-push-constraint", "NET MASK", "refuse fixed addresses outside this network")
+    row("ifconfig-push-constraint", "NET MASK", "refuse fixed addresses outside this network").live()
         .group(Group::Server)
         .roles(SERVER)
         .set(|d, a| {
@@ -141,7 +141,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             a.within(0, "hash-size real", 1..=i32::MAX)?;
             a.within(1, "hash-size virtual", 1..=i32::MAX).map(drop)
         }),
-    row("connect-freq", "N SECONDS", "limit new sessions")
+    row("connect-freq", "N SECONDS", "limit new sessions").live()
         .group(Group::Server)
         .roles(SERVER)
         .default("off")
@@ -150,7 +150,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.server.connect_freq = Some(frequency(a, "connect-freq n", "connect-freq seconds")?);
             Ok(())
         }),
-    row("connect-freq-initial", "N SECONDS", "limit answers to first packets")
+    row("connect-freq-initial", "N SECONDS", "limit answers to first packets").live()
         .group(Group::Server)
         .roles(SERVER)
         .default("100 10")
@@ -159,7 +159,7 @@ pub(super) const ROWS: &[OptionRow] = &[
                 Some(frequency(a, "connect-freq-initial n", "connect-freq-initial seconds")?);
             Ok(())
         }),
-    row("max-clients", "N", "session limit").group(Group::Server).roles(SERVER).default("1024").set(
+    row("max-clients", "N", "session limit").live().group(Group::Server).roles(SERVER).default("1024").set(
         |d, a| {
             d.profile.server.max_clients = a.within(0, a.name, 1..=0xFF_FFFF)?;
             Ok(())
@@ -209,7 +209,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.server.client_to_client = true;
             Ok(())
         }),
-    row("duplicate-cn", "", "allow several sessions per common name")
+    row("duplicate-cn", "", "allow several sessions per common name").live()
         .group(Group::Server)
         .roles(SERVER)
         .default("off")

@@ -11,6 +11,7 @@ use crate::{
 
 pub(super) const ROWS: &[OptionRow] = &[
     row("client-config-dir", "DIR", "per-client option files named by common name, DEFAULT as fallback")
+        .live()
         .group(Group::Server)
         .roles(SERVER)
         .rules(&[Rule::ServerOnly])
@@ -19,6 +20,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("ccd-exclusive", "", "refuse clients without a file")
+        .live()
         .group(Group::Server)
         .roles(SERVER)
         .default("off")
@@ -28,6 +30,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("verify-client-cert", "[none|optional|require]", "whether clients need a certificate")
+        .live()
         .group(Group::Server)
         .roles(SERVER)
         .default("require")
@@ -47,6 +50,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("username-as-common-name", "", "use the login name as common name")
+        .live()
         .group(Group::Server)
         .roles(SERVER)
         .default("off")
@@ -55,6 +59,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("auth-user-pass-optional", "", "do not require a login")
+        .live()
         .group(Group::Server)
         .roles(SERVER)
         .default("off")

@@ -29,7 +29,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.tls_roles.1 = true;
             Ok(())
         }),
-    row("ca", "FILE", "trusted CA certificates").group(Group::Tls).also(INLINE).set(|d, a| {
+    row("ca", "FILE", "trusted CA certificates").live().group(Group::Tls).also(INLINE).set(|d, a| {
         d.profile.tls.ca = Some(a.material());
         Ok(())
     }),
@@ -37,18 +37,20 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.profile.tls.capath = Some(a.path(0));
         Ok(())
     }),
-    row("cert", "FILE|URI", "own certificate").group(Group::Tls).also(INLINE).set(|d, a| {
+    row("cert", "FILE|URI", "own certificate").live().group(Group::Tls).also(INLINE).set(|d, a| {
         d.profile.tls.cert = Some(a.material());
         Ok(())
     }),
-    row("key", "FILE|URI", "own private key").group(Group::Tls).also(INLINE).set(|d, a| {
+    row("key", "FILE|URI", "own private key").live().group(Group::Tls).also(INLINE).set(|d, a| {
         d.profile.tls.key = Some(a.material());
         Ok(())
     }),
-    row("extra-certs", "FILE", "intermediate certificates").group(Group::Tls).also(INLINE).set(|d, a| {
-        d.profile.tls.extra_certs = Some(a.material());
-        Ok(())
-    }),
+    row("extra-certs", "FILE", "intermediate certificates").live().group(Group::Tls).also(INLINE).set(
+        |d, a| {
+            d.profile.tls.extra_certs = Some(a.material());
+            Ok(())
+        },
+    ),
     row("pkcs12", "FILE", "key, certificate and CA in one file")
         .group(Group::Tls)
         .also(INLINE)
@@ -80,6 +82,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row("tls-version-min", "1.0|1.1|1.2|1.3 [or-highest]", "lowest TLS version")
+        .live()
         .group(Group::Tls)
         .default("1.2")
         .set(|d, a| {
@@ -97,6 +100,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tls-version-max", "1.0|1.1|1.2|1.3", "highest TLS version")
+        .live()
         .group(Group::Tls)
         .default("highest")
         .set(|d, a| {
@@ -108,17 +112,22 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.tls.version_max = Some(version);
             Ok(())
         }),
-    row("tls-cipher", "LIST", "TLS 1.2 suites").group(Group::Tls).default("library default").set(|d, a| {
-        d.profile.tls.cipher_list = Some(a.string(0));
-        Ok(())
-    }),
-    row("tls-ciphersuites", "LIST", "TLS 1.3 suites").group(Group::Tls).default("library default").set(
+    row("tls-cipher", "LIST", "TLS 1.2 suites").live().group(Group::Tls).default("library default").set(
         |d, a| {
-            d.profile.tls.ciphersuites = Some(a.string(0));
+            d.profile.tls.cipher_list = Some(a.string(0));
             Ok(())
         },
     ),
+    row("tls-ciphersuites", "LIST", "TLS 1.3 suites")
+        .live()
+        .group(Group::Tls)
+        .default("library default")
+        .set(|d, a| {
+            d.profile.tls.ciphersuites = Some(a.string(0));
+            Ok(())
+        }),
     row("tls-groups", "LIST", "key exchange groups incl. hybrid post-quantum")
+        .live()
         .group(Group::Tls)
         .default("library default")
         .set(|d, a| {
@@ -126,6 +135,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("ecdh-curve", "NAME", "force one curve; tls-groups is preferred")
+        .live()
         .group(Group::Tls)
         .default("auto")
         .set(|d, a| {
@@ -137,6 +147,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tls-cert-profile", "insecure|legacy|preferred|suiteb", "strength floor for certificates")
+        .live()
         .group(Group::Tls)
         .default("legacy")
         .set(|d, a| {
@@ -224,25 +235,31 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tls-timeout", "SECONDS", "control packet retransmit start value")
+        .live()
         .group(Group::Tls)
         .default("2")
         .set(|d, a| {
             d.profile.session.tls_timeout = a.secs(0)?;
             Ok(())
         }),
-    row("hand-window", "SECONDS", "time allowed for a key exchange").group(Group::Tls).default("60").set(
-        |d, a| {
+    row("hand-window", "SECONDS", "time allowed for a key exchange")
+        .live()
+        .group(Group::Tls)
+        .default("60")
+        .set(|d, a| {
             d.profile.session.hand_window = a.secs(0)?;
             Ok(())
-        },
-    ),
-    row("tran-window", "SECONDS", "old key stays valid this long").group(Group::Tls).default("3600").set(
-        |d, a| {
+        }),
+    row("tran-window", "SECONDS", "old key stays valid this long")
+        .live()
+        .group(Group::Tls)
+        .default("3600")
+        .set(|d, a| {
             d.profile.session.tran_window = a.secs(0)?;
             Ok(())
-        },
-    ),
+        }),
     row("reneg-sec", "MAX [MIN]", "renegotiate after this time; 0 turns off")
+        .live()
         .group(Group::Tls)
         .default("3600, server min 90%")
         .set(|d, a| {
@@ -253,6 +270,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("reneg-bytes", "N", "renegotiate after N bytes")
+        .live()
         .group(Group::Tls)
         .default("off (64 MB for 64-bit block ciphers)")
         .offload(&[kept(KERNEL, "the kernel's counters are read")
@@ -263,6 +281,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("reneg-pkts", "N", "renegotiate after N packets")
+        .live()
         .group(Group::Tls)
         .default("off")
         .offload(&[kept(KERNEL, "the kernel's counters are read")
@@ -278,7 +297,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     }),
     row("single-session", "", "accept only one session, then refuse")
         .group(Group::Tls)
-        .not_yet()
         .roles(P2P)
         .default("off")
         .set(|d, _| {

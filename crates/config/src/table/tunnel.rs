@@ -172,6 +172,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         "INTERVAL TIMEOUT",
         "expands to ping/ping-restart; a server doubles its own timeout and pushes both",
     )
+    .live()
     .group(Group::Tunnel)
     .also(UPDATE)
     .default("off")
@@ -181,6 +182,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row("ping", "SECONDS", "send a keepalive when idle")
+        .live()
         .group(Group::Tunnel)
         .passing()
         .default("off")
@@ -198,6 +200,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("ping-exit", "SECONDS", "exit when nothing arrives for this long")
+        .live()
         .group(Group::Tunnel)
         .passing()
         .default("off")
@@ -214,6 +217,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("ping-restart", "SECONDS", "restart when nothing arrives for this long")
+        .live()
         .group(Group::Tunnel)
         .passing()
         .default("120 when pulling")
@@ -244,6 +248,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         })
         .also(CCD),
     row("inactive", "SECONDS [BYTES]", "exit (or drop the client) when traffic stays under BYTES")
+        .live()
         .group(Group::Tunnel)
         .default("off")
         .offload(&[kept(KERNEL, "the kernel's counters are read")])
@@ -260,6 +265,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("session-timeout", "SECONDS", "end the session after this time")
+        .live()
         .group(Group::Tunnel)
         .default("off")
         .set(|d, a| {

@@ -12,6 +12,7 @@
 mod clients;
 mod device;
 mod life;
+mod live;
 mod matrix;
 mod server;
 mod two_ends;

@@ -10,10 +10,12 @@
 mod authentication;
 #[cfg(feature = "bench")]
 mod bench;
+mod causes;
 mod challenges;
 mod continuity;
 mod flood;
 mod hostile;
+mod live;
 mod machine;
 mod machine_rules;
 mod management;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use culvert_testkit::{Management, Release, Role, TempDir, Topology, Tunnel, TunnelSpec};
+use culvert_testkit::{Management, Release, Role, TempDir, Topology, Tunnel, TunnelSpec, eventually};
 
-use crate::{SOON, World};
+use crate::{SOON, World, assert_no_panic};
 
 /// A tunnel whose ends have the management interface in a folder.
 struct Managed {
@@ -451,6 +451,91 @@ fn the_control_socket_shows_watches_and_kills() {
     assert!(event.contains(r#""common_name":"client""#), "{event}");
 }
 
+/// What a server's own configuration says changes with `culvert reload`; what one client has, with `push-update-…`.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_pushes_updates_for_the_management_interface_which_clients_of_2_7_apply_in_place() {
+    let managed = Managed::start(Role::Server, "", "");
+    let tunnel = &managed.tunnel;
+    let wait_route = |route: &str, wanted: bool| {
+        eventually(SOON, || {
+            let routes = tunnel.lab.client.ip(&["route"]).unwrap();
+            let right = routes.contains(route) == wanted;
+            right
+                .then_some(())
+                .ok_or_else(|| format!("{routes}\n{}\n{}", tunnel.client.tail(), tunnel.server.tail()))
+        });
+    };
+    let mut server = managed.connect(Role::Server);
+    let mut update = |command: &str| {
+        let answer = server.command(command).unwrap();
+        [answer, vec![server.line().unwrap()]].concat()
+    };
+    let done = ["SUCCESS: 1 client(s) updated", "SUCCESS: push-update command succeeded"];
+    let failed = ["ERROR: no client updated", "ERROR: push-update command failed"];
+
+    assert_eq!(update("push-update-broad \"route 10.70.0.0 255.255.0.0, tun-mtu 1400\""), done);
+    wait_route("10.70.0.0/16", true);
+    assert_eq!(update("push-update-cid 0 \"route 10.71.0.0 255.255.0.0\""), done);
+    wait_route("10.71.0.0/16", true);
+    wait_route("10.70.0.0/16", false);
+    assert_eq!(update("push-update-cid 4711 -route"), failed);
+    assert_eq!(update("push-update-broad \"dev tap\""), failed);
+    assert_eq!(update("push-update-broad \"ifconfig 10.8.0.9 255.255.255.0\""), failed);
+    tunnel.server.wait_for("nobody was told: an address can be pushed to one client only", SOON).unwrap();
+    wait_route("10.71.0.0/16", true);
+    assert_eq!(update("push-update-broad -route"), done);
+    wait_route("10.71.0.0/16", false);
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(!tunnel.server.has_logged("client-instance"), "{}", tunnel.server.tail());
+    assert_no_panic(tunnel);
+}
+
+/// A client is let in with options, which a reload and a change of its own file leave it.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_reload_asked_for_over_the_control_socket_keeps_what_client_auth_said() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let login = folder.write("login", "bob\nsecret\n").unwrap();
+    let extra = "management-client-auth\npush \"route 10.66.0.0 255.255.0.0\"";
+    let spec = spec(&folder, extra, &format!("auth-user-pass {}", login.display()));
+    let openvpn = world.peers.get(Release::V2_7).unwrap();
+    let tunnel = Tunnel::start(&spec, &world.subject, &openvpn, &world.materials).unwrap();
+    let mut server = Management::connect(&socket(&folder, Role::Server)).unwrap();
+    let line = server.wait_for(">CLIENT:CONNECT,").unwrap();
+    server.send(&format!("client-auth {}", line.split_once(',').unwrap().1.replace(',', " "))).unwrap();
+    server.send("push \"route 10.67.0.0 255.255.0.0\"").unwrap();
+    assert_eq!(server.command("END").unwrap(), ["SUCCESS: client-auth command succeeded"]);
+    tunnel.wait_up().unwrap();
+    let has = |route: &str| {
+        eventually(SOON, || {
+            let routes = tunnel.lab.client.ip(&["route"]).unwrap();
+            routes.contains(route).then_some(()).ok_or_else(|| format!("{routes}\n{}", tunnel.server.tail()))
+        });
+    };
+    has("10.66.0.0/16");
+    has("10.67.0.0/16");
+
+    let edit = |text: String| format!("{}\nmanagement-log-cache 7\n", text.replace("10.66.", "10.68."));
+    tunnel.edit_config(Role::Server, edit).unwrap();
+    let (good, text) = ask(&tunnel, &["reload"]);
+    let outcome: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(good && outcome["changed"][0].as_str().unwrap().starts_with("`push` ("), "{text}");
+    assert!(outcome["needs_restart"][0].as_str().unwrap().starts_with("`management-log-cache` ("), "{text}");
+    has("10.68.0.0/16");
+    has("10.67.0.0/16");
+    let states = server.command("state all").unwrap();
+    assert!(states[states.len() - 2].contains(",CONNECTED,"), "{states:#?}");
+
+    tunnel.edit_config(Role::Server, |text| format!("{text}\nmax-clients many\n")).unwrap();
+    let (good, text) = ask(&tunnel, &["reload"]);
+    assert!(!good && text.starts_with("{\"error\"") && text.contains("max-clients"), "{text}");
+    assert!(!ask(&tunnel, &["reload", "nobody"]).0);
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(!tunnel.server.has_logged("client-instance"), "{}", tunnel.server.tail());
+    assert_no_panic(&tunnel);
+}
+
 /// A folder with an example, its certificates and its socket, ready to run.
 fn example(world: &World, role: Role, name: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
@@ -504,6 +589,7 @@ fn the_examples_let_a_client_in() {
     };
     let socket = |folder: &TempDir| folder.path().join("socket").display().to_string();
     let admit = run(&lab.server, "admit.py", &[&socket(&server_folder), &users.display().to_string()]);
+    server.wait_for("MANAGEMENT: Client connected", SOON).unwrap();
 
     for (password, accepted) in [("wrong", false), ("secret", true)] {
         let (client, folder) = start(Role::Client, "managed-client.ovpn");
@@ -520,7 +606,7 @@ fn the_examples_let_a_client_in() {
 }
 
 fn eventually_a_socket(folder: &TempDir) {
-    culvert_testkit::eventually(SOON, || {
+    eventually(SOON, || {
         let there = folder.path().join("socket").exists();
         there.then_some(()).ok_or_else(|| "no socket".to_owned())
     });

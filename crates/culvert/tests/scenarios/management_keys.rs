@@ -141,21 +141,58 @@ fn a_server_s_key_is_elsewhere() {
     external_key(Role::Server, Algorithm::Ec, TlsVersion::V1_3, "pkcs1", "ECDSA");
 }
 
-#[test]
-#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
-fn the_passphrase_of_a_key_is_asked_for() {
-    let (world, folder) = (World::new(), TempDir::new().unwrap());
-    let mut tunnel = world.tunnel(Role::Client, Release::V2_7, &TunnelSpec::default());
-    let own = &world.materials.certificates(Algorithm::Ec).pki.client;
+/// A key under the passphrase "sesame".
+fn locked(folder: &TempDir, key: &Path) -> PathBuf {
     let locked = folder.path().join("locked.key");
     let status = Command::new("openssl")
         .args(["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", "pass:sesame", "-in"])
-        .arg(&own.key)
+        .arg(key)
         .arg("-out")
         .arg(&locked)
         .status()
         .unwrap();
     assert!(status.success());
+    locked
+}
+
+/// SIGHUP by way of the interface is a reload, too. It takes what needs no passphrase, and nobody is asked for one.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_reload_asks_for_no_passphrase_and_keeps_the_key() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let mut tunnel = world.tunnel(Role::Server, Release::V2_7, &TunnelSpec::default());
+    let locked = locked(&folder, &world.materials.certificates(Algorithm::Ec).pki.server.key);
+    let at = folder.path().join("socket");
+    let lines =
+        format!("key {}\nmanagement {} unix\nmanagement-query-passwords", locked.display(), at.display());
+    start_again(&mut tunnel, Role::Server, &["key"], &lines);
+    let mut client = Management::connect(&at).unwrap();
+    client.wait_for(">PASSWORD:Need 'Private Key' password").unwrap();
+    client.command("password \"Private Key\" sesame").unwrap();
+    tunnel.server.wait_up(SOON).unwrap();
+
+    tunnel.edit_config(Role::Server, |text| format!("{text}\nmax-clients 5\ntls-version-min 1.3\n")).unwrap();
+    client.command("signal SIGHUP").unwrap();
+    tunnel
+        .server
+        .wait_for("TLS options stay as they are: passphrase or certificate come from", SOON)
+        .unwrap();
+    assert!(tunnel.server.has_logged("reload: changed: `max-clients` ("), "{}", tunnel.server.tail());
+    assert!(tunnel.server.has_logged("needs a restart: `tls-version-min` ("), "{}", tunnel.server.tail());
+    assert!(!client.notes.iter().any(|note| note.starts_with(">PASSWORD")), "{:#?}", client.notes);
+    let mark = tunnel.client.mark();
+    tunnel.client.signal(culvert_testkit::Signal::Restart).unwrap();
+    tunnel.client.wait_up_after(mark, SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_passphrase_of_a_key_is_asked_for() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let mut tunnel = world.tunnel(Role::Client, Release::V2_7, &TunnelSpec::default());
+    let locked = locked(&folder, &world.materials.certificates(Algorithm::Ec).pki.client.key);
     let at = folder.path().join("socket");
     let lines =
         format!("key {}\nmanagement {} unix\nmanagement-query-passwords", locked.display(), at.display());

@@ -91,6 +91,11 @@ enum Proven {
 }
 
 impl Users {
+    /// Whether this is their file.
+    pub(crate) fn are_in(&self, path: &Path) -> bool {
+        self.path == path
+    }
+
     /// The users of a file, which is read when somebody logs in.
     pub(crate) fn of_file(path: PathBuf) -> Self {
         Self { path, hashing: Semaphore::new(HASHING), memory: Mutex::default() }

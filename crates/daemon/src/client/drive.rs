@@ -31,9 +31,10 @@ pub(super) struct Progress {
     pub(super) link: Link,
     /// The first packet of the server came: it is alive.
     answered: bool,
-    pushed: Pushed,
-    /// The peer in the offload.
-    peer: Option<PeerId>,
+    pub(super) pushed: Pushed,
+    /// The peer in the offload, and what was agreed on with it.
+    pub(super) peer: Option<PeerId>,
+    pub(super) params: Option<NegotiatedParams>,
     /// What happens when nothing is heard.
     on_silence: PingAction,
     /// Exit notification goes over the control channel.
@@ -66,6 +67,7 @@ impl Client {
             answered: false,
             pushed: Pushed::default(),
             peer: None,
+            params: None,
             on_silence: PingAction::Restart,
             cc_exit: false,
             env,
@@ -213,6 +215,9 @@ impl Client {
             Event::Configure(params) => return self.configure(life, entry, progress, offload, params).await,
             Event::Established => self.remotes.succeeded(),
             Event::Renegotiated(_) | Event::Key(_) => {}
+            Event::Message(PeerMessage::PushUpdate(items)) => {
+                return self.update(entry, progress, offload, &items).await;
+            }
             Event::Message(message) => return self.handle_message(progress, message).await,
             Event::Note(note) => log_note(&note),
             Event::Closed(reason) => return Some(self.closed(reason)),
@@ -297,6 +302,7 @@ impl Client {
             return Some(Outcome::Restart(Restart::because("device-refused")));
         }
         progress.peer = Some(id);
+        progress.params = Some(params.clone());
         progress.cc_exit = params.flags.cc_exit;
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {id}", params.cipher);
         progress.link.session.send(SessionInput::Bound(id));
@@ -307,7 +313,7 @@ impl Client {
         self.bring_up(life, progress, offload, spec, mss.filter(|_| by_kernel)).await
     }
 
-    fn peer_spec(
+    pub(super) fn peer_spec(
         &self,
         entry: &ConnectionEntry,
         progress: &mut Progress,
@@ -458,7 +464,7 @@ impl Client {
                 }
             }
             PeerMessage::ChallengeResponse(_) => debug!("a challenge response, which only servers get"),
-            PeerMessage::PushUpdate(_) => debug!("PUSH_UPDATE, which was not announced"),
+            PeerMessage::PushUpdate(_) => {} // handled by the caller
         }
         None
     }

@@ -9,6 +9,7 @@ mod ending;
 mod interface;
 mod login;
 mod remotes;
+mod update;
 
 use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 

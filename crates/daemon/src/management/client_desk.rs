@@ -90,6 +90,10 @@ impl ClientDesk {
             What::ClientAuth(..) => return reply::wrong_mode(command),
             What::JsonStatus => return self.json_status(),
             What::Metrics => return self.metrics(),
+            What::JsonReload => {
+                return json!({ "error": "only a server reloads; this process restarts on SIGHUP" })
+                    .to_string();
+            }
             What::JsonKill(_) => return json!({ "error": "only a server has clients to end" }).to_string(),
         };
         match request {

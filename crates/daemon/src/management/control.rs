@@ -1,4 +1,4 @@
-//! culvert's control socket: `status`, `watch` and `kill NAME`, answered in JSON, one object a line; `text` for people.
+//! culvert's control socket: `status`, `watch`, `kill NAME` and `reload`, answered in JSON, one object a line; `text` for people.
 //!
 //! A unix socket that the user of the process alone may open (mode 0600). It has no password: who may open it may end
 //! the process anyway.
@@ -94,6 +94,7 @@ impl Management {
                 text.trim_end().replace('\r', "")
             }
             ("kill", name) if !name.is_empty() => self.ask_json(What::JsonKill(name.to_owned())).await,
+            ("reload", "") => self.ask_json(What::JsonReload).await,
             ("watch", "") => return self.watch(&mut writer).await,
             (other, _) => json!({ "error": format!("unknown command '{other}'") }).to_string(),
         };

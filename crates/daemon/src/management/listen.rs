@@ -101,7 +101,7 @@ impl Management {
                 address.ip()
             ));
         }
-        let listener = link::listen_tcp(address).map_err(|failure| {
+        let listener = link::listen_tcp(None, address).map_err(|failure| {
             format!("MANAGEMENT: Socket bind failed on {}: {failure}", AfAddress(address))
         })?;
         self.spawn_tcp(listener, address);

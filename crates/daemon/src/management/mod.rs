@@ -133,6 +133,8 @@ pub(crate) enum What {
     JsonStatus,
     /// `culvert kill NAME`.
     JsonKill(String),
+    /// `culvert reload`.
+    JsonReload,
     /// A scrape of `metrics`.
     Metrics,
 }

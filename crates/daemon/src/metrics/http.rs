@@ -54,7 +54,7 @@ impl Management {
         let (listener, place) = match at {
             ManagementAddress::Tcp { host, port } => {
                 let address = link::local_address(Some(host), port, Family::Any).await?;
-                let listener = link::listen_tcp(address)
+                let listener = link::listen_tcp(None, address)
                     .map_err(|failure| format!("metrics {host} {port}: {failure}"))?;
                 if !address.ip().is_loopback() {
                     ovlog!(

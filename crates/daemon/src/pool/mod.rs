@@ -194,6 +194,11 @@ impl Pool {
         self.leave(id.0);
     }
 
+    /// Turns the memory of last addresses on or off: for leases from here on.
+    pub fn set_sticky(&mut self, sticky: bool) {
+        self.sticky = sticky;
+    }
+
     /// Keeps a fixed address (`ifconfig-push`) from being given to others, while its client is connected. An address
     /// that is not the pool's is ignored. Returns whether it was free.
     pub fn reserve(&mut self, address: IpAddr) -> bool {

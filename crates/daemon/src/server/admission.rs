@@ -4,11 +4,18 @@
 //! What scripts would see is put together only where one is configured: most servers have none, and it costs as much
 //! as a signature. Anything but an explicit yes denies (SEC-AUTH-1).
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use culvert_config::{ClientOverrides, parse_ccd, profile::AuthUserPassVerify, value::Command};
+use culvert_config::{ClientOverrides, Profile, parse_ccd, profile::AuthUserPassVerify, value::Command};
 use culvert_plugin::PluginHook;
-use culvert_proto::{Authorization, Verdict, tls::PeerIdentity};
+use culvert_proto::{
+    Authorization, Verdict,
+    tls::{PeerIdentity, Standing},
+};
 use culvert_wire::KeyId;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -34,9 +41,40 @@ pub(super) enum Decision {
     /// About a token, which stands in for a whole login: nobody else is asked.
     Token(SessionKey, KeyId, Authorization),
     /// About a client's configuration; `Err` refuses it.
-    Connect(SessionKey, Result<Box<ClientOverrides>, String>),
+    Connect(SessionKey, Result<Box<Collected>, String>),
+    /// About the configuration of a client that is connected, collected again.
+    Again(SessionKey, Result<Box<Collected>, Refused>),
+    /// The files of `client-config-dir` were looked at: a number that changes with them.
+    ClientFiles(u64),
+    /// About the certificate of a client that is connected.
+    Standing(SessionKey, Standing),
     /// About a client's addresses.
     Learned(SessionKey, bool),
+}
+
+/// A client's own configuration.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    pub(super) overrides: ClientOverrides,
+    /// What plugins, `client-connect` and `client-auth` added: they are asked once for each connection.
+    pub(super) added: String,
+}
+
+/// Why a client's own configuration lets nobody in.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It says so: `disable`, or no file under `ccd-exclusive`. Who is connected has to leave.
+    Withdrawn(String),
+    /// It cannot be read: nobody new is let in, who is connected stays.
+    Unreadable(String),
+}
+
+impl Refused {
+    fn into_reason(self) -> String {
+        match self {
+            Self::Withdrawn(reason) | Self::Unreadable(reason) => reason,
+        }
+    }
 }
 
 /// Starts judgements.
@@ -61,6 +99,37 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// Judges by the rules of a profile.
+    pub(super) fn new(profile: &Profile, hooks: Arc<Hooks>, decisions: mpsc::Sender<Decision>) -> Self {
+        let server = &profile.server;
+        Self {
+            hooks,
+            verify: server.auth_user_pass_verify.clone(),
+            users: server.auth_users.as_ref().map(|path| Arc::new(Users::of_file(path.clone()))),
+            password_optional: server.auth_user_pass_optional,
+            asks_management: profile.management.client_auth,
+            key_verify: profile.tls.tls_crypt_v2_verify.clone(),
+            pending: PendingLogins::default(),
+            client_config_dir: server.client_config_dir.clone(),
+            ccd_exclusive: server.ccd_exclusive,
+            patience: profile.session.hand_window.max(profile.session.reneg.unwrap_or_default() / 2),
+            tmp_dir: profile.process.tmp_dir.clone().unwrap_or_else(std::env::temp_dir),
+            decisions,
+        }
+    }
+
+    /// Judges by the rules of another profile, knowing what was asked and answered before.
+    pub(super) fn renewed(&self, profile: &Profile, hooks: Arc<Hooks>) -> Self {
+        let mut renewed = Self::new(profile, hooks, self.decisions.clone());
+        renewed.pending = self.pending.clone();
+        if let (Some(users), Some(path)) = (&self.users, &profile.server.auth_users)
+            && users.are_in(path)
+        {
+            renewed.users = Some(Arc::clone(users));
+        }
+        renewed
+    }
+
     /// Judges a certificate chain that passed the configured checks: `tls-verify`, root first.
     pub(super) fn judge_peer(
         &self,
@@ -101,29 +170,37 @@ impl Admission {
         });
     }
 
+    /// Collects the configuration of a client that is connected once more: its file as it is now, with what
+    /// `client-connect` said when it connected.
+    pub(super) fn judge_again(&self, session: SessionKey, common_name: String, added: String) {
+        self.spawn(move |this: Self| async move {
+            let collected = this.client_file(&common_name).await;
+            let collected = collected.and_then(|text| collect(text, added, &common_name));
+            Decision::Again(session, collected.map(Box::new))
+        });
+    }
+
     async fn client_overrides(
         &self,
         session: SessionKey,
         common_name: &str,
         asked: Option<ScriptEnv>,
         managed: &str,
-    ) -> Result<ClientOverrides, String> {
-        let mut text = self.client_file(common_name).await?;
+    ) -> Result<Collected, String> {
+        let text = self.client_file(common_name).await.map_err(Refused::into_reason)?;
+        let mut added = String::new();
         if let Some(env) = &asked {
             let client = Some(session.0);
             if !self.hooks.plugins.agree(PluginHook::TlsFinal, &[], env, client).await {
                 return Err("a plugin refused the session's keys".to_owned());
             }
             match self.hooks.plugins.judge_connect(&self.tmp_dir, env, session.0).await {
-                PluginConnect::Accept(added) => {
-                    text.push('\n');
-                    text.push_str(&added);
-                }
+                PluginConnect::Accept(options) => added = options,
                 PluginConnect::Reject => return Err("a plugin refused the client".to_owned()),
             }
         }
         if let (Some(env), Some(command)) = (&asked, &self.hooks.scripts.client_connect) {
-            let added = match self.hooks.runner.client_connect(command, &self.tmp_dir, env).await {
+            let options = match self.hooks.runner.client_connect(command, &self.tmp_dir, env).await {
                 ConnectVerdict::Accept(added) => added,
                 ConnectVerdict::Reject => return Err("client-connect refused the client".to_owned()),
                 ConnectVerdict::Deferred(files) => {
@@ -134,20 +211,20 @@ impl Admission {
                     files.config().map_err(unreadable)?
                 }
             };
-            text.push('\n');
-            text.push_str(&added);
+            added.push('\n');
+            added.push_str(&options);
         }
-        text.push('\n');
-        text.push_str(managed);
-        let (overrides, problems) = parse_ccd(&text, common_name);
-        for problem in &problems {
-            warn!("{}", problem.openvpn_line);
+        if !managed.is_empty() {
+            added.push('\n');
+            added.push_str(managed);
         }
-        if overrides.disable { Err("`disable` is set for this client".to_owned()) } else { Ok(overrides) }
+        collect(text, added, common_name).map_err(Refused::into_reason)
     }
 
     /// Reads `client-config-dir`: the file named like the client, else `DEFAULT`.
-    async fn client_file(&self, common_name: &str) -> Result<String, String> {
+    async fn client_file(&self, common_name: &str) -> Result<String, Refused> {
+        let unreadable =
+            |path: &Path, failure| Refused::Unreadable(format!("cannot read {}: {failure}", path.display()));
         let Some(directory) = &self.client_config_dir else { return Ok(String::new()) };
         let name = CharClass::FileName.clean(common_name);
         let own = (name != "." && name != ".." && !name.is_empty()).then(|| directory.join(&name));
@@ -155,18 +232,23 @@ impl Admission {
             match tokio::fs::read_to_string(&own).await {
                 Ok(text) => return Ok(text),
                 Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => {}
-                Err(failure) => return Err(format!("cannot read {}: {failure}", own.display())),
+                Err(failure) => return Err(unreadable(&own, failure)),
             }
         }
         if self.ccd_exclusive {
-            return Err(format!("ccd-exclusive: no file for '{name}' in {}", directory.display()));
+            // A directory that went away must not read as "everybody is to leave".
+            if let Err(failure) = tokio::fs::metadata(directory).await {
+                return Err(unreadable(directory, failure));
+            }
+            let reason = format!("ccd-exclusive: no file for '{name}' in {}", directory.display());
+            return Err(Refused::Withdrawn(reason));
         }
         let default = directory.join("DEFAULT");
         match tokio::fs::read_to_string(&default).await {
             Ok(text) => Ok(text),
             Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
             // It may hold a `disable` (SEC-AUTH-1).
-            Err(failure) => Err(format!("cannot read {}: {failure}", default.display())),
+            Err(failure) => Err(unreadable(&default, failure)),
         }
     }
 
@@ -215,4 +297,18 @@ impl Admission {
             tokio::spawn(async move { drop(decisions.send(decision).await) });
         }
     }
+}
+
+/// Reads a client's file together with what its script added.
+fn collect(mut text: String, added: String, name: &str) -> Result<Collected, Refused> {
+    text.push('\n');
+    text.push_str(&added);
+    let (overrides, problems) = parse_ccd(&text, name);
+    for problem in &problems {
+        warn!("{}", problem.openvpn_line);
+    }
+    if overrides.disable {
+        return Err(Refused::Withdrawn("`disable` is set for this client".to_owned()));
+    }
+    Ok(Collected { overrides, added })
 }

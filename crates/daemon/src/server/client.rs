@@ -8,7 +8,7 @@ use std::{
 
 use culvert_config::ClientOverrides;
 use culvert_host::Route;
-use culvert_offload::{PeerStats, Protocol, TransportId, VpnAddresses};
+use culvert_offload::{PeerSpec, PeerStats, Protocol, TransportId, VpnAddresses};
 use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdentity};
 use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
@@ -67,6 +67,8 @@ pub(super) struct Pending {
     pub(super) params: NegotiatedParams,
     pub(super) common_name: String,
     pub(super) overrides: ClientOverrides,
+    /// What `client-connect` added to them.
+    pub(super) added: String,
     pub(super) addresses: ClientAddresses,
     /// When its parameters were fixed: what scripts see as the beginning, also at the end.
     pub(super) since: SystemTime,
@@ -84,12 +86,20 @@ pub(super) struct Connected {
     /// The same as it was told to the client.
     pub(super) addresses: ClientAddresses,
     pub(super) iroutes: Vec<(IpAddr, u8)>,
+    /// What it was pushed, addresses apart.
+    pub(super) pushed: Vec<String>,
+    /// What `client-connect` added to its file.
+    pub(super) added: String,
+    /// The form of its packets, as the offload was told.
+    pub(super) spec: PeerSpec,
     /// Networks that somebody routed to it by hand, where the engine has to be told.
     pub(super) routed: Vec<(IpAddr, u8)>,
     /// Routes of the machine that lead to it.
     pub(super) routes: Vec<Route>,
     pub(super) cipher: CipherName,
     pub(super) since: SystemTime,
+    /// When it was connected: `session-timeout` counts from here.
+    pub(super) started: Instant,
     /// `session-timeout`.
     pub(super) ends: Option<Instant>,
     /// `inactive`.
@@ -104,6 +114,24 @@ pub(super) struct Inactivity {
     /// When the current period ends, and the byte count at its start.
     pub(super) due: Instant,
     pub(super) counted: u64,
+}
+
+impl Inactivity {
+    /// Watches from now on.
+    pub(super) fn from_now((period, bytes): (Duration, u64)) -> Self {
+        Self { period, bytes, due: Instant::now() + period, counted: 0 }
+    }
+}
+
+impl Connected {
+    /// Gives it other limits: `session-timeout` of the time that it has had, `inactive` from now on where it differs.
+    pub(super) fn limit(&mut self, session_timeout: Option<Duration>, inactive: Option<(Duration, u64)>) {
+        self.ends = session_timeout.map(|after| self.started + after);
+        let watched = self.inactivity.as_ref().map(|watch| (watch.period, watch.bytes));
+        if watched != inactive {
+            self.inactivity = inactive.map(Inactivity::from_now);
+        }
+    }
 }
 
 impl Client {

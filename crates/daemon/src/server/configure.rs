@@ -19,6 +19,7 @@ use tracing::{error, warn};
 
 use super::{
     Server,
+    admission::Collected,
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
     listeners::ListenerOrder,
@@ -68,11 +69,12 @@ impl Server {
             params,
             common_name: name.clone(),
             overrides: ClientOverrides::default(),
+            added: String::new(),
             addresses: ClientAddresses::default(),
             since,
         }));
         if self.profile.role() == Role::P2p {
-            return self.collected(key, ClientOverrides::default());
+            return self.collected(key, Collected::default());
         }
         let env = || {
             let mut env = self.hooks.environment();
@@ -131,7 +133,8 @@ impl Server {
     }
 
     /// The client's own options are known: fixes its addresses.
-    pub(super) fn collected(&mut self, key: SessionKey, overrides: ClientOverrides) {
+    pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
+        let Collected { overrides, added } = collected;
         if let (Some((local, ..)), Some(allowed)) =
             (overrides.ifconfig_push, self.profile.server.push_constraint)
             && local.to_bits() & allowed.mask().to_bits() != allowed.address.to_bits()
@@ -139,6 +142,15 @@ impl Server {
             return self.refuse(key, "ifconfig-push: the address is outside --ifconfig-push-constraint");
         }
         let Some(client) = self.clients.get_mut(&key) else { return };
+        if let Some(name) = &overrides.override_username {
+            let old = std::mem::replace(&mut client.username, name.clone());
+            ovlog!(3, "MULTI: override-username changes the username from '{old}' to '{name}'");
+            if self.profile.server.username_as_common_name
+                && let State::Configuring(pending) = &mut client.state
+            {
+                pending.common_name.clone_from(name);
+            }
+        }
         let addresses = addresses(&self.profile, client, &overrides);
         if let Some(pool) = &mut self.pool {
             let fixed = [
@@ -154,6 +166,7 @@ impl Server {
         let State::Configuring(pending) = &mut client.state else { return };
         pending.addresses = addresses;
         pending.overrides = overrides;
+        pending.added = added;
         if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
             return self.connect(key);
         }
@@ -213,6 +226,7 @@ impl Server {
         let beside = self.device != device && self.profile.role() == Role::Server;
         let routes = self.client_routes.install(&spec, &device);
         let mut options = pending.overrides.push_list(&self.profile.server.push);
+        let pushed = options.clone();
         options.extend(migration.map(str::to_owned));
         let mtu = self.tun_mtu();
         let token = client.login.token_option();
@@ -221,7 +235,8 @@ impl Server {
             Role::Client | Role::P2p => Vec::new(),
         };
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", params.cipher, spec.id);
-        let connected = self.connected(pending, &spec, slot, routes);
+        let mut connected = self.connected(pending, &spec, slot, routes);
+        connected.pushed = pushed;
         for address in learned_addresses(&spec.vpn, &spec.iroutes) {
             ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
         }
@@ -265,17 +280,16 @@ impl Server {
             vpn: spec.vpn,
             addresses: pending.addresses,
             iroutes: spec.iroutes.clone(),
+            pushed: Vec::new(),
+            added: pending.added.clone(),
+            spec: spec.clone(),
             routed: Vec::new(),
             routes,
             cipher: pending.params.cipher,
             since: pending.since,
+            started: now,
             ends: pending.overrides.session_timeout.or(limits.session_timeout).map(|after| now + after),
-            inactivity: inactive.map(|(period, bytes)| Inactivity {
-                period,
-                bytes,
-                due: now + period,
-                counted: 0,
-            }),
+            inactivity: inactive.map(Inactivity::from_now),
         }
     }
 
@@ -294,6 +308,7 @@ impl Server {
                 let tunnel = TunnelSpec::from_profile(&self.profile).addresses();
                 let addresses = Addresses { remote: Some(client.remote), ..tunnel };
                 self.interface.hub.set_state_at(StateName::Connected, "SUCCESS", addresses);
+                self.sealed = self.profile.tls.single_session;
             }
         }
     }
@@ -313,7 +328,7 @@ impl Server {
         self.profile.role() == Role::Server || !named
     }
 
-    fn keepalive(&self, overrides: &ClientOverrides) -> Option<Keepalive> {
+    pub(super) fn keepalive(&self, overrides: &ClientOverrides) -> Option<Keepalive> {
         let own = &self.profile.keepalive;
         let interval = overrides.ping.or(own.ping).unwrap_or_default();
         let timeout = overrides.ping_timeout.or(own.timeout);
@@ -366,7 +381,7 @@ pub(crate) const fn framing_of(compression: Compression) -> Framing {
 }
 
 /// The addresses that a client gets: its own file first, then the pool's.
-fn addresses(
+pub(super) fn addresses(
     profile: &culvert_config::Profile,
     client: &Client,
     overrides: &ClientOverrides,
@@ -414,7 +429,7 @@ fn subnet_mask(profile: &culvert_config::Profile) -> Option<Ipv4Addr> {
         .or_else(|| profile.device.ifconfig.map(|own| own.second))
 }
 
-fn iroutes(overrides: &ClientOverrides) -> Vec<(IpAddr, u8)> {
+pub(super) fn iroutes(overrides: &ClientOverrides) -> Vec<(IpAddr, u8)> {
     let v4 = overrides.iroutes.iter().map(|net| (IpAddr::V4(net.address), net.bits));
     let v6 = overrides.iroutes6.iter().map(|net| (IpAddr::V6(net.address), net.bits));
     v4.chain(v6).collect()

@@ -13,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_config::{Profile, profile::ConnectFreq};
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender, Protocol, TransportId};
-use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET};
+use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET, Rate};
 use culvert_wire::{Opcode, RemoteSid, Transmit};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::share::Share;
+use super::{refusals::Refusals, share::Share};
 use crate::{
     clock,
     metrics::Tally,
@@ -64,8 +65,35 @@ pub(super) enum ListenerOrder {
     Forget(Handle),
     /// A peer sends from a new address.
     Moved(Handle, SocketAddr),
+    /// `connect-freq-initial`, `connect-freq` and the number of half-open sessions are others now.
+    Limits(Limits),
     /// The server leaves: strangers, and clients that heard it and call again, get no answer.
     Leave,
+}
+
+/// How many strangers are answered, and let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// `connect-freq-initial`.
+    pub(super) initial: Option<Rate>,
+    /// `connect-freq`.
+    pub(super) sessions: Option<Rate>,
+    /// Sessions on their way at a time.
+    pub(super) max_half_open: usize,
+}
+
+impl Limits {
+    /// Those of a profile.
+    pub(super) fn of(profile: &Profile) -> Self {
+        let server = &profile.server;
+        let rate = |freq: ConnectFreq| Rate { count: freq.count, per: freq.per };
+        let clients = usize::try_from(server.max_clients).unwrap_or(usize::MAX);
+        Self {
+            initial: server.connect_freq_initial.map(rate),
+            sessions: server.connect_freq.map(rate),
+            max_half_open: (clients / 2).max(256),
+        }
+    }
 }
 
 /// The server's end of a listener. Unbounded, because the server must not wait for a listener that waits for it; the
@@ -104,6 +132,7 @@ pub(super) fn spawn(
         reply: Box::new([0; MAX_FIRST_PACKET]),
         leaving: false,
         over: false,
+        refusals: Refusals::default(),
     };
     tokio::spawn(listener.run(inbox));
     orders
@@ -126,6 +155,8 @@ struct Listener {
     leaving: bool,
     /// A stream whose bytes lead nowhere.
     over: bool,
+    /// Says why strangers are not answered.
+    refusals: Refusals,
 }
 
 /// A session that packets are routed to.
@@ -179,6 +210,9 @@ impl Listener {
     fn obey(&mut self, order: ListenerOrder) {
         match order {
             ListenerOrder::Leave => self.leaving = true,
+            ListenerOrder::Limits(Limits { initial, sessions, max_half_open }) => {
+                self.endpoint.set_limits(initial, sessions, max_half_open);
+            }
             ListenerOrder::Established(handle) => self.endpoint.established(handle),
             ListenerOrder::Forget(handle) => {
                 self.forget(handle);
@@ -260,6 +294,7 @@ impl Listener {
             EndpointAction::Drop(reason) => {
                 self.tally.dropped(reason.word());
                 debug!("dropped a packet from {}: {reason:?}", packet.from);
+                self.refusals.tell(packet.from, reason);
                 // Nothing that follows such a beginning can be trusted.
                 self.over |= self.is_strangers_stream();
             }

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::{
     Server,
     admission::{Admission, Decision},
+    client::State,
 };
 use crate::{
     auth::{
@@ -87,7 +88,11 @@ impl Server {
     /// A login arrived.
     pub(super) fn authenticate(&mut self, key: SessionKey, request: AuthRequest) {
         let Some(client) = self.clients.get_mut(&key) else { return };
-        client.username.clone_from(&request.username);
+        // Later logins are those of renegotiations: the name that was settled stays (`override-username`).
+        let is_first = matches!(client.state, State::Handshaking);
+        if is_first {
+            client.username.clone_from(&request.username);
+        }
         client.peer_info = Arc::clone(&request.peer_info);
         client.login.is_anonymous = request.username.is_empty() && request.password.is_empty();
         if let Some(tokens) = &self.tokens {
@@ -95,7 +100,7 @@ impl Server {
             let shown = tokens.examine(&client.login.tokens, &request.username, &request.password, now);
             client.login.tokens.begin(&request.username, shown, now);
             client.login.state = Some(shown.session_state());
-            if matches!(shown.session_state(), "AuthenticatedEmptyUser" | "ExpiredEmptyUser") {
+            if is_first && matches!(shown.session_state(), "AuthenticatedEmptyUser" | "ExpiredEmptyUser") {
                 // Nobody vouched for the name that stands here.
                 client.username.clear();
             }

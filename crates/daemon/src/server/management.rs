@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use culvert_config::Role;
+use culvert_config::{Configuration, Role};
 use culvert_mgmt::{ClientEvent, KeyName, KillTarget, Notification, Request, reply};
 use culvert_offload::{PeerStats, Protocol};
 use culvert_proto::{AuthRequest, Authorization, Command};
@@ -14,9 +14,13 @@ use zeroize::Zeroizing;
 use super::{
     Server,
     client::{Client, Connected},
+    configure::learned_addresses,
     environment,
+    push_update::Recipients,
+    start::Standing,
 };
 use crate::{
+    life::Life,
     management::{Management, Order, Seat, What, kind_word, role_command},
     ovlog,
     scripts::{ScriptEnv, Trust},
@@ -64,8 +68,15 @@ impl Managed {
 
 impl Server {
     /// Executes one order; the answer goes to whoever gave it.
-    pub(super) fn handle_order(&mut self, order: Order) {
+    pub(super) async fn handle_order(
+        &mut self,
+        order: Order,
+        life: &mut Life,
+        standing: &mut Standing,
+        configuration: &Configuration<'_>,
+    ) {
         let text = match order.what {
+            What::JsonReload => self.reload_by_order(life, standing, configuration).await,
             What::Request(request) => self.answer(request),
             What::ClientAuth(key, lines) => self.let_in(key, &lines),
             What::Bytecount => self.bytecount(),
@@ -106,9 +117,9 @@ impl Server {
                     "ERROR: client-pending-auth command failed. Extra parameter might be too long".to_owned()
                 }
             }
-            Request::PushUpdateBroad(options) if is_server => self.push_update(None, &options),
+            Request::PushUpdateBroad(options) if is_server => self.tell_options(Recipients::All, &options),
             Request::PushUpdateCid { client, options } if is_server => {
-                self.push_update(Some(SessionKey(client)), &options)
+                self.tell_options(Recipients::One(SessionKey(client)), &options)
             }
             // A waiting end answers as a calling one, which it could be.
             Request::RemoteEntryCount if !is_server => format!("{}\r\nEND", self.profile.connections.len()),
@@ -321,12 +332,22 @@ impl Server {
         environment::client(&mut env, client, &connected.common_name);
         environment::connected(&mut env, &self.profile, connected);
         self.tell_client_event(ClientEvent::Established(session.0), &env);
+        self.tell_addresses(session, client, connected, &[]);
+    }
+
+    /// A connected client has addresses, or networks behind it, beside those from before.
+    pub(super) fn tell_addresses(
+        &self,
+        session: SessionKey,
+        client: &Client,
+        connected: &Connected,
+        before: &[String],
+    ) {
         if !client.managed.announced {
             return;
         }
-        for (index, address) in
-            super::configure::learned_addresses(&connected.vpn, &connected.iroutes).into_iter().enumerate()
-        {
+        let addresses = learned_addresses(&connected.vpn, &connected.iroutes);
+        for (index, address) in addresses.into_iter().enumerate().filter(|(_, new)| !before.contains(new)) {
             let primary = index == 0;
             self.interface.hub.tell(&Notification::ClientAddress { client: session.0, address, primary });
         }
@@ -363,11 +384,16 @@ impl Server {
         }
     }
 
-    /// `push-update-broad` and `push-update-cid`. This is where PUSH_UPDATE plugs in: send the options to one client, or
-    /// to all, and return how many took them.
-    fn push_update(&mut self, client: Option<SessionKey>, options: &str) -> String {
-        let _nobody = (client, options);
-        "ERROR: no client updated\r\nERROR: push-update command failed".to_owned()
+    /// `push-update-broad` and `push-update-cid`. OpenVPN gives no reasons in its answer; the log has them.
+    fn tell_options(&mut self, recipients: Recipients, options: &str) -> String {
+        let told = self.push_update(recipients, options).unwrap_or_else(|failure| {
+            ovlog!(warn 1, "push-update: nobody was told: {failure}");
+            0
+        });
+        match told {
+            0 => "ERROR: no client updated\r\nERROR: push-update command failed".to_owned(),
+            told => format!("SUCCESS: {told} client(s) updated\r\nSUCCESS: push-update command succeeded"),
+        }
     }
 
     fn json_status(&self) -> String {

@@ -17,7 +17,12 @@ pub(crate) mod listeners;
 mod login;
 mod management;
 mod peer_ids;
+mod port_share;
 mod push;
+mod push_update;
+mod refusals;
+mod reload;
+mod revocation;
 mod routes;
 pub(crate) mod sessions;
 mod share;
@@ -27,7 +32,7 @@ mod strangers;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
-use culvert_config::{Profile, Role};
+use culvert_config::{Configuration, Profile, Role};
 use culvert_offload::{DeleteReason, Device, Offload, OffloadEvent, PeerChange, TransportId};
 use culvert_proto::{Command, Event, Session, SessionConfig, tls::TlsFactory};
 use culvert_wire::PeerId;
@@ -45,6 +50,7 @@ use crate::{
     firewall::Guard,
     handshakes::Handshakes,
     hooks::Hooks,
+    life::Life,
     log::Logger,
     ovlog,
     pool::Pool,
@@ -59,6 +65,7 @@ use host_routes::HostRoutes;
 use listeners::{ListenerId, ListenerReport, Orders};
 use management::Interface;
 use peer_ids::PeerIds;
+use port_share::PortShare;
 use routes::ClientRoutes;
 use strangers::Strangers;
 
@@ -84,6 +91,8 @@ struct Server {
     clients: HashMap<SessionKey, Client>,
     by_peer: HashMap<PeerId, SessionKey>,
     peer_ids: PeerIds,
+    /// `max-clients` of the start, for which tables and device have room.
+    most_clients: u32,
     pool: Option<Pool>,
     listeners: HashMap<ListenerId, Orders>,
     strangers: Strangers,
@@ -99,12 +108,16 @@ struct Server {
     guard: Guard,
     /// The offload's device as the tunnel was made of it.
     device: Device,
+    /// `single-session`: the one session was there, and nobody else is let in.
+    sealed: bool,
     /// The one peer is carried by another device.
     device_changed: bool,
     /// The device vanished: a new one is needed.
     device_lost: bool,
     /// UDP sockets that were opened.
     bound: Vec<TransportId>,
+    /// Notices when files take back what they granted.
+    watch: revocation::Watch,
     status: Option<Arc<StatusFile>>,
     /// `ifconfig-pool-persist`.
     pool_file: Option<Arc<StatusFile>>,
@@ -137,14 +150,18 @@ struct Outbox {
 
 impl Server {
     /// Serves until a signal ends it.
-    async fn serve(&mut self, signals: &mut Signals, standing: &mut Standing) -> Ended {
+    async fn serve(
+        &mut self,
+        life: &mut Life,
+        signals: &mut Signals,
+        standing: &mut Standing,
+        configuration: &Configuration<'_>,
+    ) -> Ended {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let status_interval = self.profile.log.status.as_ref().map(|status| status.interval);
         let mut status_due = Instant::now();
         let pool_interval = self.profile.server.pool_persist.as_ref().map(|persist| persist.interval);
         let mut pool_due = Instant::now();
-        let usage_limited = usage::is_limited(&self.profile);
         loop {
             if std::mem::take(&mut self.device_changed) {
                 self.device = self.offload.device();
@@ -157,7 +174,9 @@ impl Server {
                 Some(report) = self.inbox.reports.recv() => self.handle_report(report),
                 Some(report) = self.inbox.listeners.recv() => self.handle_listener(report),
                 Some(decision) = self.inbox.decisions.recv() => self.handle_decision(decision),
-                Some(order) = self.interface.orders.recv() => self.handle_order(order),
+                Some(order) = self.interface.orders.recv() => {
+                    self.handle_order(order, life, standing, configuration).await;
+                }
                 Some((stream, remote)) = self.inbox.streams.recv() => self.adopt_stream(stream, remote),
                 event = poll_fn(move |cx| offload.poll_event(cx)) => match event {
                     Some(OffloadEvent::DeviceGone) | None => return self.lost_device(),
@@ -165,6 +184,9 @@ impl Server {
                 },
                 request = signals.next() => match request {
                     Request::Statistics => self.log_status(),
+                    Request::Restart if self.profile.role() == Role::Server => {
+                        self.reload_by_signal(life, standing, configuration).await;
+                    }
                     request => return Ended::by_signal(request),
                 },
                 now = tick.tick() => {
@@ -173,9 +195,11 @@ impl Server {
                     if self.host_routes.have_changed() {
                         self.apply_host_routes();
                     }
-                    if usage_limited {
+                    self.watch_for_withdrawals();
+                    if usage::is_limited(&self.profile) {
                         self.report_usage();
                     }
+                    let status_interval = self.profile.log.status.as_ref().map(|status| status.interval);
                     if let Some(every) = status_interval && !every.is_zero() && now >= status_due {
                         status_due = now + every;
                         self.write_status();
@@ -370,11 +394,18 @@ impl Server {
 /// How long clients are given to hear that the server leaves.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Accepts TCP connections and hands them to the server.
-fn accept_streams(listener: TcpListener, streams: mpsc::Sender<(TcpStream, SocketAddr)>) -> JoinHandle<()> {
+/// Accepts TCP connections and hands them to the server, or to the one that shares the port.
+fn accept_streams(
+    listener: TcpListener,
+    streams: mpsc::Sender<(TcpStream, SocketAddr)>,
+    share: Option<PortShare>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
+                Ok((stream, remote)) if let Some(share) = &share => {
+                    share.sort(stream, remote, streams.clone());
+                }
                 Ok(accepted) => {
                     if streams.send(accepted).await.is_err() {
                         return;

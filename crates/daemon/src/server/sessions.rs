@@ -88,6 +88,11 @@ impl Server {
     fn accept(&mut self, request: AcceptRequest) {
         let AcceptRequest { listener, protocol, transport, control, local, accepted, answer } = request;
         let (remote, endpoint) = (accepted.from, accepted.handle);
+        if self.sealed {
+            ovlog!(1, "--single-session: {} is refused, there was a session already", AfAddress(remote));
+            let _refused = answer.send(None);
+            return;
+        }
         if self.clients.len() >= self.session_limit() || self.is_full_for(remote) {
             warn!(
                 "MULTI: new incoming connection would exceed maximum number of clients ({})",
@@ -211,8 +216,11 @@ impl Server {
             Decision::Login(key, id, authorization) | Decision::Token(key, id, authorization) => {
                 self.login_decided(key, id, authorization);
             }
-            Decision::Connect(key, Ok(overrides)) => self.collected(key, *overrides),
+            Decision::Connect(key, Ok(collected)) => self.collected(key, *collected),
             Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
+            Decision::Again(key, collected) => self.collected_again(key, collected),
+            Decision::ClientFiles(fingerprint) => self.client_files_seen(fingerprint),
+            Decision::Standing(key, standing) => self.judged_again(key, standing),
             Decision::Learned(key, true) => self.connect(key),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::{
-    Profile, Role,
+    Configuration, Profile, Role,
     profile::{ConnectionEntry, Local},
     value::{Port, Transport},
 };
@@ -11,7 +11,7 @@ use culvert_mgmt::StateName;
 use culvert_offload::{Offload, Protocol, TransportSpec};
 use culvert_proto::{
     SessionConfig,
-    endpoint::{Endpoint, EndpointConfig, Rate},
+    endpoint::{Endpoint, EndpointConfig},
     tls::{TlsFactory, TlsRole},
     wrap::ReplayLimits,
 };
@@ -19,11 +19,13 @@ use tokio::sync::mpsc;
 
 use super::{
     Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
-    Strangers, accept_streams, listeners::Port as ListenerPort,
+    Strangers, accept_streams,
+    listeners::{Limits, Port as ListenerPort},
+    port_share::PortShare,
+    revocation::Watch,
 };
 use crate::{
     address::AfAddress,
-    auth::users::Users,
     exit::Ended,
     firewall::Guard,
     hooks::Hooks,
@@ -37,7 +39,7 @@ use crate::{
 };
 
 /// Runs a server, or a point-to-point end that waits for its peer.
-pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
+pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &Configuration<'_>) -> Ended {
     // What can be wrong with keys is found out before the machine is changed. They stay over SIGUSR1: by then, the rights
     // to read them may be gone.
     if life.tls.is_none() {
@@ -49,7 +51,7 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
     let kept = life.kept_tunnel.take();
     match start(life, kept).await {
         Ok((mut server, mut standing)) => {
-            let ended = server.serve(signals, &mut standing).await;
+            let ended = server.serve(life, signals, &mut standing, configuration).await;
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
             server.save_pool();
             server.close_transports();
@@ -97,6 +99,15 @@ impl Standing {
         if let Some(tunnel) = self.tunnel {
             tunnel.down(signal).await;
         }
+    }
+
+    /// Routes of the server's own configuration changed: the machine gets them, what others have is left alone.
+    pub(super) async fn follow_routes(&mut self, profile: &Profile) -> Result<Completion, String> {
+        let Some(tunnel) = &mut self.tunnel else { return Ok(Completion::Complete) };
+        let spec = TunnelSpec::from_profile(profile).on(&*self.offload, profile);
+        let device = self.offload.device();
+        let changed = tunnel.change(&spec, &device.name, &profile.routes.dns_updown, None).await;
+        changed.map_err(|failure| failure.to_string())
     }
 
     /// The offload has another device now: everything that was made of the former one is made of it.
@@ -181,20 +192,7 @@ impl Server {
         let (decisions, decisions_inbox) = mpsc::channel(REPORTS);
         let (streams, streams_inbox) = mpsc::channel(16);
         let server = &profile.server;
-        let admission = Admission {
-            hooks: Arc::clone(&hooks),
-            verify: server.auth_user_pass_verify.clone(),
-            users: server.auth_users.as_ref().map(|path| Arc::new(Users::of_file(path.clone()))),
-            key_verify: profile.tls.tls_crypt_v2_verify.clone(),
-            pending: Default::default(),
-            password_optional: server.auth_user_pass_optional,
-            asks_management: profile.management.client_auth,
-            client_config_dir: server.client_config_dir.clone(),
-            ccd_exclusive: server.ccd_exclusive,
-            patience: profile.session.hand_window.max(profile.session.reneg.unwrap_or_default() / 2),
-            tmp_dir: profile.process.tmp_dir.clone().unwrap_or_else(std::env::temp_dir),
-            decisions,
-        };
+        let admission = Admission::new(profile, Arc::clone(&hooks), decisions);
         let pool = make_pool(profile)?;
         let client_routes = ClientRoutes::new(profile, &*offload);
         Ok(Self {
@@ -202,6 +200,7 @@ impl Server {
             host_routes: HostRoutes::of(profile, &*offload),
             guard: Guard::of_server(profile, &*offload),
             device: offload.device(),
+            sealed: false,
             device_changed: false,
             device_lost: false,
             configs: Configs::new(profile, &*offload),
@@ -211,6 +210,7 @@ impl Server {
             by_peer: HashMap::new(),
             // One more than clients: a newcomer replaces its older session only once it has an id.
             peer_ids: PeerIds::new(server.max_clients.saturating_add(1)),
+            most_clients: server.max_clients,
             pool,
             listeners: HashMap::new(),
             strangers: Strangers::default(),
@@ -219,6 +219,7 @@ impl Server {
             endpoints,
             next_session: 0,
             next_listener: 0,
+            watch: Watch::of(profile),
             status: life.status_file(),
             pool_file: life.pool_file(),
             logger: life.logger.clone(),
@@ -261,14 +262,15 @@ impl Server {
             proto: entry.proto,
         }];
         let locals = if entry.locals.is_empty() { &everywhere[..] } else { &entry.locals[..] };
+        let share = PortShare::of(&self.profile).await?;
         for local in locals {
             let address = link::local_address(local.host.as_deref(), &local.port, local.proto.family).await?;
             match local.proto.transport {
                 Transport::Udp => self.bind_udp(address, entry)?,
                 Transport::TcpServer | Transport::TcpClient => {
-                    let listener = link::listen_tcp(address)?;
+                    let listener = link::listen_tcp(Some(&self.profile), address)?;
                     ovlog!(1, "Listening for incoming TCP connection on {}", AfAddress(address));
-                    self.acceptors.push(accept_streams(listener, self.outbox.streams.clone()));
+                    self.acceptors.push(accept_streams(listener, self.outbox.streams.clone(), share.clone()));
                 }
             }
         }
@@ -340,7 +342,7 @@ fn make_pool(profile: &Profile) -> Result<Option<Pool>, String> {
 
 impl Configs {
     /// Sessions renegotiate at different times: a few configurations with different jitter serve all of them.
-    fn new(profile: &Profile, offload: &dyn Offload) -> Self {
+    pub(super) fn new(profile: &Profile, offload: &dyn Offload) -> Self {
         let variants = |tcp: bool| {
             let mut entry = profile.connections.first().cloned().unwrap_or_default();
             entry.proto.transport = if tcp { Transport::TcpServer } else { Transport::Udp };
@@ -374,7 +376,8 @@ const VARIANTS: u8 = 16;
 pub(super) struct EndpointFactory {
     keys: wrapping::ServerWrapping,
     replay: ReplayLimits,
-    profile: Arc<Profile>,
+    /// Of the newest reload; keys stay those of the start.
+    pub(super) profile: Arc<Profile>,
 }
 
 impl EndpointFactory {
@@ -388,9 +391,7 @@ impl EndpointFactory {
 
     /// Makes one for a listener.
     pub(super) fn make(&self, protocol: Protocol) -> Endpoint {
-        let server = &self.profile.server;
-        let rate = |freq: culvert_config::profile::ConnectFreq| Rate { count: freq.count, per: freq.per };
-        let clients = usize::try_from(server.max_clients).unwrap_or(usize::MAX);
+        let limits = Limits::of(&self.profile);
         let config = EndpointConfig {
             transport: match protocol {
                 Protocol::Udp => culvert_proto::Transport::Udp,
@@ -401,9 +402,9 @@ impl EndpointFactory {
             force_cookie: self.keys.force_cookie,
             replay: self.replay,
             hand_window: self.profile.session.hand_window,
-            initial_rate: server.connect_freq_initial.map(rate),
-            session_rate: server.connect_freq.map(rate),
-            max_half_open: (clients / 2).max(256),
+            initial_rate: limits.initial,
+            session_rate: limits.sessions,
+            max_half_open: limits.max_half_open,
         };
         let mut secret = [0; 32];
         random::fill(&mut secret);

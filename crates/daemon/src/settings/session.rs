@@ -40,7 +40,7 @@ pub(crate) fn session_config(
         version: OPENVPN_VERSION,
         platform: "linux",
         max_mtu: u16::try_from(entry.mtu.tun_mtu_max.max(entry.mtu.tun_mtu)).unwrap_or(u16::MAX),
-        push_update: false,
+        push_update: true,
         compression_stubs: true,
     };
     let mut peer_info = announcement.lines(mode, &data);

@@ -49,6 +49,18 @@ pub(crate) async fn make_factory(
     }
 }
 
+/// Makes the factory anew from another profile, without asking anybody. `None`: it cannot be made without that.
+///
+/// # Errors
+/// When the settings cannot be used.
+pub(crate) fn remake_factory(
+    life: &Life,
+    profile: &Profile,
+    role: TlsRole,
+) -> Result<Option<RustlsFactory>, SettingsError> {
+    OwnKey::unasked(life, profile, role).map(|own| tls_factory(profile, role, own)).transpose()
+}
+
 /// Makes the factory of TLS connections, and logs what is weak about its settings.
 fn tls_factory(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<RustlsFactory, SettingsError> {
     let factory = RustlsFactory::new(tls_settings(profile, role, own)?)?;
@@ -94,11 +106,7 @@ impl OwnKey {
         if !management.is_configured() {
             return own;
         }
-        if settings.query_passwords
-            && let Some(key) = &profile.tls.key
-            // A file that cannot be read is reported by who needs it.
-            && private_key(key).is_ok_and(|key| needs_passphrase(&key.text))
-        {
+        if asks_for_passphrase(profile) {
             own.passphrase = Some(management.ask_passphrase().await);
             own.asked = true;
         }
@@ -106,11 +114,32 @@ impl OwnKey {
             let text = management.ask_certificate(hint).await.into_bytes();
             own.certificate = Some(Pem { origin: "--management-external-cert".to_owned(), text });
         }
-        if let Some(abilities) = settings.external_key {
-            own.external = Some(Arc::new(ManagementKey::new(management.clone(), abilities, role)));
-        }
+        own.external = external_key(life, profile, role);
         own
     }
+
+    /// What there is of it without asking; `None` where the management interface would have to be asked.
+    fn unasked(life: &Life, profile: &Profile, role: TlsRole) -> Option<Self> {
+        let own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
+        if !life.management.is_configured() {
+            return Some(own);
+        }
+        let asks = asks_for_passphrase(profile) || profile.management.external_cert.is_some();
+        (!asks).then(|| Self { external: external_key(life, profile, role), ..own })
+    }
+}
+
+/// Whether the management interface is asked for the passphrase of the key.
+fn asks_for_passphrase(profile: &Profile) -> bool {
+    // A file that cannot be read is reported by who needs it.
+    let is_encrypted = |key| private_key(key).is_ok_and(|key| needs_passphrase(&key.text));
+    profile.management.query_passwords && profile.tls.key.as_ref().is_some_and(is_encrypted)
+}
+
+/// The key that the management interface has.
+fn external_key(life: &Life, profile: &Profile, role: TlsRole) -> Option<Arc<dyn ExternalSigner>> {
+    let abilities = profile.management.external_key?;
+    Some(Arc::new(ManagementKey::new(life.management.clone(), abilities, role)))
 }
 
 /// Reads everything that TLS needs.

@@ -86,6 +86,27 @@ pub(crate) fn preload(profile: &mut Profile) -> Result<(), SettingsError> {
     Ok(())
 }
 
+/// The options whose key files hold another text than the running profile, which has the texts in place of their names.
+/// Files that cannot be read are passed over.
+pub(crate) fn changed_keys(running: &Profile, reread: &Profile) -> Vec<&'static str> {
+    let keys = |profile: &Profile| -> Vec<(&'static str, FileOrInline)> {
+        let Some(entry) = profile.connections.first() else { return Vec::new() };
+        let all = [
+            ("tls-auth", entry.tls_auth.clone()),
+            ("tls-crypt", entry.tls_crypt.clone()),
+            ("tls-crypt-v2", entry.tls_crypt_v2.as_ref().map(|v2| v2.key.clone())),
+        ];
+        all.into_iter().filter_map(|(option, key)| Some((option, key?))).collect()
+    };
+    let running = keys(running);
+    let differs = |option: &'static str, key: &FileOrInline| {
+        let known = running.iter().find(|(name, _)| *name == option)?;
+        Some(text(option, &known.1).ok()? != text(option, key).ok()?)
+    };
+    let changed = keys(reread).into_iter().filter(|(option, key)| differs(option, key) == Some(true));
+    changed.map(|(option, _)| option).collect()
+}
+
 /// Reads `tls-auth` or `tls-crypt`.
 fn shared(
     profile: &Profile,

@@ -55,6 +55,16 @@ pub(crate) enum Completion {
     WithErrors,
 }
 
+impl Completion {
+    /// Both are complete.
+    const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Complete, Self::Complete) => Self::Complete,
+            _ => Self::WithErrors,
+        }
+    }
+}
+
 /// Why a tunnel comes up, as scripts are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScriptContext {
@@ -100,6 +110,16 @@ pub(crate) struct Tunnel {
     /// The part of `env` that is about device and routes.
     own: ScriptEnv,
     arguments: Vec<String>,
+    /// What stands, as it was planned.
+    plans: Plans,
+}
+
+/// The plans of a tunnel, by what a change of one of them leaves alone.
+#[derive(Default)]
+struct Plans {
+    device: Plan,
+    dns: Plan,
+    routes: Plan,
 }
 
 /// Metric of a server's `route` lines where the machine's routes choose the client: worse than those to clients, so that
@@ -130,10 +150,10 @@ impl Tunnel {
 
         let mtu = u32::from(spec.mtu);
         hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
-        if !spec.device.ifconfig_noexec {
-            let plan = network::device_config(&device.name, mtu, &spec.device, spec.topology).plan();
+        let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
+        if !plans.device.is_empty() {
             let applied;
-            (changes, applied) = apply(changes, plan).await?;
+            (changes, applied) = apply(changes, plans.device.clone()).await?;
             if let Some(failure) = applied.failures.into_iter().next() {
                 return Err(TunnelError::Device(failure.error.to_string()));
             }
@@ -155,7 +175,7 @@ impl Tunnel {
         hooks.remember(own.clone());
         let restart = context == ScriptContext::Restart;
         let arguments = network::hook_arguments(&device.name, mtu, &spec.device, restart);
-        let mut tunnel = Self { hooks, changes: Some(changes), env, own, arguments };
+        let mut tunnel = Self { hooks, changes: Some(changes), env, own, arguments, plans };
         if context == ScriptContext::Init || tunnel.hooks.scripts.up_restart {
             let up = tunnel.hooks.scripts.up.clone();
             if !tunnel.hooks.run(Hook::Up, up.as_ref(), &tunnel.arguments, &tunnel.env).await {
@@ -165,6 +185,12 @@ impl Tunnel {
         }
         tunnel.hooks.management.up_down(true, &tunnel.env);
         let mut completion = tunnel.dns(&spec, &device.name, &dns_updown).await;
+        if let Some(delay) = spec.routes.delay {
+            tokio::time::sleep(delay).await;
+        }
+        if remote.is_some() || !spec.routes.routes.is_empty() || !spec.routes.routes6.is_empty() {
+            tunnel.hooks.management.set_state(StateName::AddRoutes, "");
+        }
         match tunnel.routes(&spec, &device.name, remote).await {
             Ok(Completion::Complete) => {}
             Ok(Completion::WithErrors) => completion = Completion::WithErrors,
@@ -173,12 +199,51 @@ impl Tunnel {
                 return Err(failure);
             }
         }
+        tunnel.route_up().await;
         Ok((tunnel, completion))
     }
 
+    /// Makes the tunnel look otherwise while it carries traffic: only what differs is touched. `up` and `down` do not
+    /// run, since the device stays; `route-up` and the program of `dns-updown` do when routes or DNS changed.
+    pub(crate) async fn change(
+        &mut self,
+        spec: &TunnelSpec,
+        device: &str,
+        updown: &DnsUpdown,
+        remote: Option<SocketAddr>,
+    ) -> Result<Completion, TunnelError> {
+        let mut completion = Completion::Complete;
+        let plan = device_plan(spec, device);
+        if plan != self.plans.device {
+            // Routes by way of an address vanish with it.
+            let routes = std::mem::take(&mut self.plans.routes);
+            self.revise(&routes, &Plan::new()).await?;
+            let old = std::mem::replace(&mut self.plans.device, plan.clone());
+            completion = completion.and(self.revise(&old, &plan).await?);
+        }
+        let mtu = u32::from(spec.mtu);
+        network::export_device(&mut self.own, device, mtu, &spec.device, spec.topology);
+        network::export_foreign_options(&mut self.own, &spec.routes);
+        self.env.remove_prefix("ifconfig_").remove_prefix("foreign_option_").extend(&self.own);
+        self.arguments = network::hook_arguments(device, mtu, &spec.device, true);
+        completion = completion.and(self.dns(spec, device, updown).await);
+        let before = self.plans.routes.clone();
+        completion = completion.and(self.routes(spec, device, remote).await?);
+        if before != self.plans.routes {
+            self.route_up().await;
+        }
+        Ok(completion)
+    }
+
     async fn dns(&mut self, spec: &TunnelSpec, device: &str, updown: &DnsUpdown) -> Completion {
-        let Some(settings) = network::dns_settings(&spec.routes) else { return Completion::Complete };
-        network::export_dns(&mut self.env, &settings);
+        let settings = network::dns_settings(&spec.routes);
+        let step = settings.clone().map(|settings| Step::Dns { device: device.to_owned(), settings });
+        let plan = Plan::from_iter(step);
+        if plan == self.plans.dns {
+            return Completion::Complete;
+        }
+        let old = std::mem::replace(&mut self.plans.dns, plan.clone());
+        network::export_dns(&mut self.env, &settings.unwrap_or_default());
         let wanted = match updown {
             DnsUpdown::Default => self.hooks.scripts.up.is_none(),
             DnsUpdown::Force => true,
@@ -191,8 +256,7 @@ impl Tunnel {
         if !wanted {
             return Completion::Complete;
         }
-        let plan = Plan::from_iter([Step::Dns { device: device.to_owned(), settings }]);
-        self.apply(plan).await.unwrap_or(Completion::WithErrors)
+        self.revise(&old, &plan).await.unwrap_or(Completion::WithErrors)
     }
 
     async fn routes(
@@ -201,9 +265,6 @@ impl Tunnel {
         device: &str,
         remote: Option<SocketAddr>,
     ) -> Result<Completion, TunnelError> {
-        if let Some(delay) = spec.routes.delay {
-            tokio::time::sleep(delay).await;
-        }
         let remote = remote.map(|address| address.ip());
         let context = {
             let Some(changes) = &mut self.changes else { return Ok(Completion::WithErrors) };
@@ -221,25 +282,24 @@ impl Tunnel {
         self.env.remove_prefix("route_").extend(&self.own);
         self.hooks.remember(self.own.clone());
         let mut completion = Completion::Complete;
-        if remote.is_some() || !settings.routes.is_empty() {
-            self.hooks.management.set_state(StateName::AddRoutes, "");
-        }
         if !spec.routes.noexec {
             let planned = settings.plan(&context);
             for problem in unresolved.iter().chain(&planned.problems) {
                 warn!("{problem}");
                 completion = Completion::WithErrors;
             }
-            if self.apply(planned.plan).await? == Completion::WithErrors {
-                completion = Completion::WithErrors;
-            }
+            let old = std::mem::replace(&mut self.plans.routes, planned.plan.clone());
+            completion = completion.and(self.revise(&old, &planned.plan).await?);
         }
         if !spec.marked && self.is_recursive(device, remote) {
             completion = Completion::WithErrors;
         }
+        Ok(completion)
+    }
+
+    async fn route_up(&self) {
         let route_up = self.hooks.scripts.route_up.clone();
         self.hooks.run(Hook::RouteUp, route_up.as_ref(), &[], &self.env).await;
-        Ok(completion)
     }
 
     /// Whether the way to the peer leads into the tunnel: each packet would be wrapped again, and none would arrive.
@@ -256,9 +316,15 @@ impl Tunnel {
         recursive
     }
 
-    async fn apply(&mut self, plan: Plan) -> Result<Completion, TunnelError> {
-        let Some(changes) = self.changes.take() else { return Ok(Completion::WithErrors) };
-        let (changes, applied) = apply(changes, plan).await?;
+    /// Turns what one plan made into what another one wants.
+    async fn revise(&mut self, old: &Plan, new: &Plan) -> Result<Completion, TunnelError> {
+        let Some(mut changes) = self.changes.take() else { return Ok(Completion::WithErrors) };
+        let (old, new) = (old.clone(), new.clone());
+        let (changes, applied) = on_a_thread(move || {
+            let applied = changes.ledger.revise(&mut changes.host, &old, &new);
+            (changes, applied)
+        })
+        .await?;
         self.changes = Some(changes);
         for failure in &applied.failures {
             error!("ERROR: {}", failure.error);
@@ -303,14 +369,27 @@ pub(crate) fn recover_machine() {
     }
 }
 
-/// Applies a plan on a thread of its own: telling a resolver may start a program.
+/// MTU, queue and addresses; nothing where others see to that.
+fn device_plan(spec: &TunnelSpec, device: &str) -> Plan {
+    if spec.device.ifconfig_noexec {
+        return Plan::new();
+    }
+    network::device_config(device, u32::from(spec.mtu), &spec.device, spec.topology).plan()
+}
+
 async fn apply(mut changes: Changes, plan: Plan) -> Result<(Changes, Applied), TunnelError> {
-    tokio::task::spawn_blocking(move || {
+    on_a_thread(move || {
         let applied = changes.ledger.apply(&mut changes.host, &plan);
         (changes, applied)
     })
     .await
-    .map_err(|failure| TunnelError::Device(format!("internal error while changing the network: {failure}")))
+}
+
+/// Changes the network on a thread of its own: telling a resolver may start a program.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TunnelError> {
+    tokio::task::spawn_blocking(work).await.map_err(|failure| {
+        TunnelError::Device(format!("internal error while changing the network: {failure}"))
+    })
 }
 
 /// Looks up the names that routes hold: a lookup may take seconds, so it is done before anything is built.

@@ -223,6 +223,20 @@ impl Endpoint {
         self.routes.find(from, RemoteSid(header.session_id))
     }
 
+    /// Changes `connect-freq-initial`, `connect-freq` and the number of half-open sessions while sessions go on. What was
+    /// used up under a limit that stays the same remains so.
+    pub fn set_limits(&mut self, initial: Option<Rate>, sessions: Option<Rate>, max_half_open: usize) {
+        if self.config.initial_rate != initial {
+            self.initial = initial.map(Window::new);
+        }
+        if self.config.session_rate != sessions {
+            self.sessions = sessions.map(Window::new);
+        }
+        self.config.initial_rate = initial;
+        self.config.session_rate = sessions;
+        self.config.max_half_open = max_half_open;
+    }
+
     /// The session finished its handshake: it no longer counts as half-open.
     pub fn established(&mut self, handle: Handle) {
         self.routes.established(handle);

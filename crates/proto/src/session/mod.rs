@@ -2,13 +2,14 @@
 //!
 //! [`Session`] orders the calls of its parts and keeps none of their rules: an `exchange` per key (TLS over the
 //! reliability layer), the `link` (address, session ids, wrapping), the schedule of the data keys, and a [`Phase`].
-//! The files beside this one are the session's concepts: `receive` (packets in), `progress` (an exchange goes on),
+//! The files beside this one are the session's concepts: `receive` (packets in), `progress` (an exchange goes on), `diagnosis` (what was missing),
 //! `server` and `client` (what is theirs: pushing, pulling), `messages` (control messages), `timers`, `closing`.
 //!
 //! A session lives as long as one pair of session ids: a peer that reconnects gets a new one.
 
 mod client;
 mod closing;
+mod diagnosis;
 mod exchange;
 mod link;
 mod messages;
@@ -30,6 +31,7 @@ use culvert_wire::{KeyId, LocalSid, Now, Opcode, RemoteSid, Transmit};
 use self::{
     client::Pull,
     closing::Closing,
+    diagnosis::Refused,
     exchange::{Beginning, Exchange},
     link::Link,
     server::Pushing,
@@ -74,6 +76,8 @@ pub struct Session {
     texts: VecDeque<String>,
     events: VecDeque<Event>,
     started: bool,
+    /// What was not taken while this exchange lasts.
+    refused: Refused,
 }
 
 /// How far the session is. What a phase needs it owns.
@@ -161,6 +165,7 @@ impl Session {
             texts: VecDeque::new(),
             events: VecDeque::new(),
             started: false,
+            refused: Refused::default(),
         }
     }
 

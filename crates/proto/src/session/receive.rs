@@ -27,18 +27,19 @@ impl Session {
         let Ok((header, _)) = ControlHeader::parse(bytes) else {
             return self.malformed("malformed control packet");
         };
-        self.check_header(&header)?;
+        self.check_header(&header).inspect_err(|_| self.refused.otherwise())?;
         let mut scratch = [0; MAX_PACKET];
         let packet = match self.link.open(now, bytes, &mut scratch) {
             Ok(packet) => packet,
             Err(error) => {
+                self.refused.by_wrapping(&error);
                 if self.link.is_tcp() {
                     self.close(CloseReason::Protocol(error.to_string()));
                 }
                 return dropped("control packet does not unwrap");
             }
         };
-        self.check_packet(&packet)?;
+        self.check_packet(&packet).inspect_err(|_| self.refused.otherwise())?;
         if !self.started {
             self.started = true;
             self.link.remote_sid = Some(packet.sender());

@@ -56,6 +56,8 @@ impl Session {
 
     fn expire_exchange(&mut self, now: Now) {
         if self.exchange_deadline().is_some_and(|at| at <= now.mono) {
+            let missing = self.missing();
+            self.log(1, format!("TLS Error: {missing}"));
             self.close(CloseReason::HandshakeTimeout);
         } else if self.exchange.as_ref().is_some_and(|exchange| exchange.is_exhausted(now.mono)) {
             self.close(CloseReason::Protocol("the peer acknowledges nothing".to_owned()));

@@ -57,6 +57,9 @@ pub trait TlsFactory: Send + Sync {
     /// When the configuration cannot be used.
     fn open(&self) -> Result<Box<dyn TlsSession>, TlsError>;
 
+    /// Judges a peer that was accepted once again, by the rules and revocation lists as they are now.
+    fn judge_again(&self, identity: &PeerIdentity) -> Standing;
+
     /// When what connections rest on ends, Unix time in seconds.
     fn expiries(&self) -> Expiries {
         Expiries::default()
@@ -70,6 +73,17 @@ pub struct Expiries {
     pub certificate: Option<i64>,
     /// The earliest `nextUpdate` of the CRLs: behind it, clients of that issuer are refused.
     pub crl: Option<i64>,
+}
+
+/// What became of an accepted peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It would be accepted again, or is refused for a reason that is left to its next key exchange (its dates).
+    Good,
+    /// It was revoked, or the rules no longer name it: the text says how.
+    Withdrawn(String),
+    /// The revocation lists cannot be read, so nobody can tell.
+    Unknown(String),
 }
 
 /// One TLS connection over byte slices.

@@ -15,7 +15,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
-    CertProfile, ClientCertificate, PeerIdentity, PeerRules, Revocation, TlsRole,
+    CertProfile, ClientCertificate, PeerIdentity, PeerRules, Revocation, Standing, TlsRole,
     algorithms::{self, MAX_RSA_BITS},
     certificate::{Certificate, KeyKind, Validity, colons},
     distinguished_name, peer_name,
@@ -75,6 +75,25 @@ impl PeerVerifier {
         };
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
         result
+    }
+
+    /// Judges a chain (leaf first) that was accepted before. Without one there is nothing to judge: the peer was let in
+    /// by its login.
+    pub(super) fn judge_again(&self, chain: &[Vec<u8>], now: u64) -> Standing {
+        let Some((leaf, issuers)) = chain.split_first() else { return Standing::Good };
+        let leaf = CertificateDer::from(leaf.as_slice());
+        let issuers: Vec<_> = issuers.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let Err(refusal) = self.identify(&leaf, &issuers, now) else { return Standing::Good };
+        let reason = refusal.lines.last().cloned().unwrap_or_default();
+        match refusal.alert {
+            CertificateError::Revoked | CertificateError::ApplicationVerificationFailure => {
+                Standing::Withdrawn(reason)
+            }
+            CertificateError::UnknownRevocationStatus | CertificateError::ExpiredRevocationList => {
+                Standing::Unknown(reason)
+            }
+            _ => Standing::Good,
+        }
     }
 
     fn identify(

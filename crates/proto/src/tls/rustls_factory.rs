@@ -17,8 +17,8 @@ use rustls::{
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    ClientCertificate, Expiries, ExternalSigner, OwnCertificate, Revocation, TlsError, TlsFactory, TlsRole,
-    TlsSession, TlsSettings, TlsVersion, algorithms,
+    ClientCertificate, Expiries, ExternalSigner, OwnCertificate, PeerIdentity, Revocation, Standing,
+    TlsError, TlsFactory, TlsRole, TlsSession, TlsSettings, TlsVersion, algorithms,
     certificate::{Certificate, KeyKind, Validity},
     external_key::ExternalKey,
     groups,
@@ -166,6 +166,12 @@ impl TlsFactory for RustlsFactory {
         };
         let connection = connection.map_err(|error| TlsError::Setup(error.to_string()))?;
         Ok(Box::new(RustlsSession::new(connection, outcome)))
+    }
+
+    fn judge_again(&self, identity: &PeerIdentity) -> Standing {
+        let verifier =
+            PeerVerifier { checks: Arc::clone(&self.checks), lists: self.lists(), outcome: Arc::default() };
+        verifier.judge_again(&identity.chain, (self.clock.0)())
     }
 
     fn expiries(&self) -> Expiries {
