@@ -244,7 +244,7 @@ impl Listener {
     async fn handle_batch(&mut self, packets: Vec<ControlPacket>) {
         let mut strangers = Vec::new();
         for packet in packets {
-            match self.endpoint.route(packet.from, &packet.bytes) {
+            match self.endpoint.route(clock::at(packet.at), packet.from, &packet.bytes) {
                 Some(handle) => self.route(handle, packet),
                 None => strangers.push(packet),
             }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use culvert_offload::{Protocol, TransportSpec};
-use culvert_proto::{Authorization, CloseReason, Command, Event, Note, PeerMessage, Session};
+use culvert_proto::{Authorization, CloseReason, Command, Event, Note, PeerMessage, Session, Verdict};
 use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
 use zeroize::Zeroizing;
@@ -209,7 +209,12 @@ impl Server {
 
     pub(super) fn handle_decision(&mut self, decision: Decision) {
         match decision {
-            Decision::Peer(key, id, verdict) => self.tell(key, Command::PeerVerdict(id, verdict)),
+            Decision::Peer(key, id, verdict) => {
+                if verdict == Verdict::Accept {
+                    self.certified(key);
+                }
+                self.tell(key, Command::PeerVerdict(id, verdict));
+            }
             Decision::Login(key, id, Authorization::Accept) if self.profile.management.client_auth => {
                 self.ask_management(key, id);
             }
@@ -223,6 +228,16 @@ impl Server {
             Decision::Standing(key, standing) => self.judged_again(key, standing),
             Decision::Learned(key, true) => self.connect(key),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
+        }
+    }
+
+    /// A client showed a good certificate: it may take its time to log in, and gives way to no stranger.
+    fn certified(&self, key: SessionKey) {
+        let Some(client) = self.clients.get(&key).filter(|client| !client.identity.chain.is_empty()) else {
+            return;
+        };
+        if let Some(orders) = self.listeners.get(&client.listener) {
+            let _gone = orders.send(ListenerOrder::Established(client.endpoint));
         }
     }
 

@@ -218,9 +218,11 @@ impl Endpoint {
 
     /// Returns the session that a packet belongs to; `None` for packets of strangers, and what is no packet.
     #[must_use]
-    pub fn route(&self, from: SocketAddr, packet: &[u8]) -> Option<Handle> {
+    pub fn route(&mut self, now: Now, from: SocketAddr, packet: &[u8]) -> Option<Handle> {
         let (header, _) = ControlHeader::parse(packet).ok()?;
-        self.routes.find(from, RemoteSid(header.session_id))
+        let handle = self.routes.find(from, RemoteSid(header.session_id))?;
+        self.routes.heard(handle, now.mono);
+        Some(handle)
     }
 
     /// Changes `connect-freq-initial`, `connect-freq` and the number of half-open sessions while sessions go on. What was
@@ -275,8 +277,7 @@ impl Endpoint {
         buf: &'b mut [u8],
     ) -> Result<EndpointAction<'b>, DropReason> {
         let (header, _) = ControlHeader::parse(packet).map_err(|error| refuse_data(packet, error))?;
-        if let Some(handle) = self.routes.find(from, RemoteSid(header.session_id)) {
-            self.routes.heard(handle, now.mono);
+        if let Some(handle) = self.route(now, from, packet) {
             return Ok(EndpointAction::Route(handle));
         }
         if header.key_id != KeyId::FIRST {
@@ -369,13 +370,15 @@ impl Endpoint {
         if !self.cookies.verify(now, from, RemoteSid(header.session_id), echoed) {
             return Err(DropReason::Cookie);
         }
+        let accepted = self.accept(now, from, header, Start::AfterCookie(echoed), client)?;
+        // Only now: what is refused may be repeated, and would give back without end.
         if let Some(budget) = &mut self.budget {
             budget.give_back(now, from.ip());
         }
         if let Some(window) = &mut self.initial {
             window.give_back();
         }
-        self.accept(now, from, header, Start::AfterCookie(echoed), client)
+        Ok(accepted)
     }
 
     fn accept<'b>(

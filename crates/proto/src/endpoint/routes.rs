@@ -8,7 +8,7 @@ use std::{
 
 use culvert_wire::RemoteSid;
 
-use super::budget::host_prefix;
+use super::{MAX_HALF_OPEN_PER_PREFIX, budget::host_prefix};
 
 /// Names an accepted session for its whole life; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,8 +52,8 @@ impl Routes {
     }
 
     /// Adds a session. Gives way: another unfinished session of this address, and, when there are `max_half_open`
-    /// already, one that is silent or old. `None` when there is no such: to end a handshake for one that only begins would
-    /// be a waste, and of a crowd that comes at once nobody would get in.
+    /// already, one that is [`Self::expendable`]. `None` when there is no such: to end a handshake for one that only begins
+    /// would be a waste, and of a crowd that comes at once nobody would get in.
     pub(super) fn insert(
         &mut self,
         now: Instant,
@@ -64,13 +64,11 @@ impl Routes {
         let rivals = self.by_address.get(&from).map_or(&[][..], Vec::as_slice);
         let mut evicted: Vec<Handle> =
             rivals.iter().map(|(_, handle)| *handle).filter(|h| self.half_open.contains_key(h)).collect();
+        if self.half_open.len() - evicted.len() >= max_half_open.max(1) {
+            evicted.push(self.expendable(now, from.ip())?);
+        }
         for &handle in &evicted {
             self.remove(handle);
-        }
-        if self.half_open.len() >= max_half_open.max(1) {
-            let stale = self.stale(now)?;
-            self.remove(stale);
-            evicted.push(stale);
         }
         let handle = Handle(self.next);
         self.next += 1;
@@ -87,15 +85,26 @@ impl Routes {
         }
     }
 
-    /// The half-open session that was silent for longest, if it, or the oldest, has to give way. Handles ascend with age.
-    fn stale(&self, now: Instant) -> Option<Handle> {
+    /// The half-open session that has to give way to one from `source`: the one that was silent for longest, else the
+    /// oldest, else the oldest of a prefix that has more than its share. Handles ascend with age.
+    fn expendable(&self, now: Instant, source: IpAddr) -> Option<Handle> {
         let (&silent, quiet) = self.half_open.iter().min_by_key(|(_, session)| session.heard)?;
         let (&oldest, old) = self.half_open.first_key_value()?;
         if now.saturating_duration_since(quiet.heard) >= SILENCE {
-            Some(silent)
-        } else {
-            (now.saturating_duration_since(old.since) >= OLD).then_some(oldest)
+            return Some(silent);
         }
+        if now.saturating_duration_since(old.since) >= OLD {
+            return Some(oldest);
+        }
+        let mut counts = BTreeMap::<_, usize>::new();
+        for session in self.half_open.values() {
+            *counts.entry(session.prefix).or_default() += 1;
+        }
+        let (greedy, _) = counts
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .filter(|(prefix, count)| *count > MAX_HALF_OPEN_PER_PREFIX && *prefix != host_prefix(source))?;
+        self.half_open.iter().find(|(_, session)| session.prefix == greedy).map(|(&handle, _)| handle)
     }
 
     pub(super) fn established(&mut self, handle: Handle) {

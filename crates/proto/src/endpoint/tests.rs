@@ -499,6 +499,25 @@ fn sec_ctl_5_a_silent_half_open_session_gives_way_an_active_one_only_when_it_is_
 }
 
 #[test]
+fn sec_ctl_5_a_prefix_with_more_than_its_share_gives_way_to_others() {
+    let max_half_open = 2 * MAX_HALF_OPEN_PER_PREFIX + 2;
+    let mut endpoint = endpoint(EndpointConfig { max_half_open, ..config(Some(WrapKeys::none())) });
+    let mut enter = |from: String| Client::plain().at(&from).enter(&mut endpoint);
+    let first = enter("192.0.2.1:1".to_owned());
+    (2..=17).for_each(|n| assert!(enter(format!("192.0.2.1:{n}")).evicted.is_empty()));
+    (1..=17).for_each(|n| assert!(enter(format!("198.51.{n}.1:1")).evicted.is_empty()));
+    assert_eq!(enter("203.0.113.1:1".to_owned()).evicted, [first.handle]);
+    let mut late = Client::plain().at("203.0.113.2:1");
+    let server = late.begin(&mut endpoint);
+    let third = late.third(server);
+    assert_eq!(
+        dropped(&mut endpoint, late.from, &third),
+        DropReason::HalfOpen,
+        "nobody has more than sixteen"
+    );
+}
+
+#[test]
 fn sec_ctl_10_a_reset_for_the_address_of_a_session_leaves_it_alone() {
     let (_, mut endpoint, mut client) = pairs().remove(0);
     let old = client.enter(&mut endpoint);
