@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{CStr, c_char, c_int, c_uint, c_void},
+    io::Write as _,
     process,
     sync::OnceLock,
 };
@@ -75,7 +76,8 @@ extern "C" fn culvert_plugin_text(flags: c_uint, plugin: *const c_char, text: *c
     match LOG.get() {
         Some((log, owner)) if *owner == process::id() => log(level, &plugin, &text),
         // A process that the plugin forked: the threads of the log are not there, and their locks may be taken for ever.
-        _ if level != Level::Debug => eprintln!("PLUGIN {plugin}: {text}"),
+        // Not `eprintln`, which panics where nobody reads any more.
+        _ if level != Level::Debug => drop(writeln!(std::io::stderr(), "PLUGIN {plugin}: {text}")),
         _ => {}
     }
 }

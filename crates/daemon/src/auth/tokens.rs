@@ -124,7 +124,10 @@ impl TokenSession {
                 // A token for nobody in particular never becomes one for somebody.
                 self.user = if whose == TokenUser::Named { user.to_owned() } else { String::new() };
             }
-            Shown::Password | Shown::Expired(_) | Shown::Invalid => user.clone_into(&mut self.user),
+            Shown::Expired(TokenUser::Empty) => self.user.clear(),
+            Shown::Password | Shown::Expired(TokenUser::Named) | Shown::Invalid => {
+                user.clone_into(&mut self.user);
+            }
         }
         self.last = Some(self.current(now));
     }

@@ -13,7 +13,7 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -377,17 +377,29 @@ pub fn change(path: &Path, username: &str, change: &Change) -> Result<Option<Zer
 /// Puts a new file in the place of the old one, all at once and with its owner and rights; a first one is for its owner
 /// alone.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    culvert_sys::process::write_private(&beside, text.as_bytes())?;
-    if let Ok(old) = fs::metadata(path) {
-        // Without the right to give it away it is ours: whoever cannot read it says so.
-        let _kept = chown(&beside, Some(old.uid()), Some(old.gid()));
-        fs::set_permissions(&beside, fs::Permissions::from_mode(old.permissions().mode() & 0o7777))?;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A name that nobody can foresee, lest it lead elsewhere: the folder may belong to somebody else.
+    let mut fresh = [0; 8];
+    random::fill(&mut fresh);
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{:016x}", u64::from_ne_bytes(fresh)));
+    let beside = target.with_file_name(name);
+    let mut file = culvert_sys::process::create_private(&beside)?;
+    let written = (|| {
+        file.write_all(text.as_bytes())?;
+        if let Ok(old) = fs::metadata(&target) {
+            // Without the right to give it away it is ours: whoever cannot read it says so.
+            let _kept = fchown(&file, Some(old.uid()), Some(old.gid()));
+            file.set_permissions(fs::Permissions::from_mode(old.permissions().mode() & 0o7777))?;
+        }
+        file.sync_all()?;
+        fs::rename(&beside, &target)
+    })();
+    if written.is_err() {
+        let _left_behind = fs::remove_file(&beside);
     }
-    fs::rename(&beside, path)
+    written
 }
 
 #[cfg(test)]

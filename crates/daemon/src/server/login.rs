@@ -9,7 +9,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use culvert_plugin::PluginHook;
@@ -73,6 +76,8 @@ pub(super) struct PendingLogin {
     plugin: Option<ScriptEnv>,
     /// The same of the script.
     script: Option<ScriptEnv>,
+    /// An answer of the client is on its way to them; others are dropped meanwhile.
+    is_answered: Arc<AtomicBool>,
 }
 
 /// Everything that the judges of a login are told.
@@ -91,10 +96,14 @@ impl Server {
         // Later logins are those of renegotiations: the name that was settled stays (`override-username`).
         let is_first = matches!(client.state, State::Handshaking);
         if is_first {
-            client.username.clone_from(&request.username);
+            // A name that nobody vouches for is none.
+            client.username =
+                if self.admission.has_judges() { request.username.clone() } else { String::new() };
         }
         client.peer_info = Arc::clone(&request.peer_info);
-        client.login.is_anonymous = request.username.is_empty() && request.password.is_empty();
+        client.login.is_anonymous =
+            request.username.is_empty() && request.password.is_empty() || !self.admission.has_judges();
+        let is_certified = !client.identity.chain.is_empty();
         if let Some(tokens) = &self.tokens {
             let now = u64::from(clock::unix_seconds());
             let shown = tokens.examine(&client.login.tokens, &request.username, &request.password, now);
@@ -119,7 +128,7 @@ impl Server {
             client.login.export(&mut env);
             env
         };
-        self.admission.judge_login(key, from, request, env);
+        self.admission.judge_login(key, from, is_certified, request, env);
     }
 
     /// A login is decided: makes the token that takes the password's place from here on.
@@ -197,21 +206,27 @@ impl Admission {
         &self,
         session: SessionKey,
         from: IpAddr,
+        is_certified: bool,
         request: AuthRequest,
         env: impl FnOnce() -> ScriptEnv,
     ) {
         let key = request.key;
-        let is_judged = self.verify.is_some()
-            || self.users.is_some()
-            || self.hooks.plugins.want(PluginHook::AuthUserPassVerify);
         let is_anonymous = request.username.is_empty() && request.password.is_empty();
-        if is_anonymous && (is_judged || self.asks_management) && !self.password_optional {
+        if is_anonymous && self.has_judges() && !self.password_optional {
             ovlog!(warn 1, "TLS Error: Auth Username/Password was not provided by peer");
             let reason = Some("this server wants a user name and a password".to_owned());
             return self.decide(Decision::Login(session, key, Authorization::Deny(reason)));
         }
+        // The file of users has no opinion about who gives no name.
+        let is_judged = self.has_programs() || self.users.is_some() && !is_anonymous;
         if !is_judged {
-            return self.decide(Decision::Login(session, key, Authorization::Accept));
+            let authorization = if is_certified || self.asks_management {
+                Authorization::Accept
+            } else {
+                ovlog!(warn 1, "refused: the client has no certificate, and nobody judges its login");
+                Authorization::Deny(None)
+            };
+            return self.decide(Decision::Login(session, key, authorization));
         }
         let login = Login { session, from, request, env: env(), deadline: Instant::now() + self.patience };
         self.spawn(move |this: Self| async move {
@@ -219,6 +234,16 @@ impl Admission {
             this.pending().remove(&session);
             Decision::Login(session, key, authorization)
         });
+    }
+
+    /// Whether anybody judges logins.
+    pub(super) fn has_judges(&self) -> bool {
+        self.has_programs() || self.users.is_some() || self.asks_management
+    }
+
+    /// Whether a program or a plugin judges logins.
+    fn has_programs(&self) -> bool {
+        self.verify.is_some() || self.hooks.plugins.want(PluginHook::AuthUserPassVerify)
     }
 
     /// A token is judged; a good one counts only while its user is there.
@@ -278,6 +303,7 @@ impl Admission {
                 key: login.request.key,
                 plugin: plugin.map(|(_, env)| env.clone()),
                 script: script.map(|(_, env)| env.clone()),
+                is_answered: Arc::default(),
             },
         );
         for (files, _) in plugin.into_iter().chain(script) {
@@ -327,6 +353,10 @@ impl Admission {
     /// A client answers a challenge: hands the answer to the plugin or script that asked; returns whether one did.
     pub(super) fn answer_challenge(&self, session: SessionKey, response: &str) -> bool {
         let Some(pending) = self.pending().get(&session).cloned() else { return false };
+        if pending.is_answered.swap(true, Relaxed) {
+            ovlog!(warn 1, "an answer to a challenge came before the last was heard; it is dropped");
+            return true;
+        }
         let (this, response) = (self.clone(), Zeroizing::new(response.to_owned()));
         let handing_over = async move {
             let (hooks, tmp_dir) = (&this.hooks, &this.tmp_dir);
@@ -338,6 +368,7 @@ impl Admission {
             if let (Some(env), Some(command)) = (pending.script, &hooks.scripts.client_crresponse) {
                 taken &= hooks.runner.challenge_answered(command, tmp_dir, &response, &env).await;
             }
+            pending.is_answered.store(false, Relaxed);
             // That it was taken is no verdict: that one comes through the files.
             if !taken {
                 this.decide(Decision::Login(session, pending.key, Authorization::Deny(None)));
