@@ -40,10 +40,12 @@ impl Client {
         self.update_peer(entry, progress, offload, &spec);
         let Some(up) = &mut self.up else { return None };
         up.guard.refuse_ipv6(&up.device, spec.routes.block_ipv6);
-        up.made_of = progress.pushed.lasting().map(str::to_owned).collect();
+        // Until it is done: a device that is half changed must not be taken for what was pushed.
+        up.made_of.clear();
         let updown = &self.profile.routes.dns_updown;
         match up.tunnel.change(&spec, &up.device.name, updown, Some(progress.link.remote)).await {
             Ok(completion) => {
+                up.made_of = progress.pushed.lasting().map(str::to_owned).collect();
                 match completion {
                     Completion::Complete => {
                         ovlog!(1, "PUSH_UPDATE: the pushed options were updated in place");

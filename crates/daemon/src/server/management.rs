@@ -183,7 +183,11 @@ impl Server {
     }
 
     fn kill_named(&mut self, name: &str) -> usize {
-        self.kill_where(|client| client.connected().is_some_and(|connected| connected.common_name == name))
+        // Also who has not finished to log in.
+        self.kill_where(|client| match client.connected() {
+            Some(connected) => connected.common_name == name,
+            None => !name.is_empty() && client.identity.common_name == name,
+        })
     }
 
     fn kill_address(&mut self, protocol: &str, ip: &str, port: &str) -> String {

@@ -126,16 +126,16 @@ impl Server {
         let peers: Vec<_> = connected.map(|(&key, client)| (key, Arc::clone(&client.identity))).collect();
         let (tls, decisions) = (Arc::clone(&self.tls), self.admission.decisions.clone());
         tokio::task::spawn_blocking(move || {
+            let mut told = false;
             for (key, identity) in peers {
                 let standing = tls.judge_again(&identity);
-                let unknown = matches!(standing, Standing::Unknown(_));
-                if standing != Standing::Good
-                    && decisions.blocking_send(Decision::Standing(key, standing)).is_err()
-                {
-                    return;
+                let is_unknown = matches!(standing, Standing::Unknown(_));
+                // Others may have a list that can be read; once is enough to say so.
+                if standing == Standing::Good || is_unknown && std::mem::replace(&mut told, true) {
+                    continue;
                 }
-                if unknown {
-                    return; // nor can anybody else be judged
+                if decisions.blocking_send(Decision::Standing(key, standing)).is_err() {
+                    return;
                 }
             }
         });
