@@ -37,7 +37,7 @@ struct Visit {
 /// Lets the crowd come, stay and leave; returns the report for people. `say` is given progress, a line at a time.
 ///
 /// # Errors
-/// Files that cannot be used, and a crowd of which nobody got in.
+/// Files that cannot be used, and a crowd of which somebody did not come to the end: the report is in the error.
 pub(crate) fn run(settings: &Settings, say: impl Fn(&str)) -> Result<String, BenchError> {
     let step = |why: String| BenchError::Step { step: "crowd".to_owned(), why };
     culvert_sys::process::raise_descriptor_limit().map_err(|error| step(error.to_string()))?;

@@ -176,7 +176,7 @@ impl Exposition {
     fn counters(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels, u64)>) {
         let family = Family::<Labels, Counter>::default();
         for (labels, value) in samples {
-            // Two clients may look the same for a moment: one replaces the other.
+            // Two clients may look the same for a moment: they are told as one.
             family.get_or_create(&labels).inc_by(value);
         }
         self.register(name, help, family);

@@ -98,7 +98,7 @@ pub struct Accepted {
     pub wrapping: Wrapping,
     /// tls-crypt-v2: type byte and content of the client key's metadata; to be judged by policy.
     pub metadata: Option<Vec<u8>>,
-    /// Sessions to close: an older unfinished one from this address, or the oldest half-open one when all places
+    /// Sessions to close: an older unfinished one from this address, or a half-open one that gave way when all places
     /// were taken. Their routes are gone already.
     pub evicted: Vec<Handle>,
 }
