@@ -4,7 +4,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -166,18 +169,21 @@ impl Peer {
     }
 
     pub(crate) fn stats(&self) -> PeerStats {
-        let traffic = |bytes: fn(&Counters) -> &AtomicU64, packets: fn(&Counters) -> &AtomicU64| Traffic {
+        let traffic = |packets: fn(&Counters) -> &AtomicU64, bytes: fn(&Counters) -> &AtomicU64| Traffic {
+            rx_packets: packets(&self.received).load(Acquire),
             rx_bytes: bytes(&self.received).load(Relaxed),
-            rx_packets: packets(&self.received).load(Relaxed),
+            tx_packets: packets(&self.sent).load(Acquire),
             tx_bytes: bytes(&self.sent).load(Relaxed),
-            tx_packets: packets(&self.sent).load(Relaxed),
         };
+        // First what is counted last, so that no packet stands in one of them alone.
+        let link = traffic(|c| &c.link_packets, |c| &c.link_bytes);
+        let tunnel = traffic(|c| &c.tunnel_packets, |c| &c.tunnel_bytes);
         let drops = &self.drops;
         PeerStats {
             id: self.id,
             remote: self.remote.load().address,
-            tunnel: traffic(|c| &c.tunnel_bytes, |c| &c.tunnel_packets),
-            link: traffic(|c| &c.link_bytes, |c| &c.link_packets),
+            tunnel,
+            link,
             key: self.keys.load().primary.as_ref().map(|key| key.traffic()).unwrap_or_default(),
             drops: Drops {
                 auth: drops.auth.load(Relaxed),
@@ -207,13 +213,14 @@ pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
 
 impl Counters {
     pub(crate) fn count_tunnel(&self, packets: u64, bytes: u64) {
-        self.tunnel_packets.fetch_add(packets, Relaxed);
         self.tunnel_bytes.fetch_add(bytes, Relaxed);
+        self.tunnel_packets.fetch_add(packets, Relaxed);
     }
 
+    /// Last of all: whoever finds packets counted here finds everything else about them counted too.
     pub(crate) fn count_link(&self, packets: u64, bytes: u64) {
-        self.link_packets.fetch_add(packets, Relaxed);
         self.link_bytes.fetch_add(bytes, Relaxed);
+        self.link_packets.fetch_add(packets, Release);
     }
 }
 

@@ -174,9 +174,9 @@ impl Data {
         self.outbox.flush(&self.shared, Backpressure::Drop);
         if tally.packets > 0 {
             peer.activity.last_received.store(self.now, Relaxed);
-            peer.received.count_link(tally.packets, tally.link_bytes);
-            peer.received.count_tunnel(tally.tunnel_packets, tally.tunnel_bytes);
             key.count_received(tally.packets, tally.tunnel_bytes);
+            peer.received.count_tunnel(tally.tunnel_packets, tally.tunnel_bytes);
+            peer.received.count_link(tally.packets, tally.link_bytes);
         }
         if key.take_exhausted() {
             self.shared.events.push(OffloadEvent::KeyExhausted(peer.id, key.id()));
