@@ -313,6 +313,12 @@ impl Exchange {
         }
     }
 
+    /// Another exchange takes over: what was not acknowledged is not repeated.
+    pub(super) fn retire(&mut self) {
+        self.reliable.give_up();
+        self.outgoing = Vec::new();
+    }
+
     /// Writes the next packet: a message that is due, or acknowledgements that wait.
     pub(super) fn emit(&mut self, now: Now, link: &mut Link, out: &mut [u8]) -> Option<usize> {
         let due = self.reliable.poll_timeout().is_some_and(|at| at <= now.mono);

@@ -33,6 +33,7 @@ impl Session {
                 }
             }
         }
+        self.hear_former();
         self.read_messages(now);
         self.flush_texts(now);
         if let Some(exchange) = &mut self.exchange {

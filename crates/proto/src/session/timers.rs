@@ -19,6 +19,7 @@ impl Session {
         self.emit_keys(ops);
         self.expire_pull(now);
         self.expire_verdict(now);
+        self.expire_former(now);
         self.renegotiate_if_due(now);
     }
 
@@ -41,6 +42,7 @@ impl Session {
             pull,
             self.pending_verdict(),
             self.closing_deadline(),
+            self.former.as_ref().map(|former| former.until()),
             renegotiation,
         ]
         .into_iter()

@@ -1,0 +1,79 @@
+//! What clients of other origin do that OpenVPN's own do not: those on openvpn3 (OpenVPN Connect, phones) and on Go
+//! libraries. Each test names where the shape was read.
+
+use std::time::Duration;
+
+use culvert_wire::{ControlHeader, KeyId, Opcode};
+
+use super::{
+    net::Side,
+    pair::{Pair, Setup, Wrap},
+};
+use crate::{CloseReason, Command, PeerMessage, Transport};
+
+/// A pair that has just renegotiated.
+fn renegotiated(setup: Setup) -> Pair {
+    let mut pair = Pair::new(setup);
+    pair.establish();
+    pair.command(Side::Server, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(1));
+    assert_eq!(pair.at_client.renegotiated, pair.at_server.renegotiated);
+    pair
+}
+
+/// openvpn3, `proto.hpp`: control messages leave with the key that encrypts, the former one for a minute after each
+/// renegotiation, and from the first renegotiation on everything is wrapped by dynamic tls-crypt.
+#[test]
+fn a_client_may_say_something_with_the_key_before_the_newest() {
+    for wrap in Wrap::ALL {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let mut pair = renegotiated(Setup { wrap, ..Setup::new() }.transport(transport));
+            let now = pair.clock();
+            let before = pair.net.log.len();
+            pair.client.say_with_former_key(now, "CR_RESPONSE,c2VjcmV0");
+            pair.drain();
+            pair.run_for(Duration::from_secs(1));
+            let response = PeerMessage::ChallengeResponse("c2VjcmV0".into());
+            assert_eq!(pair.at_server.messages, [response], "{wrap:?} {transport:?}");
+            let said: Vec<_> = pair.net.log[before..]
+                .iter()
+                .map(|(to, bytes)| (*to, ControlHeader::parse(bytes).unwrap().0))
+                .map(|(to, header)| (to, header.opcode, header.key_id))
+                .collect();
+            // Acknowledged with the same key, and not repeated.
+            let key = KeyId::FIRST;
+            assert_eq!(
+                said,
+                [(Side::Server, Opcode::ControlV1, key), (Side::Client, Opcode::AckV1, key)],
+                "{wrap:?} {transport:?}"
+            );
+            assert_eq!((&pair.at_client.closed, &pair.at_server.closed), (&None, &None));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_with_the_former_key_is_gone() {
+    let mut pair = renegotiated(Setup { wrap: Wrap::TlsAuth, ..Setup::new() });
+    let now = pair.clock();
+    pair.client.say_with_former_key(now, "EXIT");
+    pair.drain();
+    pair.run_for(Duration::from_secs(6));
+    assert_eq!(pair.at_server.closed, Some(CloseReason::PeerExit));
+}
+
+#[test]
+fn the_former_key_is_forgotten_after_two_hand_windows() {
+    for (delay, heard) in [(100, 1), (130, 0)] {
+        let mut pair = renegotiated(Setup::new());
+        pair.net.weather.loss = 100;
+        let now = pair.clock();
+        pair.client.say_with_former_key(now, "CR_RESPONSE,c2VjcmV0");
+        pair.drain();
+        let late = pair.net.log.last().unwrap().1.clone();
+        pair.run_for(Duration::from_secs(delay));
+        pair.deliver(Side::Server, &late);
+        pair.drain();
+        assert_eq!(pair.at_server.messages.len(), heard, "after {delay} s");
+    }
+}
