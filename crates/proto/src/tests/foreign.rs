@@ -62,6 +62,28 @@ fn a_client_that_leaves_with_the_former_key_is_gone() {
     assert_eq!(pair.at_server.closed, Some(CloseReason::PeerExit));
 }
 
+/// openvpn3, `proto.hpp`: the key that sends is changed only by `become_primary`, so that a third key would leave the
+/// client with one that the server has forgotten.
+#[test]
+fn a_server_gives_openvpn3_the_time_to_switch_to_a_new_key() {
+    for (version, at_least, at_most) in [("2.7.8", 18, 20), ("3.12_git:master", 2, 3)] {
+        let mut setup = Setup::new();
+        setup.server.timing.reneg_after = Duration::from_secs(10);
+        setup.server.timing.reneg_sec = Duration::from_secs(10);
+        for (name, value) in &mut setup.client.peer_info {
+            if name == "IV_VER" {
+                *value = version.to_owned();
+            }
+        }
+        let mut pair = Pair::new(setup);
+        pair.establish();
+        pair.run_for(Duration::from_secs(200));
+        let count = pair.at_server.renegotiated.len();
+        assert!((at_least..=at_most).contains(&count), "{version}: {count}");
+        pair.assert_data_flows();
+    }
+}
+
 #[test]
 fn the_former_key_is_forgotten_after_two_hand_windows() {
     for (delay, heard) in [(100, 1), (130, 0)] {
