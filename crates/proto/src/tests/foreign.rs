@@ -99,3 +99,33 @@ fn the_former_key_is_forgotten_after_two_hand_windows() {
         assert_eq!(pair.at_server.messages.len(), heard, "after {delay} s");
     }
 }
+
+/// minivpn, `packetmuxer`: a soft reset is never answered. OpenVPN's server serves such a client until `tran-window` ends.
+#[test]
+fn a_client_that_does_not_renegotiate_is_served_with_the_old_key() {
+    let mut pair = Pair::new(Setup::new());
+    pair.establish();
+    pair.net.weather.loss = 100;
+    pair.command(Side::Server, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(3599));
+    assert_eq!(pair.at_server.closed, None);
+    assert!(pair.at_server.has_line("The key before serves on until `tran-window` ends"));
+    pair.assert_data_flows();
+    pair.run_for(Duration::from_secs(2));
+    assert_eq!(pair.at_server.closed, Some(CloseReason::HandshakeTimeout));
+}
+
+#[test]
+fn a_renegotiation_may_come_late() {
+    let mut pair = Pair::new(Setup::new());
+    pair.establish();
+    pair.net.weather.loss = 100;
+    pair.command(Side::Server, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(100));
+    pair.net.weather.loss = 0;
+    pair.run_for(Duration::from_secs(60));
+    assert_eq!((pair.at_server.renegotiated.len(), pair.at_client.renegotiated.len()), (1, 1));
+    pair.run_for(Duration::from_secs(60));
+    assert_eq!(pair.server().keys().sending(), KeyId::new(1));
+    pair.assert_data_flows();
+}
