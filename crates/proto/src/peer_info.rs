@@ -162,6 +162,12 @@ impl PeerInfo {
         }
     }
 
+    /// Returns whether the peer is built on openvpn3: OpenVPN Connect, apps of phones. Their versions are 3.x.
+    #[must_use]
+    pub fn is_openvpn3(&self) -> bool {
+        self.value("IV_VER").is_some_and(|version| version.starts_with("3."))
+    }
+
     fn ncp_version(&self) -> u32 {
         self.value("IV_NCP").and_then(|value| value.parse().ok()).unwrap_or(0)
     }

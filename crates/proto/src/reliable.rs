@@ -225,6 +225,11 @@ impl Reliable {
         confirmed
     }
 
+    /// Forgets what was not acknowledged; only acknowledgements are left to send.
+    pub fn give_up(&mut self) {
+        self.pending = VecDeque::new();
+    }
+
     /// Makes all messages due at once and restarts their delays: the peer has just shown that it is there.
     pub fn resend_now(&mut self, now: Instant) {
         for pending in &mut self.pending {

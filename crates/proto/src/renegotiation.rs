@@ -4,7 +4,7 @@
 //! `KeyExhausted`, the driver says [`crate::Command::Renegotiate`]. Source: protocol document,
 //! "Renegotiation triggers".
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Timing;
 
@@ -16,12 +16,19 @@ pub(crate) struct Renegotiation {
     bytes: u64,
     /// When something other than age used the key up.
     used_up: Option<Instant>,
+    /// How long the peer still sends with the key before.
+    rest: Duration,
 }
 
 impl Renegotiation {
     /// A key is in use from now on; counts and demands of its predecessor are void.
     pub(crate) fn key_active(&mut self, now: Instant) {
-        *self = Self { since: Some(now), ..Self::default() };
+        *self = Self { since: Some(now), rest: self.rest, ..Self::default() };
+    }
+
+    /// Each key shall live so long at least: a third one would cost the peer the key it sends with.
+    pub(crate) fn rest_between(&mut self, rest: Duration) {
+        self.rest = rest;
     }
 
     /// Takes packets and bytes of the key so far.
@@ -59,7 +66,7 @@ impl Renegotiation {
     pub(crate) fn deadline(&self, timing: &Timing) -> Option<Instant> {
         let since = self.since?;
         let age = (!timing.reneg_after.is_zero()).then(|| since + timing.reneg_after);
-        [age, self.used_up].into_iter().flatten().min()
+        Some([age, self.used_up].into_iter().flatten().min()?.max(since + self.rest))
     }
 }
 
@@ -108,6 +115,20 @@ mod tests {
         assert_eq!(watch.describe(later, &timing()), "sec=100/100 bytes=500/1000 pkts=7/10");
         let unlimited = Timing { reneg_bytes: None, reneg_packets: None, ..timing() };
         assert_eq!(watch.describe(later, &unlimited), "sec=100/100 bytes=500/-1 pkts=7/0");
+    }
+
+    #[test]
+    fn each_key_rests_as_long_as_the_peer_needs_it() {
+        let start = Instant::now();
+        let mut watch = Renegotiation::default();
+        watch.rest_between(Duration::from_secs(160));
+        watch.key_active(start);
+        assert_eq!(watch.deadline(&timing()), Some(start + Duration::from_secs(160)));
+        watch.demand(start);
+        assert_eq!(watch.deadline(&timing()), Some(start + Duration::from_secs(160)));
+        watch.rest_between(Duration::from_secs(60));
+        watch.key_active(start);
+        assert_eq!(watch.deadline(&timing()), Some(start + Duration::from_secs(100)));
     }
 
     #[test]

@@ -272,6 +272,8 @@ pub struct Wrapping {
     base: Lane,
     /// Dynamic tls-crypt: all packets with key id > 0, once the first key exchange derived its key.
     renegotiation: Option<Lane>,
+    /// The peer wraps key id 0 so, too: openvpn3 does from its first renegotiation on.
+    dynamic_always: bool,
     limits: ReplayLimits,
 }
 
@@ -287,7 +289,7 @@ impl Wrapping {
     #[must_use]
     pub fn continuing(keys: Arc<WrapKeys>, limits: ReplayLimits, sent: u32) -> Self {
         let base = Lane::new(LaneKeys::Prepared(Arc::clone(&keys)), limits, sent);
-        Self { keys, base, renegotiation: None, limits }
+        Self { keys, base, renegotiation: None, dynamic_always: false, limits }
     }
 
     /// The keys of key id 0.
@@ -341,24 +343,43 @@ impl Wrapping {
         scratch: &'p mut [u8],
     ) -> Result<Control<'p>, WrapError> {
         let key = ControlHeader::parse(packet)?.0.key_id;
-        let lane = self.lane_mut(key);
+        // First, for without wrapping everything with the layout of a packet would be taken for one.
+        let dynamic = key == KeyId::FIRST && self.is_dynamic(packet, scratch)?;
+        let lane = match &mut self.renegotiation {
+            Some(lane) if dynamic || key != KeyId::FIRST => lane,
+            _ => &mut self.base,
+        };
         let (control, id) = lane.keys.prepare()?.open_stateless(packet, scratch)?;
         if let Some(id) = id {
             lane.replay.accept(id, now)?;
         }
+        self.dynamic_always |= dynamic;
         Ok(control)
     }
 
+    /// Returns whether a packet is wrapped by dynamic tls-crypt.
+    fn is_dynamic(&self, packet: &[u8], scratch: &mut [u8]) -> Result<bool, WrapError> {
+        let Some(lane) = &self.renegotiation else { return Ok(false) };
+        Ok(lane.keys.prepare()?.open_stateless(packet, scratch).is_ok())
+    }
+
+    /// What the first packet of a peer with key id 0 under dynamic tls-crypt does.
+    #[cfg(test)]
+    pub(crate) const fn use_dynamic_always(&mut self) {
+        self.dynamic_always = true;
+    }
+
+    /// The lane of what is sent.
     fn lane(&self, key: KeyId) -> &Lane {
         match &self.renegotiation {
-            Some(lane) if key != KeyId::FIRST => lane,
+            Some(lane) if self.dynamic_always || key != KeyId::FIRST => lane,
             _ => &self.base,
         }
     }
 
     fn lane_mut(&mut self, key: KeyId) -> &mut Lane {
         match &mut self.renegotiation {
-            Some(lane) if key != KeyId::FIRST => lane,
+            Some(lane) if self.dynamic_always || key != KeyId::FIRST => lane,
             _ => &mut self.base,
         }
     }

@@ -87,6 +87,8 @@ pub(super) struct Exchange {
     heard: bool,
     /// The data key is with the offload.
     installed: bool,
+    /// It was not active in time.
+    overdue: bool,
 }
 
 impl Exchange {
@@ -130,6 +132,7 @@ impl Exchange {
             peer_announced: false,
             heard: false,
             installed: false,
+            overdue: false,
         }
     }
 
@@ -149,6 +152,14 @@ impl Exchange {
     /// Both key messages are written and read, here: the other end may soon have ours.
     pub(super) const fn has_both_key_messages(&self) -> bool {
         self.is_active() || matches!(self.stage, Stage::Negotiating { wrote: true, read: true })
+    }
+
+    pub(super) const fn is_overdue(&self) -> bool {
+        self.overdue
+    }
+
+    pub(super) const fn set_overdue(&mut self) {
+        self.overdue = true;
     }
 
     pub(super) const fn is_installed(&self) -> bool {
@@ -311,6 +322,12 @@ impl Exchange {
             self.resend_wkc = false;
             self.reliable.queue(now.mono, Opcode::ControlWkcV1, Vec::new());
         }
+    }
+
+    /// Another exchange takes over: what was not acknowledged is not repeated.
+    pub(super) fn retire(&mut self) {
+        self.reliable.give_up();
+        self.outgoing = Vec::new();
     }
 
     /// Writes the next packet: a message that is due, or acknowledgements that wait.

@@ -11,8 +11,9 @@ use crate::{
 
 impl Session {
     pub(super) fn read_messages(&mut self, now: Now) {
-        let Some(exchange) = &mut self.exchange else { return };
-        for extracted in exchange.take_texts() {
+        let mut texts = self.former.as_mut().map(|former| former.take_texts()).unwrap_or_default();
+        texts.extend(self.exchange.as_mut().map(super::Exchange::take_texts).unwrap_or_default());
+        for extracted in texts {
             match extracted {
                 // Whoever is about to leave only acknowledges (SEC-CTL-9).
                 _ if self.is_ending() => {}

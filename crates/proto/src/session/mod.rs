@@ -2,7 +2,8 @@
 //!
 //! [`Session`] orders the calls of its parts and keeps none of their rules: an `exchange` per key (TLS over the
 //! reliability layer), the `link` (address, session ids, wrapping), the schedule of the data keys, and a [`Phase`].
-//! The files beside this one are the session's concepts: `receive` (packets in), `progress` (an exchange goes on), `diagnosis` (what was missing),
+//! The files beside this one are the session's concepts: `receive` (packets in), `progress` (an exchange goes on),
+//! `former` (the exchange before it), `diagnosis` (what was missing),
 //! `server` and `client` (what is theirs: pushing, pulling), `messages` (control messages), `timers`, `closing`.
 //!
 //! A session lives as long as one pair of session ids: a peer that reconnects gets a new one.
@@ -11,6 +12,7 @@ mod client;
 mod closing;
 mod diagnosis;
 mod exchange;
+mod former;
 mod link;
 mod messages;
 mod progress;
@@ -33,6 +35,7 @@ use self::{
     closing::Closing,
     diagnosis::Refused,
     exchange::{Beginning, Exchange},
+    former::Former,
     link::Link,
     server::Pushing,
 };
@@ -59,6 +62,8 @@ pub struct Session {
     link: Link,
     /// The newest key's exchange. `None` only if not even the first could be opened.
     exchange: Option<Exchange>,
+    /// The exchange before, for a while.
+    former: Option<Box<Former>>,
     phase: Phase,
     /// What the first key message said of the peer.
     peer: Option<Peer>,
@@ -153,6 +158,7 @@ impl Session {
             random,
             link,
             exchange: None,
+            former: None,
             phase: Phase::Handshaking,
             peer: None,
             agreement: None,
@@ -211,7 +217,11 @@ impl Session {
     /// Returns the next packet to send, written into `buf`, which wants 2048 bytes. Goes on after
     /// [`Event::Closed`]: what is left are acknowledgements and a last alert.
     pub fn poll_transmit<'b>(&mut self, now: Now, buf: &'b mut [u8]) -> Option<Transmit<'b>> {
-        let len = self.exchange.as_mut()?.emit(now, &mut self.link, buf)?;
+        let newest = self.exchange.as_mut().and_then(|exchange| exchange.emit(now, &mut self.link, buf));
+        let len = match newest {
+            Some(len) => len,
+            None => self.former.as_mut()?.emit(now, &mut self.link, buf)?,
+        };
         Some(Transmit { to: self.link.remote, from: None, bytes: buf.get(..len)? })
     }
 

@@ -17,6 +17,11 @@ use crate::{
     options_string,
 };
 
+/// Peers on openvpn3 send with a key `hand-window` after it became active, whatever happens in between: at a
+/// renegotiation within that time they keep the key they send with and drop the one that OpenVPN 2.x would go on with
+/// (`ProtoContext::new_secondary_key`). This much later they have surely switched.
+const SWITCH_MARGIN: Duration = Duration::from_secs(5);
+
 impl Session {
     /// Does whatever can be done now: the exchange's steps, messages in both directions, packets to be.
     pub(super) fn advance(&mut self, now: Now) {
@@ -33,6 +38,7 @@ impl Session {
                 }
             }
         }
+        self.hear_former();
         self.read_messages(now);
         self.flush_texts(now);
         if let Some(exchange) = &mut self.exchange {
@@ -149,6 +155,9 @@ impl Session {
                 // OpenVPN 2.5 warns at level 1; 2.6 and later hide what has had no consequence for years.
                 self.log(7, warning);
             }
+        }
+        if info.is_openvpn3() {
+            self.renegotiation.rest_between(self.config.timing.hand_window + SWITCH_MARGIN);
         }
         self.peer = Some(Peer { info: Arc::clone(info), options: message.options.clone(), binding });
     }

@@ -99,9 +99,12 @@ impl Session {
         if begins && self.may_follow(key) {
             self.follow(now, key)?;
         }
-        match &mut self.exchange {
-            Some(exchange) if exchange.key() == key => {
+        match (&mut self.exchange, &mut self.former) {
+            (Some(exchange), _) if exchange.key() == key => {
                 exchange.handle_packet(now, packet).map_err(ProtoError::Dropped)
+            }
+            (_, Some(former)) if former.key() == key => {
+                former.handle_packet(now, packet).map_err(ProtoError::Dropped)
             }
             _ => dropped("packet of another key"),
         }
@@ -132,6 +135,7 @@ impl Session {
         let key = exchange.key().next();
         let ops = self.schedule.negotiation_began();
         self.emit_keys(ops);
+        self.retire_exchange(now);
         self.open_exchange(now, key, Beginning::Reset(Opcode::SoftResetV1));
     }
 

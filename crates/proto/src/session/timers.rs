@@ -5,7 +5,7 @@ use std::time::Instant;
 use culvert_wire::Now;
 
 use super::{Phase, Session};
-use crate::{CloseReason, KeyRing};
+use crate::{CloseReason, KeyRing, Mode, Timing};
 
 impl Session {
     /// Acts on every deadline that has passed.
@@ -19,6 +19,7 @@ impl Session {
         self.emit_keys(ops);
         self.expire_pull(now);
         self.expire_verdict(now);
+        self.expire_former(now);
         self.renegotiate_if_due(now);
     }
 
@@ -41,6 +42,7 @@ impl Session {
             pull,
             self.pending_verdict(),
             self.closing_deadline(),
+            self.former.as_ref().map(|former| former.until()),
             renegotiation,
         ]
         .into_iter()
@@ -48,20 +50,39 @@ impl Session {
         .min()
     }
 
-    /// The end of `hand-window`, while the exchange is not active.
+    /// The end of `hand-window`, while the exchange is not active; that of `tran-window` once it is overdue.
     fn exchange_deadline(&self) -> Option<Instant> {
         let exchange = self.exchange.as_ref().filter(|exchange| !exchange.is_active())?;
-        Some(exchange.began() + self.config.timing.hand_window)
+        let Timing { hand_window, tran_window, .. } = self.config.timing;
+        Some(exchange.began() + if exchange.is_overdue() { tran_window } else { hand_window })
     }
 
     fn expire_exchange(&mut self, now: Now) {
-        if self.exchange_deadline().is_some_and(|at| at <= now.mono) {
-            let missing = self.missing();
-            self.log(1, format!("TLS Error: {missing}"));
-            self.close(CloseReason::HandshakeTimeout);
-        } else if self.exchange.as_ref().is_some_and(|exchange| exchange.is_exhausted(now.mono)) {
-            self.close(CloseReason::Protocol("the peer acknowledges nothing".to_owned()));
+        let serves_on = self.serves_on();
+        let missed = self.exchange_deadline().is_some_and(|at| at <= now.mono);
+        let missing = if missed { self.missing() } else { String::new() };
+        match &mut self.exchange {
+            Some(exchange) if missed && serves_on && !exchange.is_overdue() => {
+                exchange.set_overdue();
+                let line = format!("TLS Error: {missing}. The key before serves on until `tran-window` ends");
+                self.log(1, line);
+            }
+            Some(_) if missed => {
+                self.log(1, format!("TLS Error: {missing}"));
+                self.close(CloseReason::HandshakeTimeout);
+            }
+            Some(exchange) if !serves_on && exchange.is_exhausted(now.mono) => {
+                self.close(CloseReason::Protocol("the peer acknowledges nothing".to_owned()));
+            }
+            _ => {}
         }
+    }
+
+    /// A client that does not answer a renegotiation is served with the key it has, as by OpenVPN's server: some on Go
+    /// libraries never renegotiate. Other ends notice a dead peer faster by beginning anew.
+    fn serves_on(&self) -> bool {
+        let Timing { hand_window, tran_window, .. } = self.config.timing;
+        self.config.mode == Mode::Server && self.established() && tran_window > hand_window
     }
 
     /// Only an active exchange waits for verdicts by this deadline; before that `hand-window` is the limit.

@@ -8,6 +8,7 @@ mod pair;
 mod data_channel;
 mod disorder;
 mod farewells;
+mod foreign;
 mod handshakes;
 mod hostile;
 mod lossy;
