@@ -155,7 +155,7 @@ impl Session {
 
     fn ask_for_login(&mut self, message: KeyMessage, info: Arc<PeerInfo>) {
         let anonymous = message.username.is_empty() && message.password.is_empty();
-        if anonymous && !self.config.require_credentials {
+        if anonymous && !self.require_credentials {
             self.answer_login(true);
         } else if let Some(key) = self.current_key() {
             self.emit(Event::Authenticate(AuthRequest {
