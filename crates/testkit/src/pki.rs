@@ -111,6 +111,11 @@ impl Pki {
         self.issue(name, name, Usage::Client, Validity::Now)
     }
 
+    /// Issues one more server certificate, `CN=name`.
+    pub fn another_server(&self, name: &str) -> Result<Identity> {
+        self.issue(&format!("another-{name}"), name, Usage::Server, Validity::Now)
+    }
+
     /// Issues a client certificate that expired years ago.
     pub fn expired_client(&self) -> Result<Identity> {
         self.issue("expired-client", "client", Usage::Client, Validity::Past)

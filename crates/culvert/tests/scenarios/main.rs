@@ -27,6 +27,7 @@ mod metrics;
 mod plugins;
 mod policy;
 mod refusal;
+mod reload;
 mod scripts;
 mod settings;
 

@@ -14,7 +14,9 @@ use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{listeners::ListenerId, login::LoginState, management::Managed, push::ClientAddresses};
+use super::{
+    listeners::ListenerId, login::LoginState, management::Managed, push::ClientAddresses, revocation::Rules,
+};
 use crate::{address::RealAddress, log::PeerSpan, pool::Lease, session_task::SessionHandle};
 
 /// One session of a server.
@@ -47,6 +49,8 @@ pub(super) struct Client {
     pub(super) reserved: Vec<IpAddr>,
     /// Its last counters, once the offload let it go.
     pub(super) last_stats: Option<Box<PeerStats>>,
+    /// What it was judged by, while it is on its way.
+    pub(super) rules: Rules,
     pub(super) state: State,
 }
 

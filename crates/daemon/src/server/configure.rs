@@ -182,10 +182,13 @@ impl Server {
 
     /// Creates the peer in the offload and sends the push reply.
     pub(super) fn connect(&mut self, key: SessionKey) {
+        let Some(span) = self.clients.get(&key).map(|client| client.span.clone()) else { return };
+        let _in = span.enter();
+        if self.judges_newcomer_again(key) {
+            return;
+        }
         let Some(client) = self.clients.get(&key) else { return };
         let State::Configuring(pending) = &client.state else { return };
-        let span = client.span.clone();
-        let _in = span.enter();
         if self.by_peer.len() >= self.max_clients() {
             return self.refuse(key, "max-clients is reached");
         }

@@ -15,6 +15,7 @@ use super::{
     client_key, environment,
     listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
     management::Managed,
+    tls_in_force::TlsInForce,
 };
 use crate::{
     address::{AfAddress, RealAddress},
@@ -110,8 +111,13 @@ impl Server {
         let key = SessionKey(self.next_session);
         self.next_session += 1;
         let config = self.configs.pick(protocol);
-        let session =
-            Session::accepted(config, Arc::clone(&self.tls), *accepted, random::source(), clock::now());
+        let session = Session::accepted(
+            config,
+            Arc::<TlsInForce>::clone(&self.tls),
+            *accepted,
+            random::source(),
+            clock::now(),
+        );
         let span = PeerSpan::new(&RealAddress { address: remote, protocol }.to_string());
         let ports =
             Ports { control, offload: Arc::clone(&self.offload), handshakes: Arc::clone(&self.handshakes) };
@@ -141,6 +147,7 @@ impl Server {
             lease: None,
             reserved: Vec::new(),
             last_stats: None,
+            rules: self.rules,
             state: State::Handshaking,
         };
         self.clients.insert(key, client);
@@ -224,8 +231,10 @@ impl Server {
             Decision::Connect(key, Ok(collected)) => self.collected(key, *collected),
             Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
             Decision::Again(key, collected) => self.collected_again(key, collected),
-            Decision::ClientFiles(fingerprint) => self.client_files_seen(fingerprint),
-            Decision::Standing(key, standing) => self.judged_again(key, standing),
+            Decision::Looked(look) => self.looked(&look),
+            Decision::Withdrawn(key, reason) => self.dismiss(key, &reason),
+            Decision::Judged(round) => self.round_judged(round),
+            Decision::Newcomer(key, standing, collected) => self.newcomer_judged(key, standing, collected),
             Decision::Learned(key, true) => self.connect(key),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }

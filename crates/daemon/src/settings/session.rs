@@ -95,7 +95,7 @@ fn timing(profile: &Profile, jitter: u16) -> Timing {
 
 /// Whoever judges logins is asked about an empty one too: with `auth-user-pass-optional` it may have its own reasons to
 /// refuse it, without that option it is refused.
-fn requires_credentials(profile: &Profile) -> bool {
+pub(crate) fn requires_credentials(profile: &Profile) -> bool {
     let server = &profile.server;
     // What a plugin asks for is known only when it is loaded; the server accepts where none judges logins.
     server.auth_user_pass_verify.is_some()
