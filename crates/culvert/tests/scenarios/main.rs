@@ -30,6 +30,7 @@ mod refusal;
 mod reload;
 mod scripts;
 mod settings;
+mod updates;
 
 use std::sync::Arc;
 use std::time::Duration;

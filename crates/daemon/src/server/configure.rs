@@ -135,11 +135,10 @@ impl Server {
     /// The client's own options are known: fixes its addresses.
     pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
         let Collected { overrides, added } = collected;
-        if let (Some((local, ..)), Some(allowed)) =
-            (overrides.ifconfig_push, self.profile.server.push_constraint)
-            && local.to_bits() & allowed.mask().to_bits() != allowed.address.to_bits()
+        if let Some((local, ..)) = overrides.ifconfig_push
+            && let Err(reason) = check_constraint(&self.profile, local)
         {
-            return self.refuse(key, "ifconfig-push: the address is outside --ifconfig-push-constraint");
+            return self.refuse(key, &format!("ifconfig-push: {reason}"));
         }
         let Some(client) = self.clients.get_mut(&key) else { return };
         if let Some(name) = &overrides.override_username {
@@ -282,8 +281,10 @@ impl Server {
             slot,
             vpn: spec.vpn,
             addresses: pending.addresses,
+            configured: pending.addresses,
             iroutes: spec.iroutes.clone(),
             pushed: Vec::new(),
+            untold: Default::default(),
             added: pending.added.clone(),
             spec: spec.clone(),
             routed: Vec::new(),
@@ -421,6 +422,19 @@ pub(super) fn addresses(
                 (net.address, net.bits, remote.or(server).unwrap_or(net.address))
             })
             .or_else(pooled6),
+    }
+}
+
+/// Checks a client's fixed address.
+///
+/// # Errors
+/// A sentence, where `ifconfig-push-constraint` forbids it.
+pub(super) fn check_constraint(profile: &culvert_config::Profile, address: Ipv4Addr) -> Result<(), String> {
+    match profile.server.push_constraint {
+        Some(allowed) if address.to_bits() & allowed.mask().to_bits() != allowed.address.to_bits() => {
+            Err(format!("{address} is outside --ifconfig-push-constraint"))
+        }
+        _ => Ok(()),
     }
 }
 
