@@ -52,6 +52,8 @@ pub(super) struct Client {
     pub(super) last_stats: Option<Box<PeerStats>>,
     /// What it was judged by, while it is on its way.
     pub(super) rules: Rules,
+    /// Its listener knows that it gives way to nobody.
+    pub(super) is_settled: bool,
     pub(super) state: State,
 }
 

@@ -22,7 +22,6 @@ use super::{
     admission::Collected,
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
-    listeners::ListenerOrder,
     push::{self, ClientAddresses},
 };
 use crate::{
@@ -252,9 +251,8 @@ impl Server {
         client.state = State::Connected(Box::new(connected));
         self.strangers.forget(client.listener);
         // Now, not when the push reply is out: until then a newer half-open session of this address would evict it.
-        if let Some(orders) = self.listeners.get(&client.listener) {
-            let _gone = orders.send(ListenerOrder::Established(client.endpoint));
-        }
+        self.settle(key);
+        let Some(client) = self.clients.get(&key) else { return };
         let told = client.handle.send(SessionInput::Bound(id))
             && client.handle.command(Command::Configured { peer_id: Some(id), push });
         if !told {

@@ -13,7 +13,7 @@ use super::{
     admission::Decision,
     client::{Client, State},
     client_key, environment,
-    listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
+    listeners::{self, AcceptRequest, Limits, ListenerId, ListenerOrder, ListenerReport},
     management::Managed,
     tls_in_force::TlsInForce,
 };
@@ -148,6 +148,7 @@ impl Server {
             reserved: Vec::new(),
             last_stats: None,
             rules: self.rules,
+            is_settled: false,
             state: State::Handshaking,
         };
         self.clients.insert(key, client);
@@ -156,10 +157,9 @@ impl Server {
         }
     }
 
-    /// Sessions at a time: connected clients and a quarter more that are on their way (SEC-CTL-5).
+    /// Sessions at a time: connected clients, and those on their way (SEC-CTL-5).
     fn session_limit(&self) -> usize {
-        let clients = self.max_clients();
-        clients + (clients / 4).max(256)
+        self.max_clients() + Limits::of(&self.profile).max_half_open
     }
 
     /// Whether all places are taken and this is not the address of a client that may be coming back.
@@ -241,11 +241,18 @@ impl Server {
     }
 
     /// A client showed a good certificate: it may take its time to log in, and gives way to no stranger.
-    fn certified(&self, key: SessionKey) {
-        let Some(client) = self.clients.get(&key).filter(|client| !client.identity.chain.is_empty()) else {
-            return;
-        };
-        if let Some(orders) = self.listeners.get(&client.listener) {
+    fn certified(&mut self, key: SessionKey) {
+        if self.clients.get(&key).is_some_and(|client| !client.identity.chain.is_empty()) {
+            self.settle(key);
+        }
+    }
+
+    /// From here on a client gives way to no half-open session: its listener hears it once.
+    pub(super) fn settle(&mut self, key: SessionKey) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        if !std::mem::replace(&mut client.is_settled, true)
+            && let Some(orders) = self.listeners.get(&client.listener)
+        {
             let _gone = orders.send(ListenerOrder::Established(client.endpoint));
         }
     }

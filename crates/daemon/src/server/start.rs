@@ -97,7 +97,12 @@ impl Standing {
         })
         .await
         .map_err(|failure| failure.to_string())?;
-        Ok(Self { offload, hooks: Arc::clone(hooks), tunnel: Some(Raised::Idle(tunnel)), completion })
+        Ok(Self {
+            offload,
+            hooks: Arc::clone(hooks),
+            tunnel: Some(Raised::Idle(Box::new(tunnel))),
+            completion,
+        })
     }
 
     async fn down(self, signal: &str) {
@@ -143,15 +148,15 @@ impl Standing {
 
 /// A tunnel that stands.
 enum Raised {
-    Idle(Tunnel),
+    Idle(Box<Tunnel>),
     /// Its routes are being changed.
-    Changing(JoinHandle<Option<Tunnel>>),
+    Changing(JoinHandle<Option<Box<Tunnel>>>),
 }
 
 impl Raised {
     /// Waits until nothing is being changed. `None`: changing it has panicked; what is left of it is taken back at the
     /// next start.
-    async fn idle(self) -> Option<Tunnel> {
+    async fn idle(self) -> Option<Box<Tunnel>> {
         match self {
             Self::Idle(tunnel) => Some(tunnel),
             Self::Changing(task) => task.await.ok().flatten(),

@@ -110,7 +110,6 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
         !matches!(profile.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate);
     OptionsInput {
         tls_server: mode(profile).is_tls_server(),
-        tap: false,
         tun_mtu: u16::try_from(entry.mtu.occ_mtu.unwrap_or(entry.mtu.tun_mtu)).unwrap_or(u16::MAX),
         proto: match entry.proto.transport {
             Transport::Udp => OccProto::Udp,
@@ -119,14 +118,13 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
         },
         ifconfig: occ_ifconfig(profile),
         compression,
-        fragment: false,
         key_direction: entry.key_direction.map(|direction| direction == KeyDirection::Inverse),
         tls_auth: entry.tls_auth.is_some(),
         cipher: configured.unwrap_or(CipherName::BfCbc),
         names_cipher: profile.role() == Role::P2p
             || configured.is_some_and(|cipher| profile.data.ciphers.list.contains(&cipher)),
         digest: digest(profile.data.auth),
-        socks_udp: false,
+        ..OptionsInput::default()
     }
 }
 
