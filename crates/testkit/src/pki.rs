@@ -79,6 +79,7 @@ enum Usage {
 enum Validity {
     Now,
     Past,
+    Future,
 }
 
 impl Pki {
@@ -126,6 +127,16 @@ impl Pki {
         self.issue("expired-server", "server", Usage::Server, Validity::Past)
     }
 
+    /// Issues a client certificate that begins years from now: to its peers, one of both clocks is wrong.
+    pub fn future_client(&self) -> Result<Identity> {
+        self.issue("future-client", "client", Usage::Client, Validity::Future)
+    }
+
+    /// Issues a server certificate that begins years from now.
+    pub fn future_server(&self) -> Result<Identity> {
+        self.issue("future-server", "server", Usage::Server, Validity::Future)
+    }
+
     /// Makes a self-signed certificate, as `peer-fingerprint` is used with.
     ///
     /// It is marked as an authority, for that is what `openssl req -x509` does.
@@ -168,9 +179,16 @@ impl Pki {
         if self.algorithm == Algorithm::Rsa && usage == Usage::Server {
             params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
         }
-        if validity == Validity::Past {
-            params.not_before = date_time_ymd(2001, 1, 1);
-            params.not_after = date_time_ymd(2002, 1, 1);
+        match validity {
+            Validity::Now => {}
+            Validity::Past => {
+                params.not_before = date_time_ymd(2001, 1, 1);
+                params.not_after = date_time_ymd(2002, 1, 1);
+            }
+            Validity::Future => {
+                params.not_before = date_time_ymd(2047, 1, 1);
+                params.not_after = date_time_ymd(2048, 1, 1);
+            }
         }
         let certificate = params.signed_by(&key, &self.issuer)?;
         self.write(file, &certificate, &key, serial)

@@ -12,6 +12,7 @@ mod authentication;
 mod bench;
 mod causes;
 mod challenges;
+mod clocks;
 mod continuity;
 mod flood;
 mod hostile;

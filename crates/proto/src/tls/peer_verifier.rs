@@ -188,11 +188,13 @@ impl PeerVerifier {
             match certificate.validity(now) {
                 Validity::Current => {}
                 Validity::Expired => {
-                    return Err(refuse(trust::EXPIRED, CertificateError::Expired).hint(trust::HINT_EXPIRED));
+                    return Err(
+                        refuse(trust::EXPIRED, CertificateError::Expired).hint(certificate.dates_hint(now))
+                    );
                 }
                 Validity::NotYet => {
                     return Err(refuse(trust::NOT_YET_VALID, CertificateError::NotValidYet)
-                        .hint(trust::HINT_NOT_YET_VALID));
+                        .hint(certificate.dates_hint(now)));
                 }
             }
             if depth > 0 && certificate.key_usage().is_some_and(|usage| usage & KEY_CERT_SIGN == 0) {
@@ -280,6 +282,10 @@ impl PeerVerifier {
             Finding::Bad(error @ "CRL has expired") => {
                 Err(refuse(error, CertificateError::ExpiredRevocationList)
                     .hint("issue the CRL anew (easy-rsa: gen-crl) and put it where `crl-verify` points"))
+            }
+            Finding::Bad(error @ "CRL is not yet valid") => {
+                Err(refuse(error, CertificateError::UnknownRevocationStatus)
+                    .hint("check the clock of this machine and of the one that issued the CRL"))
             }
             Finding::Bad(error) => Err(refuse(error, CertificateError::UnknownRevocationStatus)),
         }

@@ -303,10 +303,11 @@ fn own_certificate(
     let kind = leaf.key_kind();
     let validity = match leaf.validity(now) {
         Validity::Current => None,
-        Validity::NotYet => Some((trust::NOT_YET_VALID, trust::HINT_NOT_YET_VALID)),
-        Validity::Expired => Some((trust::EXPIRED, trust::HINT_EXPIRED)),
+        Validity::NotYet => Some(trust::NOT_YET_VALID),
+        Validity::Expired => Some(trust::EXPIRED),
     };
-    if let Some((text, hint)) = validity {
+    if let Some(text) = validity {
+        let hint = leaf.dates_hint(now);
         warnings.push(format!("WARNING: Your {text}! ({origin})\nhint: {hint}"));
     }
     if let Some(extra) = &own.extra {
