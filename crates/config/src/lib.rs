@@ -37,13 +37,14 @@ mod verdict;
 
 pub use ccd::{ClientOverrides, PushEdit, parse_ccd};
 pub use compatibility::compatibility;
+pub use culvert_wire::ProtocolFlags;
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use effect::{LogDestination, ParseEffect, ParseEffects};
 pub use files::{Access, Disk, Files, MemoryFiles};
 pub use help::{explain, help, reference};
 pub use origin::{COMMAND_LINE, Origin};
 pub use profile::{Mode, Profile, Role, Setting};
-pub use push::{ProtocolFlags, PushFilter, PushNote, PushReason, PushRejected, Pushed};
+pub use push::{PushFilter, PushNote, PushReason, PushRejected, Pushed};
 pub use reload::{Changed, Changes, Configuration, Reread};
 pub use report::{Report, report};
 pub use table::{Contexts, Effect, Extent, Group, OptionRow, Roles, Rule, Status, find, table};

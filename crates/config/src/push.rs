@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr, time::Duration};
 
-use culvert_wire::{CipherName, PeerId};
+use culvert_wire::{CipherName, PeerId, ProtocolFlags};
 
 use crate::{
     args::Args,
@@ -98,20 +98,6 @@ pub struct Pushed {
     pub notes: Vec<PushNote>,
     /// Every option that was taken, as it came, and whether another value needs no other device.
     taken: Vec<(&'static OptionRow, String)>,
-}
-
-/// Protocol features that a server turns on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "independent words of one option")]
-pub struct ProtocolFlags {
-    /// `cc-exit`: exit notification on the control channel.
-    pub cc_exit: bool,
-    /// `tls-ekm`: data keys by TLS export.
-    pub tls_ekm: bool,
-    /// `dyn-tls-crypt`: control channel keys of the session.
-    pub dyn_tls_crypt: bool,
-    /// `aead-epoch`: epoch data format.
-    pub aead_epoch: bool,
 }
 
 /// A pushed option that was not taken.

@@ -19,8 +19,9 @@ use crate::{
     diagnostic::{Diagnostic, Severity},
     files::{Access, Files},
     not_yet, parsed_of,
+    profile::Tls,
     reader::{Part, Reader},
-    table::{OptionRow, Reload},
+    table::{OptionRow, Reload, find},
 };
 
 /// A configuration that can be read again.
@@ -42,6 +43,27 @@ pub struct Reread {
     pub changes: Changes,
     /// What was found besides: notes and warnings for the log.
     pub notes: Vec<Diagnostic>,
+}
+
+impl Reread {
+    /// Leaves everything that TLS is made from as it is in the running profile, for who cannot make it anew: its options
+    /// then wait for a restart.
+    pub fn keep_tls(&mut self, running: &Profile) {
+        let is_tls = |row: &OptionRow| row.reload == Reload::Tls;
+        let (waiting, live) = std::mem::take(&mut self.changes.live)
+            .into_iter()
+            .partition(|changed| find(changed.option).is_some_and(is_tls));
+        self.changes.live = live;
+        let waiting: Vec<Changed> = waiting;
+        self.changes.restart.extend(waiting);
+        let profile = &mut self.profile;
+        // The one live option among them that TLS does not know of: it is asked before TLS starts.
+        let tls_crypt_v2_verify = profile.tls.tls_crypt_v2_verify.take();
+        profile.tls = Tls { tls_crypt_v2_verify, ..running.tls.clone() };
+        profile.server.client_cert = running.server.client_cert;
+        profile.settings.retain(|setting| !is_tls(setting.row));
+        profile.settings.extend(running.settings.iter().filter(|setting| is_tls(setting.row)).cloned());
+    }
 }
 
 /// Options with other values than those in force.
@@ -346,6 +368,54 @@ mod tests {
     fn a_broken_configuration_is_refused_with_its_line() {
         let errors = reread(SERVER, &format!("{SERVER}max-clients x\n")).unwrap_err();
         assert_eq!(errors[0].origin.as_ref().map(|origin| origin.line), Some(7));
+    }
+
+    /// Another value of every option that TLS is made from.
+    const OTHER_TLS: &str = "verify-client-cert optional\nextra-certs x\ntls-version-min 1.3\ntls-version-max 1.3\n\
+        tls-cipher A\ntls-ciphersuites B\ntls-groups X25519\necdh-curve secp384r1\ntls-cert-profile preferred\n\
+        crl-verify x\nverify-x509-name alice name\nx509-username-field UID\nremote-cert-tls client\n\
+        remote-cert-eku 1.2.3\nremote-cert-ku 80\nns-cert-type client\n";
+
+    #[test]
+    fn where_tls_stays_its_options_wait_and_every_other_live_option_is_taken() {
+        let hash = |byte: &str, len: usize| vec![byte; len].join(":");
+        // One excludes the other.
+        let old = format!("{SERVER}verb 3\npeer-fingerprint {}\n", hash("AB", 32));
+        let pin = format!("verify-hash {}\n", hash("CD", 20));
+        let files = Changing::new(&old);
+        for name in ["x", "ca2", "c2", "k2", "/bin/true"] {
+            files.0.borrow_mut().files.insert(name.into(), "x".into());
+        }
+        let arguments = ["s.conf".to_owned()];
+        let configuration = Configuration::new(&arguments, &files);
+        let running = configuration.parse().check(&files).profile;
+        let materials = SERVER.replace("ca ca\ncert c\nkey k\n", "ca ca2\ncert c2\nkey k2\n");
+        let others = "hand-window 20\ntls-timeout 3\ntls-crypt-v2-verify /bin/true\n";
+        files.write(&format!("{materials}{OTHER_TLS}{pin}verb 3\nauth-user-pass-verify /bin/true via-file\nscript-security 2\n{others}"));
+        let mut reread = configuration.reread().unwrap();
+        let all: Vec<_> =
+            crate::table().filter(|row| row.reload == Reload::Tls).map(|row| row.name).collect();
+        let told: Vec<_> = reread.changes.live.iter().map(|changed| changed.option).collect();
+        for name in &all {
+            assert!(told.contains(name), "this test gives {name} no other value");
+        }
+        reread.keep_tls(&running);
+        let names: Vec<_> = reread.changes.restart.iter().map(|changed| changed.option).collect();
+        assert!(all.iter().all(|name| names.contains(name)) && names.len() == all.len(), "{names:?}");
+        let live: Vec<_> = reread.changes.live.iter().map(|changed| changed.option).collect();
+        let taken =
+            ["auth-user-pass-verify", "script-security", "hand-window", "tls-timeout", "tls-crypt-v2-verify"];
+        assert_eq!(live, taken);
+        // In the profile as in the words about it.
+        assert_eq!(reread.profile.session.hand_window.as_secs(), 20);
+        assert!(reread.profile.tls.tls_crypt_v2_verify.is_some());
+        assert_eq!(reread.profile.server.client_cert, running.server.client_cert);
+        let but_verify = Tls { tls_crypt_v2_verify: None, ..reread.profile.tls.clone() };
+        assert_eq!(format!("{but_verify:?}"), format!("{:?}", running.tls));
+        // Nor is it forgotten that they wait.
+        configuration.adopt(&reread);
+        let again = configuration.reread().unwrap();
+        assert_eq!(again.changes.live.len(), all.len(), "{:?}", again.changes);
     }
 
     #[test]

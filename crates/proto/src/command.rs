@@ -23,6 +23,9 @@ pub enum Command {
     Refuse(Option<String>),
     /// New user name and password for the next key exchange (token, changed password).
     Credentials(Credentials),
+    /// TLS server: from the next key exchange on, empty logins are judged too, or no longer
+    /// ([`crate::SessionConfig::require_credentials`] in place of what the session began with).
+    RequireCredentials(bool),
     /// Sends a control message (`INFO,…`, `CR_RESPONSE,…`, `PUSH_UPDATE,…`, `RESTART`).
     SendMessage(String),
     /// Usage of the sending key since its installation, from the offload's statistics.

@@ -253,12 +253,14 @@ impl Binding {
         self.identity.as_ref().map_or("", |identity| &identity.common_name)
     }
 
-    fn chain(&self) -> &[Vec<u8>] {
-        self.identity.as_ref().map_or(&[], |identity| &identity.chain)
+    /// The certificate itself. Those above it may change while it is valid: an authority can be renewed.
+    fn leaf(&self) -> Option<&Vec<u8>> {
+        self.identity.as_ref().and_then(|identity| identity.chain.first())
     }
 
-    /// Returns OpenVPN's words for what changed.
-    pub(crate) fn change(&self, later: &Self) -> Option<String> {
+    /// Returns OpenVPN's words for what changed of a peer with this role. A server may show a renewed certificate in the
+    /// same name, as OpenVPN's clients allow.
+    pub(crate) fn change(&self, later: &Self, peer: TlsRole) -> Option<String> {
         let changed = |what, a: &str, b: &str| {
             Some(format!("TLS Auth Error: {what} attempted to change from '{a}' to '{b}' -- tunnel disabled"))
         };
@@ -268,7 +270,8 @@ impl Binding {
         if self.common_name() != later.common_name() {
             return changed("TLS object CN", self.common_name(), later.common_name());
         }
-        (self.chain() != later.chain()).then(|| {
+        let is_renewed = peer == TlsRole::Server && self.leaf().is_some() == later.leaf().is_some();
+        (self.leaf() != later.leaf() && !is_renewed).then(|| {
             "TLS Auth Error: TLS object CN matches, but the certificate has changed during mid-session reauth \
              -- tunnel disabled"
                 .to_owned()

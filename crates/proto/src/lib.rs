@@ -48,9 +48,10 @@ pub mod wrap;
 
 pub use command::{Authorization, Command, Verdict};
 pub use config::{Credentials, DataConfig, Mode, OptionsStrings, SessionConfig, Timing, Transport};
+pub use culvert_wire::ProtocolFlags;
 pub use error::ProtoError;
 pub use event::{Advance, AuthFailure, AuthRequest, CloseReason, Event, Note, PeerMessage, TemporaryFailure};
 pub use keys::{KeyOp, KeyRing};
-pub use params::{ExportedKey, NegotiatedParams, PeerInfo, ProtocolFlags, PushedProtocol};
+pub use params::{ExportedKey, NegotiatedParams, PeerInfo, PushedProtocol};
 pub use push::{UpdateItem, split_update};
 pub use session::{RandomSource, Session};

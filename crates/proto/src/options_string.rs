@@ -39,6 +39,27 @@ pub struct OptionsInput {
     pub socks_udp: bool,
 }
 
+/// What OpenVPN computes them from where nothing is configured: a client over UDP.
+impl Default for OptionsInput {
+    fn default() -> Self {
+        Self {
+            tls_server: false,
+            tap: false,
+            tun_mtu: 1500,
+            proto: OccProto::Udp,
+            ifconfig: None,
+            compression: false,
+            fragment: false,
+            key_direction: None,
+            tls_auth: false,
+            cipher: CipherName::BfCbc,
+            names_cipher: false,
+            digest: Some(("SHA1".to_owned(), 20)),
+            socks_udp: false,
+        }
+    }
+}
+
 /// The word after `proto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OccProto {
@@ -237,40 +258,26 @@ fn first_word(item: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn input() -> OptionsInput {
-        OptionsInput {
-            tls_server: false,
-            tap: false,
-            tun_mtu: 1500,
-            proto: OccProto::Udp,
-            ifconfig: None,
-            compression: false,
-            fragment: false,
-            key_direction: None,
-            tls_auth: false,
-            cipher: CipherName::BfCbc,
-            names_cipher: false,
-            digest: Some(("SHA1".into(), 20)),
-            socks_udp: false,
-        }
-    }
-
     #[test]
     fn default_strings_are_those_of_stock_openvpn() {
-        let strings = input().strings();
+        let strings = OptionsInput::default().strings();
         let expected =
             "V4,dev-type tun,link-mtu 1541,tun-mtu 1500,proto UDPv4,auth SHA1,keysize 128,key-method 2,";
         assert_eq!(strings.local, format!("{expected}tls-client"));
         assert_eq!(strings.remote, format!("{expected}tls-server"));
-        let tcp = OptionsInput { proto: OccProto::TcpClient, ..input() }.strings();
+        let tcp = OptionsInput { proto: OccProto::TcpClient, ..OptionsInput::default() }.strings();
         assert!(tcp.local.contains("link-mtu 1543,tun-mtu 1500,proto TCPv4_CLIENT"), "{}", tcp.local);
         assert!(tcp.remote.contains("proto TCPv4_SERVER"), "{}", tcp.remote);
     }
 
     #[test]
     fn tls_auth_and_its_direction_show() {
-        let options =
-            OptionsInput { tls_server: true, tls_auth: true, key_direction: Some(false), ..input() };
+        let options = OptionsInput {
+            tls_server: true,
+            tls_auth: true,
+            key_direction: Some(false),
+            ..OptionsInput::default()
+        };
         let strings = options.strings();
         assert!(
             strings.local.ends_with("UDPv4,keydir 0,auth SHA1,keysize 128,tls-auth,key-method 2,tls-server")
@@ -285,8 +292,12 @@ mod tests {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let ifconfig =
             OccIfconfig { local: pair("10.60.0.2", "10.60.0.1"), remote: pair("10.60.0.1", "10.60.0.2") };
-        let options =
-            OptionsInput { tls_server: true, names_cipher: true, ifconfig: Some(ifconfig), ..input() };
+        let options = OptionsInput {
+            tls_server: true,
+            names_cipher: true,
+            ifconfig: Some(ifconfig),
+            ..OptionsInput::default()
+        };
         assert_eq!(
             options.strings().local,
             "V4,dev-type tun,link-mtu 1541,tun-mtu 1500,proto UDPv4,ifconfig 10.60.0.2 10.60.0.1,cipher BF-CBC,\
@@ -300,7 +311,8 @@ mod tests {
         // vector: occ_link_mtu
         use CipherName::{Aes128Cbc, Aes256Gcm, BfCbc, None as NoCipher};
         let sha1 = || Some(("SHA1".to_owned(), 20));
-        let base = || OptionsInput { tun_mtu: 1400, digest: None, cipher: NoCipher, ..input() };
+        let base =
+            || OptionsInput { tun_mtu: 1400, digest: None, cipher: NoCipher, ..OptionsInput::default() };
         let cases = [
             (Keying::None, base(), 1400),
             (Keying::Static, base(), 1408),

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use culvert_wire::{CipherName, PeerId};
+use culvert_wire::{CipherName, PeerId, ProtocolFlags};
 use zeroize::Zeroizing;
 
 /// What both ends agreed about the data channel.
@@ -44,19 +44,6 @@ impl std::fmt::Debug for ExportedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ExportedKey({} bytes)", self.0.len())
     }
-}
-
-/// Protocol features, as `protocol-flags` pushes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProtocolFlags {
-    /// Exit notification over the control channel.
-    pub cc_exit: bool,
-    /// Data keys by TLS exporter.
-    pub tls_ekm: bool,
-    /// Renegotiations wrapped by dynamic tls-crypt.
-    pub dyn_tls_crypt: bool,
-    /// The epoch data format.
-    pub aead_epoch: bool,
 }
 
 /// The part of a push reply that the session itself acts on.

@@ -79,6 +79,7 @@ enum Usage {
 enum Validity {
     Now,
     Past,
+    Future,
 }
 
 impl Pki {
@@ -111,6 +112,11 @@ impl Pki {
         self.issue(name, name, Usage::Client, Validity::Now)
     }
 
+    /// Issues one more server certificate, `CN=name`.
+    pub fn another_server(&self, name: &str) -> Result<Identity> {
+        self.issue(&format!("another-{name}"), name, Usage::Server, Validity::Now)
+    }
+
     /// Issues a client certificate that expired years ago.
     pub fn expired_client(&self) -> Result<Identity> {
         self.issue("expired-client", "client", Usage::Client, Validity::Past)
@@ -119,6 +125,16 @@ impl Pki {
     /// Issues a server certificate that expired years ago.
     pub fn expired_server(&self) -> Result<Identity> {
         self.issue("expired-server", "server", Usage::Server, Validity::Past)
+    }
+
+    /// Issues a client certificate that begins years from now: to its peers, one of both clocks is wrong.
+    pub fn future_client(&self) -> Result<Identity> {
+        self.issue("future-client", "client", Usage::Client, Validity::Future)
+    }
+
+    /// Issues a server certificate that begins years from now.
+    pub fn future_server(&self) -> Result<Identity> {
+        self.issue("future-server", "server", Usage::Server, Validity::Future)
     }
 
     /// Makes a self-signed certificate, as `peer-fingerprint` is used with.
@@ -163,9 +179,16 @@ impl Pki {
         if self.algorithm == Algorithm::Rsa && usage == Usage::Server {
             params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
         }
-        if validity == Validity::Past {
-            params.not_before = date_time_ymd(2001, 1, 1);
-            params.not_after = date_time_ymd(2002, 1, 1);
+        match validity {
+            Validity::Now => {}
+            Validity::Past => {
+                params.not_before = date_time_ymd(2001, 1, 1);
+                params.not_after = date_time_ymd(2002, 1, 1);
+            }
+            Validity::Future => {
+                params.not_before = date_time_ymd(2047, 1, 1);
+                params.not_after = date_time_ymd(2048, 1, 1);
+            }
         }
         let certificate = params.signed_by(&key, &self.issuer)?;
         self.write(file, &certificate, &key, serial)

@@ -13,9 +13,9 @@ use std::{
 
 use culvert_config::{PushFilter, Pushed, profile::Client};
 use culvert_proto::{
-    CloseReason, Command, DataConfig, Event, Mode, ProtocolFlags, PushedProtocol, Session, SessionConfig,
-    Timing, Transport, Verdict,
-    options_string::{OccProto, OptionsInput},
+    CloseReason, Command, DataConfig, Event, Mode, PushedProtocol, Session, SessionConfig, Timing, Transport,
+    Verdict,
+    options_string::OptionsInput,
     peer_info::Announcement,
     tls::{OwnCertificate, Pem, RustlsFactory, SecretPem, TlsFactory, TlsRole, TlsSettings},
     wrap::{ReplayLimits, WrapKeys, Wrapping},
@@ -290,17 +290,7 @@ fn pushed(options: &[String]) -> PushedProtocol {
     let mut pushed = Pushed::default();
     // What it refuses is not for this client, which has no device.
     let _refused = PushFilter::new(&Client::default()).apply(&options.join(","), &mut pushed);
-    let flags = pushed.protocol;
-    PushedProtocol {
-        peer_id: pushed.peer_id,
-        cipher: pushed.cipher,
-        flags: ProtocolFlags {
-            cc_exit: flags.cc_exit,
-            tls_ekm: flags.tls_ekm,
-            dyn_tls_crypt: flags.dyn_tls_crypt,
-            aead_epoch: flags.aead_epoch,
-        },
-    }
+    PushedProtocol { peer_id: pushed.peer_id, cipher: pushed.cipher, flags: pushed.protocol }
 }
 
 fn session_config(patience: Duration) -> SessionConfig {
@@ -318,21 +308,8 @@ fn session_config(patience: Duration) -> SessionConfig {
         compression_stubs: true,
     };
     // Servers note differences in their logs, and refuse a client that sends none.
-    let options = OptionsInput {
-        tls_server: false,
-        tap: false,
-        tun_mtu: 1500,
-        proto: OccProto::Udp,
-        ifconfig: None,
-        compression: false,
-        fragment: false,
-        key_direction: None,
-        tls_auth: false,
-        cipher: CipherName::Aes256Gcm,
-        names_cipher: true,
-        digest: Some(("SHA1".to_owned(), 20)),
-        socks_udp: false,
-    };
+    let options =
+        OptionsInput { cipher: CipherName::Aes256Gcm, names_cipher: true, ..OptionsInput::default() };
     SessionConfig {
         mode: Mode::Client,
         transport: Transport::Udp,

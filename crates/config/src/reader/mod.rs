@@ -64,7 +64,7 @@ impl Part {
         match row.reload {
             Reload::Frame => true,
             Reload::Restart => self != Self::Live,
-            Reload::Live => self != Self::Standing,
+            Reload::Live | Reload::Tls => self != Self::Standing,
         }
     }
 }

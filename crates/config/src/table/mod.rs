@@ -85,6 +85,8 @@ pub(crate) enum Reload {
     Restart,
     /// It is taken while clients stay connected.
     Live,
+    /// The same, when TLS can be made anew from its files ([`crate::Reread::keep_tls`] where it cannot).
+    Tls,
     /// It has no value of its own, but decides which lines are read, and how.
     Frame,
 }
@@ -378,6 +380,12 @@ impl OptionRow {
         self
     }
 
+    /// Says that a running server takes another value at a reload, as a part of what TLS is made from.
+    const fn live_tls(mut self) -> Self {
+        self.reload = Reload::Tls;
+        self
+    }
+
     /// Says that it decides which lines are read.
     const fn frame(mut self) -> Self {
         self.reload = Reload::Frame;
@@ -420,7 +428,7 @@ impl OptionRow {
 
     /// Returns whether a running server takes another value at a reload, without a restart.
     pub fn is_live(&self) -> bool {
-        self.reload == Reload::Live
+        matches!(self.reload, Reload::Live | Reload::Tls)
     }
 
     /// Returns whether somebody reads it: a setter for files, for pushes or for clients.

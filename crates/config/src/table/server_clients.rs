@@ -30,7 +30,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("verify-client-cert", "[none|optional|require]", "whether clients need a certificate")
-        .live()
+        .live_tls()
         .group(Group::Server)
         .roles(SERVER)
         .default("require")

@@ -29,7 +29,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.tls_roles.1 = true;
             Ok(())
         }),
-    row("ca", "FILE", "trusted CA certificates").live().group(Group::Tls).also(INLINE).set(|d, a| {
+    row("ca", "FILE", "trusted CA certificates").live_tls().group(Group::Tls).also(INLINE).set(|d, a| {
         d.profile.tls.ca = Some(a.material());
         Ok(())
     }),
@@ -37,15 +37,15 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.profile.tls.capath = Some(a.path(0));
         Ok(())
     }),
-    row("cert", "FILE|URI", "own certificate").live().group(Group::Tls).also(INLINE).set(|d, a| {
+    row("cert", "FILE|URI", "own certificate").live_tls().group(Group::Tls).also(INLINE).set(|d, a| {
         d.profile.tls.cert = Some(a.material());
         Ok(())
     }),
-    row("key", "FILE|URI", "own private key").live().group(Group::Tls).also(INLINE).set(|d, a| {
+    row("key", "FILE|URI", "own private key").live_tls().group(Group::Tls).also(INLINE).set(|d, a| {
         d.profile.tls.key = Some(a.material());
         Ok(())
     }),
-    row("extra-certs", "FILE", "intermediate certificates").live().group(Group::Tls).also(INLINE).set(
+    row("extra-certs", "FILE", "intermediate certificates").live_tls().group(Group::Tls).also(INLINE).set(
         |d, a| {
             d.profile.tls.extra_certs = Some(a.material());
             Ok(())
@@ -82,7 +82,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row("tls-version-min", "1.0|1.1|1.2|1.3 [or-highest]", "lowest TLS version")
-        .live()
+        .live_tls()
         .group(Group::Tls)
         .default("1.2")
         .set(|d, a| {
@@ -100,7 +100,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tls-version-max", "1.0|1.1|1.2|1.3", "highest TLS version")
-        .live()
+        .live_tls()
         .group(Group::Tls)
         .default("highest")
         .set(|d, a| {
@@ -112,14 +112,14 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.tls.version_max = Some(version);
             Ok(())
         }),
-    row("tls-cipher", "LIST", "TLS 1.2 suites").live().group(Group::Tls).default("library default").set(
+    row("tls-cipher", "LIST", "TLS 1.2 suites").live_tls().group(Group::Tls).default("library default").set(
         |d, a| {
             d.profile.tls.cipher_list = Some(a.string(0));
             Ok(())
         },
     ),
     row("tls-ciphersuites", "LIST", "TLS 1.3 suites")
-        .live()
+        .live_tls()
         .group(Group::Tls)
         .default("library default")
         .set(|d, a| {
@@ -127,7 +127,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tls-groups", "LIST", "key exchange groups incl. hybrid post-quantum")
-        .live()
+        .live_tls()
         .group(Group::Tls)
         .default("library default")
         .set(|d, a| {
@@ -135,7 +135,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("ecdh-curve", "NAME", "force one curve; tls-groups is preferred")
-        .live()
+        .live_tls()
         .group(Group::Tls)
         .default("auto")
         .set(|d, a| {
@@ -147,7 +147,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         }),
     row("tls-cert-profile", "insecure|legacy|preferred|suiteb", "strength floor for certificates")
-        .live()
+        .live_tls()
         .group(Group::Tls)
         .default("legacy")
         .set(|d, a| {

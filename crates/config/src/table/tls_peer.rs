@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub(super) const ROWS: &[OptionRow] = &[
-row("crl-verify", "FILE|DIR [dir]", "refuse revoked certificates; file is re-read when it changes").live()
+row("crl-verify", "FILE|DIR [dir]", "refuse revoked certificates; file is re-read when it changes").live_tls()
 .group(Group::Tls)
 .also(INLINE)
 .set(|d, a| {
@@ -18,7 +18,7 @@ row("crl-verify", "FILE|DIR [dir]", "refuse revoked certificates; file is re-rea
     });
     Ok(())
 }),
-row("peer-fingerprint", "HASH...", "accept these SHA-256 leaf fingerprints; CA optional").live()
+row("peer-fingerprint", "HASH...", "accept these SHA-256 leaf fingerprints; CA optional").live_tls()
 .group(Group::Tls)
 .also(INLINE)
 .arity(1, 1)
@@ -30,7 +30,7 @@ row("peer-fingerprint", "HASH...", "accept these SHA-256 leaf fingerprints; CA o
     d.profile.tls.peer_fingerprints.extend(hashes);
     Ok(())
 }),
-row("verify-x509-name", "NAME [subject|name|name-prefix]", "check the peer name").live()
+row("verify-x509-name", "NAME [subject|name|name-prefix]", "check the peer name").live_tls()
 .group(Group::Tls)
 .default("subject")
 .set(|d, a| {
@@ -49,7 +49,7 @@ row("verify-x509-name", "NAME [subject|name|name-prefix]", "check the peer name"
     d.profile.tls.verify_x509_name = Some(NameCheck { name: a.string(0), kind });
     Ok(())
 }),
-row("x509-username-field", "FIELD...", "which certificate field is the common name").live()
+row("x509-username-field", "FIELD...", "which certificate field is the common name").live_tls()
 .group(Group::Tls)
 .default("CN")
 .set(|d, a| {
@@ -60,7 +60,7 @@ row("x509-username-field", "FIELD...", "which certificate field is the common na
     d.profile.tls.username_fields = a.rest(0);
     Ok(())
 }),
-row("remote-cert-tls", "client|server|none", "require the usual usages of a client or server certificate").live()
+row("remote-cert-tls", "client|server|none", "require the usual usages of a client or server certificate").live_tls()
 .group(Group::Tls)
 .set(|d, a| {
     // culvert's own: takes back that a certificate for the other side only is refused.
@@ -73,13 +73,13 @@ row("remote-cert-tls", "client|server|none", "require the usual usages of a clie
     d.profile.tls.remote_cert_tls = Some(role);
     Ok(())
 }),
-row("remote-cert-eku", "OID", "require extended key usage").live()
+row("remote-cert-eku", "OID", "require extended key usage").live_tls()
 .group(Group::Tls)
 .set(|d, a| {
     d.profile.tls.remote_cert_eku = Some(a.string(0));
     Ok(())
 }),
-row("remote-cert-ku", "[HEX...]", "require key usage").live()
+row("remote-cert-ku", "[HEX...]", "require key usage").live_tls()
 .group(Group::Tls)
 .set(|d, a| {
     let mut sets = Vec::new();
@@ -93,7 +93,7 @@ row("remote-cert-ku", "[HEX...]", "require key usage").live()
     d.profile.tls.remote_cert_ku = Some(if sets.is_empty() { KeyUsage::Present } else { KeyUsage::AnyOf(sets) });
     Ok(())
 }),
-row("verify-hash", "HASH [SHA1|SHA256]", "pin the level-1 certificate").live()
+row("verify-hash", "HASH [SHA1|SHA256]", "pin the level-1 certificate").live_tls()
 .group(Group::Tls)
 .also(INLINE)
 .default("SHA1; inline SHA256")
@@ -116,7 +116,7 @@ row("verify-hash", "HASH [SHA1|SHA256]", "pin the level-1 certificate").live()
     d.profile.tls.verify_hash.extend(read::fingerprints(a, len)?);
     Ok(())
 }),
-row("ns-cert-type", "client|server", "check the old Netscape extension").live()
+row("ns-cert-type", "client|server", "check the old Netscape extension").live_tls()
 .group(Group::Tls)
 .set(|d, a| {
     let role = role(a, "--ns-cert-type must be 'client' or 'server'")?;

@@ -12,6 +12,7 @@ mod authentication;
 mod bench;
 mod causes;
 mod challenges;
+mod clocks;
 mod continuity;
 mod flood;
 mod hostile;
@@ -27,8 +28,10 @@ mod metrics;
 mod plugins;
 mod policy;
 mod refusal;
+mod reload;
 mod scripts;
 mod settings;
+mod updates;
 
 use std::sync::Arc;
 use std::time::Duration;

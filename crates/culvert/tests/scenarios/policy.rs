@@ -15,24 +15,24 @@ use crate::{SOON, World};
 const REFUSAL: Duration = Duration::from_secs(15);
 
 /// A second client beside that of a tunnel.
-struct Second {
-    daemon: Daemon,
-    namespace: Namespace,
+pub(super) struct Second {
+    pub(super) daemon: Daemon,
+    pub(super) namespace: Namespace,
 }
 
 impl Second {
     /// The address that a server gives to its second client.
-    const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 3));
+    pub(super) const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 3));
 
     /// Starts a client with a certificate of its own (`CN=second`).
-    fn start(world: &World, tunnel: &Tunnel) -> Self {
+    pub(super) fn start(world: &World, tunnel: &Tunnel) -> Self {
         let pki = &world.materials.certificates(Algorithm::Ec).pki;
         let own = pki.another_client("second").unwrap();
         Self::start_with(tunnel, &format!("cert {}\nkey {}", own.cert.display(), own.key.display()))
     }
 
     /// The same, giving up after one attempt of a few seconds.
-    fn start_impatient(world: &World, tunnel: &Tunnel) -> Self {
+    pub(super) fn start_impatient(world: &World, tunnel: &Tunnel) -> Self {
         let pki = &world.materials.certificates(Algorithm::Ec).pki;
         let own = pki.another_client("second").unwrap();
         let patience = "hand-window 5\nconnect-retry-max 1\nserver-poll-timeout 5";
@@ -40,20 +40,20 @@ impl Second {
         Self::start_with(tunnel, &format!("{patience}\ncert {cert}\nkey {key}"))
     }
 
-    fn start_with(tunnel: &Tunnel, extra: &str) -> Self {
+    pub(super) fn start_with(tunnel: &Tunnel, extra: &str) -> Self {
         let (namespace, server) = tunnel.lab.add_client(2).unwrap();
         let daemon = tunnel.start_another_client(2, (&namespace, server), extra).unwrap();
         Self { daemon, namespace }
     }
 
-    fn carries(&self, tunnel: &Tunnel, own: IpAddr) {
+    pub(super) fn carries(&self, tunnel: &Tunnel, own: IpAddr) {
         let server = (&tunnel.lab.server, TunnelSpec::SERVER_V4);
         let proof = traffic::echo((&self.namespace, own), server, SOON);
         proof.map_err(|failure| tunnel.with_logs(&failure)).unwrap();
     }
 }
 
-fn server_with(extra: impl Into<String>) -> (World, Tunnel) {
+pub(super) fn server_with(extra: impl Into<String>) -> (World, Tunnel) {
     let world = World::new();
     let spec = TunnelSpec { server_extra: extra.into(), ..TunnelSpec::default() };
     let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);

@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_mgmt::{Notification, StateName};
 use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, Shape, VpnAddresses};
-use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, ProtocolFlags, PushedProtocol, Verdict};
+use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, PushedProtocol, Verdict};
 use culvert_wire::{OffloadKind, PeerId};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
@@ -251,17 +251,8 @@ impl Client {
             return Some(Outcome::Restart(Restart::because("process-push-msg-failed")));
         }
         self.take_token(&pushed);
-        let flags = pushed.protocol;
-        let command = Command::ApplyPush(PushedProtocol {
-            peer_id: pushed.peer_id,
-            cipher: pushed.cipher,
-            flags: ProtocolFlags {
-                cc_exit: flags.cc_exit,
-                tls_ekm: flags.tls_ekm,
-                dyn_tls_crypt: flags.dyn_tls_crypt,
-                aead_epoch: flags.aead_epoch,
-            },
-        });
+        let (peer_id, cipher, flags) = (pushed.peer_id, pushed.cipher, pushed.protocol);
+        let command = Command::ApplyPush(PushedProtocol { peer_id, cipher, flags });
         progress.pushed = pushed;
         progress.link.session.command(command);
         if let Some(login) = self.login.token() {

@@ -69,6 +69,17 @@ pub struct Lease {
     pub v6: Option<Ipv6Addr>,
 }
 
+impl Lease {
+    /// Returns whether an address is one of the client's.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.v4.is_some_and(|v4| v4.remote == address),
+            IpAddr::V6(address) => self.v6 == Some(address),
+        }
+    }
+}
+
 /// Largest number of clients: OpenVPN's limit.
 const MAX_CAPACITY: u32 = 65_536;
 

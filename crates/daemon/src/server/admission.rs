@@ -14,7 +14,7 @@ use culvert_config::{ClientOverrides, Profile, parse_ccd, profile::AuthUserPassV
 use culvert_plugin::PluginHook;
 use culvert_proto::{
     Authorization, Verdict,
-    tls::{PeerIdentity, Standing},
+    tls::{PeerIdentity, Standing, TlsFactory},
 };
 use culvert_wire::KeyId;
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tracing::{Instrument, warn};
 
-use super::login::PendingLogins;
+use super::{login::PendingLogins, revocation::Round, watch::Look};
 use crate::{
     auth::{plugins::PluginConnect, users::Users},
     hooks::Hooks,
@@ -44,10 +44,14 @@ pub(super) enum Decision {
     Connect(SessionKey, Result<Box<Collected>, String>),
     /// About the configuration of a client that is connected, collected again.
     Again(SessionKey, Result<Box<Collected>, Refused>),
-    /// The files of `client-config-dir` were looked at: a number that changes with them.
-    ClientFiles(u64),
-    /// About the certificate of a client that is connected.
-    Standing(SessionKey, Standing),
+    /// About a client on its way, once more because rules changed: its certificate, and its configuration.
+    Newcomer(SessionKey, Standing, Result<Box<Collected>, Refused>),
+    /// Files that let clients in were looked at.
+    Looked(Look),
+    /// The certificate of a client that is connected is no longer let in.
+    Withdrawn(SessionKey, String),
+    /// The certificates of all clients that are connected were judged again.
+    Judged(Round),
     /// About a client's addresses.
     Learned(SessionKey, bool),
 }
@@ -70,7 +74,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    fn into_reason(self) -> String {
+    pub(super) fn into_reason(self) -> String {
         match self {
             Self::Withdrawn(reason) | Self::Unreadable(reason) => reason,
         }
@@ -174,10 +178,30 @@ impl Admission {
     /// `client-connect` said when it connected.
     pub(super) fn judge_again(&self, session: SessionKey, common_name: String, added: String) {
         self.spawn(move |this: Self| async move {
-            let collected = this.client_file(&common_name).await;
-            let collected = collected.and_then(|text| collect(text, added, &common_name));
-            Decision::Again(session, collected.map(Box::new))
+            Decision::Again(session, this.collect_again(&common_name, added).await)
         });
+    }
+
+    /// Judges a client on its way by rules that changed since it was judged: its certificate, and its file.
+    pub(super) fn judge_newcomer_again(
+        &self,
+        session: SessionKey,
+        (tls, identity): (Arc<dyn TlsFactory>, Arc<PeerIdentity>),
+        common_name: String,
+        added: String,
+    ) {
+        self.spawn(move |this: Self| async move {
+            let judged = tokio::task::spawn_blocking(move || tls.judge_again(&identity)).await;
+            // Anything but an explicit yes denies (SEC-AUTH-1).
+            let standing =
+                judged.unwrap_or_else(|failure| Standing::Unknown(format!("internal error: {failure}")));
+            Decision::Newcomer(session, standing, this.collect_again(&common_name, added).await)
+        });
+    }
+
+    async fn collect_again(&self, common_name: &str, added: String) -> Result<Box<Collected>, Refused> {
+        let text = self.client_file(common_name).await?;
+        collect(text, added, common_name).map(Box::new)
     }
 
     async fn client_overrides(

@@ -14,7 +14,10 @@ use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{listeners::ListenerId, login::LoginState, management::Managed, push::ClientAddresses};
+use super::{
+    listeners::ListenerId, login::LoginState, management::Managed, push::ClientAddresses,
+    push_update::Difference, revocation::Rules,
+};
 use crate::{address::RealAddress, log::PeerSpan, pool::Lease, session_task::SessionHandle};
 
 /// One session of a server.
@@ -47,6 +50,10 @@ pub(super) struct Client {
     pub(super) reserved: Vec<IpAddr>,
     /// Its last counters, once the offload let it go.
     pub(super) last_stats: Option<Box<PeerStats>>,
+    /// What it was judged by, while it is on its way.
+    pub(super) rules: Rules,
+    /// Its listener knows that it gives way to nobody.
+    pub(super) is_settled: bool,
     pub(super) state: State,
 }
 
@@ -85,9 +92,13 @@ pub(super) struct Connected {
     pub(super) vpn: VpnAddresses,
     /// The same as it was told to the client.
     pub(super) addresses: ClientAddresses,
+    /// What the configuration gave it when it was last told: the management interface may have changed that.
+    pub(super) configured: ClientAddresses,
     pub(super) iroutes: Vec<(IpAddr, u8)>,
     /// What it was pushed, addresses apart.
     pub(super) pushed: Vec<String>,
+    /// What the configuration says otherwise by now, and the client cannot be told.
+    pub(super) untold: Difference,
     /// What `client-connect` added to its file.
     pub(super) added: String,
     /// The form of its packets, as the offload was told.

@@ -22,7 +22,6 @@ use super::{
     admission::Collected,
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
-    listeners::ListenerOrder,
     push::{self, ClientAddresses},
 };
 use crate::{
@@ -135,11 +134,10 @@ impl Server {
     /// The client's own options are known: fixes its addresses.
     pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
         let Collected { overrides, added } = collected;
-        if let (Some((local, ..)), Some(allowed)) =
-            (overrides.ifconfig_push, self.profile.server.push_constraint)
-            && local.to_bits() & allowed.mask().to_bits() != allowed.address.to_bits()
+        if let Some((local, ..)) = overrides.ifconfig_push
+            && let Err(reason) = check_constraint(&self.profile, local)
         {
-            return self.refuse(key, "ifconfig-push: the address is outside --ifconfig-push-constraint");
+            return self.refuse(key, &format!("ifconfig-push: {reason}"));
         }
         let Some(client) = self.clients.get_mut(&key) else { return };
         if let Some(name) = &overrides.override_username {
@@ -182,10 +180,13 @@ impl Server {
 
     /// Creates the peer in the offload and sends the push reply.
     pub(super) fn connect(&mut self, key: SessionKey) {
+        let Some(span) = self.clients.get(&key).map(|client| client.span.clone()) else { return };
+        let _in = span.enter();
+        if self.judges_newcomer_again(key) {
+            return;
+        }
         let Some(client) = self.clients.get(&key) else { return };
         let State::Configuring(pending) = &client.state else { return };
-        let span = client.span.clone();
-        let _in = span.enter();
         if self.by_peer.len() >= self.max_clients() {
             return self.refuse(key, "max-clients is reached");
         }
@@ -250,9 +251,8 @@ impl Server {
         client.state = State::Connected(Box::new(connected));
         self.strangers.forget(client.listener);
         // Now, not when the push reply is out: until then a newer half-open session of this address would evict it.
-        if let Some(orders) = self.listeners.get(&client.listener) {
-            let _gone = orders.send(ListenerOrder::Established(client.endpoint));
-        }
+        self.settle(key);
+        let Some(client) = self.clients.get(&key) else { return };
         let told = client.handle.send(SessionInput::Bound(id))
             && client.handle.command(Command::Configured { peer_id: Some(id), push });
         if !told {
@@ -279,8 +279,10 @@ impl Server {
             slot,
             vpn: spec.vpn,
             addresses: pending.addresses,
+            configured: pending.addresses,
             iroutes: spec.iroutes.clone(),
             pushed: Vec::new(),
+            untold: Default::default(),
             added: pending.added.clone(),
             spec: spec.clone(),
             routed: Vec::new(),
@@ -418,6 +420,19 @@ pub(super) fn addresses(
                 (net.address, net.bits, remote.or(server).unwrap_or(net.address))
             })
             .or_else(pooled6),
+    }
+}
+
+/// Checks a client's fixed address.
+///
+/// # Errors
+/// A sentence, where `ifconfig-push-constraint` forbids it.
+pub(super) fn check_constraint(profile: &culvert_config::Profile, address: Ipv4Addr) -> Result<(), String> {
+    match profile.server.push_constraint {
+        Some(allowed) if address.to_bits() & allowed.mask().to_bits() != allowed.address.to_bits() => {
+            Err(format!("{address} is outside --ifconfig-push-constraint"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -68,7 +68,7 @@ impl Managed {
 
 impl Server {
     /// Executes one order; the answer goes to whoever gave it.
-    pub(super) async fn handle_order(
+    pub(super) fn handle_order(
         &mut self,
         order: Order,
         life: &mut Life,
@@ -76,7 +76,9 @@ impl Server {
         configuration: &Configuration<'_>,
     ) {
         let text = match order.what {
-            What::JsonReload => self.reload_by_order(life, standing, configuration).await,
+            What::JsonReload => {
+                return self.reload_by_order(life, standing, configuration, order.answer);
+            }
             What::Request(request) => self.answer(request),
             What::ClientAuth(key, lines) => self.let_in(key, &lines),
             What::Bytecount => self.bytecount(),

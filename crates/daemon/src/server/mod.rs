@@ -29,12 +29,14 @@ mod share;
 mod start;
 mod status;
 mod strangers;
+mod tls_in_force;
+mod watch;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::{Configuration, Profile, Role};
 use culvert_offload::{DeleteReason, Device, Offload, OffloadEvent, PeerChange, TransportId};
-use culvert_proto::{Command, Event, Session, SessionConfig, tls::TlsFactory};
+use culvert_proto::{Command, Event, Session, SessionConfig, tls::Expiries};
 use culvert_wire::PeerId;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -66,8 +68,11 @@ use listeners::{ListenerId, ListenerReport, Orders};
 use management::Interface;
 use peer_ids::PeerIds;
 use port_share::PortShare;
+use revocation::Rules;
 use routes::ClientRoutes;
 use strangers::Strangers;
+use tls_in_force::TlsInForce;
+use watch::Watch;
 
 pub(crate) use start::{Standing, run};
 
@@ -81,7 +86,9 @@ struct Server {
     profile: Arc<Profile>,
     hooks: Arc<Hooks>,
     offload: Arc<dyn Offload>,
-    tls: Arc<dyn TlsFactory>,
+    tls: Arc<TlsInForce>,
+    /// When what it rests on ends, as of the last look.
+    expiries: Expiries,
     handshakes: Arc<Handshakes<Session>>,
     /// For peers over UDP and over TCP.
     configs: Configs,
@@ -117,7 +124,9 @@ struct Server {
     /// UDP sockets that were opened.
     bound: Vec<TransportId>,
     /// Notices when files take back what they granted.
-    watch: revocation::Watch,
+    watch: Watch,
+    /// What is let in by now.
+    rules: Rules,
     status: Option<Arc<StatusFile>>,
     /// `ifconfig-pool-persist`.
     pool_file: Option<Arc<StatusFile>>,
@@ -175,7 +184,7 @@ impl Server {
                 Some(report) = self.inbox.listeners.recv() => self.handle_listener(report),
                 Some(decision) = self.inbox.decisions.recv() => self.handle_decision(decision),
                 Some(order) = self.interface.orders.recv() => {
-                    self.handle_order(order, life, standing, configuration).await;
+                    self.handle_order(order, life, standing, configuration);
                 }
                 Some((stream, remote)) = self.inbox.streams.recv() => self.adopt_stream(stream, remote),
                 event = poll_fn(move |cx| offload.poll_event(cx)) => match event {
@@ -185,7 +194,7 @@ impl Server {
                 request = signals.next() => match request {
                     Request::Statistics => self.log_status(),
                     Request::Restart if self.profile.role() == Role::Server => {
-                        self.reload_by_signal(life, standing, configuration).await;
+                        self.reload_by_signal(life, standing, configuration);
                     }
                     request => return Ended::by_signal(request),
                 },

@@ -85,16 +85,76 @@ impl Server {
         if let Some(own) = change.ifconfig_ipv6 {
             addresses.v6 = Some((own.local.address, own.local.bits, own.remote));
         }
-        let vpn = addresses.vpn();
-        let is_taken = |other: &VpnAddresses| {
+        if let Some(own) = change.ifconfig {
+            configure::check_constraint(&self.profile, own.local)?;
+        }
+        let (before, iroutes) = (connected.vpn, connected.iroutes.clone());
+        let claimed = self.claim(key, &addresses.vpn())?;
+        let rerouted = self.reroute(key, addresses, iroutes);
+        // What it has now stays claimed, and what it had before is free.
+        let given_back = match &rerouted {
+            Ok(()) => {
+                let left = |old: Option<IpAddr>, new: Option<IpAddr>| old.filter(|_| old != new);
+                let vpn = addresses.vpn();
+                [
+                    left(before.v4.map(IpAddr::V4), vpn.v4.map(IpAddr::V4)),
+                    left(before.v6.map(IpAddr::V6), vpn.v6.map(IpAddr::V6)),
+                ]
+                .into_iter()
+                .flatten()
+                .collect()
+            }
+            Err(_) => claimed,
+        };
+        self.unclaim(key, &given_back);
+        rerouted
+    }
+
+    /// Makes sure that addresses are a client's alone: nobody has them who is connected or on its way, and the pool gives
+    /// them to nobody else. Returns those that were reserved for that.
+    fn claim(&mut self, key: SessionKey, vpn: &VpnAddresses) -> Result<Vec<IpAddr>, String> {
+        let taken = || Err("another client has this address".to_owned());
+        let shares = |other: &VpnAddresses| {
             (vpn.v4.is_some() && vpn.v4 == other.v4) || (vpn.v6.is_some() && vpn.v6 == other.v6)
         };
         let others = self.clients.iter().filter(|(other, _)| **other != key);
-        if others.filter_map(|(_, client)| client.connected()).any(|other| is_taken(&other.vpn)) {
-            return Err("another client has this address".to_owned());
+        let of_others = others.filter_map(|(_, client)| match &client.state {
+            State::Handshaking => None,
+            State::Configuring(pending) => Some(pending.addresses.vpn()),
+            State::Connected(connected) => Some(connected.vpn),
+        });
+        if of_others.into_iter().any(|other| shares(&other)) {
+            return taken();
         }
-        let iroutes = connected.iroutes.clone();
-        self.reroute(key, addresses, iroutes)
+        let (Some(client), Some(pool)) = (self.clients.get_mut(&key), &mut self.pool) else {
+            return Ok(Vec::new());
+        };
+        let mut claimed = Vec::new();
+        for address in [vpn.v4.map(IpAddr::V4), vpn.v6.map(IpAddr::V6)].into_iter().flatten() {
+            let is_leased = client.lease.as_ref().is_some_and(|lease| lease.has(address));
+            if is_leased || client.reserved.contains(&address) {
+                continue;
+            }
+            if pool.reserve(address) {
+                client.reserved.push(address);
+                claimed.push(address);
+            } else {
+                self.unclaim(key, &claimed);
+                return taken();
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Gives reservations of a client back.
+    fn unclaim(&mut self, key: SessionKey, addresses: &[IpAddr]) {
+        let (Some(client), Some(pool)) = (self.clients.get_mut(&key), &mut self.pool) else { return };
+        for &address in addresses {
+            if let Some(at) = client.reserved.iter().position(|&reserved| reserved == address) {
+                client.reserved.swap_remove(at);
+                pool.unreserve(address);
+            }
+        }
     }
 
     /// Tells the offload and the machine which addresses and networks are a client's from here on.
@@ -118,10 +178,6 @@ impl Server {
         let device = self.offload.device_of(connected.peer);
         connected.routes = self.client_routes.install(&connected.spec, &device);
         (connected.vpn, connected.addresses, connected.iroutes) = (vpn, addresses, iroutes);
-        if let Some(pool) = &mut self.pool {
-            let fixed = [vpn.v4.map(IpAddr::V4), vpn.v6.map(IpAddr::V6)];
-            client.reserved.extend(fixed.into_iter().flatten().filter(|&address| pool.reserve(address)));
-        }
         let after = learned_addresses(&connected.vpn, &connected.iroutes);
         for address in &after {
             ovlog!(2, "MULTI: Learn: {address} -> {}", connected.common_name);
@@ -173,7 +229,9 @@ impl Server {
         let mut difference = Difference::between(&connected.pushed, &pushed);
         let fixed = configure::addresses(&self.profile, client, overrides);
         let (addresses, iroutes) = (connected.addresses, configure::iroutes(overrides));
-        if fixed != addresses {
+        // Compared with what the configuration said before: the management interface may have given it others since.
+        let readdresses = fixed != connected.configured;
+        if readdresses {
             difference.readdress(&fixed);
         }
         let reroutes = iroutes != connected.iroutes;
@@ -189,7 +247,7 @@ impl Server {
                 warn!("the keepalive of this client stays as it was: {failure}");
             }
         }
-        self.tell_difference(key, &difference);
+        let told = self.tell_difference(key, &difference);
         let Some(State::Connected(connected)) = self.clients.get_mut(&key).map(|client| &mut client.state)
         else {
             return;
@@ -200,20 +258,35 @@ impl Server {
             overrides.inactive.or(limits.inactive),
         );
         connected.spec.keepalive = keepalive;
-        connected.pushed = pushed;
+        if told {
+            connected.pushed = difference.reached(&connected.pushed, &pushed);
+            connected.configured = fixed;
+        }
+        connected.untold = if told { Difference { items: Vec::new(), ..difference } } else { difference };
     }
 
-    fn tell_difference(&mut self, key: SessionKey, difference: &Difference) {
+    /// Tells a client what differs; returns whether it knows. What it cannot be told is logged once.
+    fn tell_difference(&mut self, key: SessionKey, difference: &Difference) -> bool {
+        let known =
+            self.clients.get(&key).and_then(|client| client.connected()).map(|now| now.untold.clone());
+        let known = known.unwrap_or_default();
+        let mut told = true;
         if !difference.items.is_empty() {
             match self.push_update(Recipients::One(key), &difference.items.join(",")) {
                 Ok(_) => ovlog!(1, "pushed options changed: the client was told"),
-                Err(failure) => ovlog!(1, "pushed options changed: from the next connection on ({failure})"),
+                Err(failure) => {
+                    told = false;
+                    if difference.items != known.items {
+                        ovlog!(1, "pushed options changed: from the next connection on ({failure})");
+                    }
+                }
             }
         }
-        if !difference.later.is_empty() {
+        if !difference.later.is_empty() && difference.later != known.later {
             let later = difference.later.join(", ");
             ovlog!(1, "pushed options changed: {later} from the next connection on");
         }
+        told
     }
 }
 
@@ -231,8 +304,8 @@ fn understood(items: &str) -> Result<Pushed, String> {
 }
 
 /// What has to be told for one list of pushed options to become another one.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Difference {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
     /// Items of an update.
     items: Vec<String>,
     /// Options that cannot change in an update.
@@ -265,6 +338,13 @@ impl Difference {
             }
         }
         difference
+    }
+
+    /// What a client has of a new list, once it was told the items: of options that have to wait it has the old ones.
+    fn reached(&self, old: &[String], new: &[String]) -> Vec<String> {
+        let waits = |option: &&String| self.later.iter().any(|later| later == name(option));
+        let (kept, taken) = (old.iter().filter(waits), new.iter().filter(|option| !waits(option)));
+        kept.chain(taken).cloned().collect()
     }
 
     fn readdress(&mut self, addresses: &ClientAddresses) {
@@ -302,6 +382,11 @@ mod tests {
         );
         assert_eq!(difference.later, ["ping"]);
         assert_eq!(Difference::between(&new, &new), Difference::default());
+        // It was told, and what had to wait still does.
+        let has = difference.reached(&old, &new);
+        let again = Difference::between(&has, &new);
+        assert_eq!(again, Difference { later: list(&["ping"]), ..Difference::default() });
+        assert_eq!(Difference::between(&has, &old).later, Vec::<String>::new());
     }
 
     #[test]

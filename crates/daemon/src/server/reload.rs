@@ -7,20 +7,25 @@
 
 use std::{fmt, io, sync::Arc};
 
-use culvert_config::{Changed, Configuration, Group, Profile, Reread, Role, find, render_all};
-use culvert_proto::tls::{TlsFactory, TlsRole};
+use culvert_config::{Changed, Configuration, Profile, Reread, Role, render_all};
+use culvert_proto::{
+    Command,
+    tls::{TlsFactory, TlsRole},
+};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::{
     Configs, Server, Standing,
     listeners::{Limits, ListenerOrder},
-    revocation::Watch,
+    start::RoutesChanged,
+    watch::Watch,
 };
 use crate::{
     life::Life,
     log::LogConfig,
     ovlog,
-    settings::{SettingsError, tls::remake_factory, wrapping},
+    settings::{SettingsError, session::requires_credentials, tls::remake_factory, wrapping},
     tunnel::Completion,
 };
 
@@ -33,6 +38,8 @@ pub(super) struct Reloaded {
     pub(super) needs_restart: Vec<String>,
     /// What did not work out.
     pub(super) problems: Vec<String>,
+    /// TLS was made anew from its files.
+    pub(super) has_new_tls: bool,
 }
 
 /// Why nothing was changed: the messages, as at a start.
@@ -47,45 +54,54 @@ impl fmt::Display for ReloadRefused {
 
 impl Server {
     /// SIGHUP: a reload that tells the log how it went.
-    pub(super) async fn reload_by_signal(
+    pub(super) fn reload_by_signal(
         &mut self,
         life: &mut Life,
         standing: &mut Standing,
         configuration: &Configuration<'_>,
     ) {
         ovlog!(1, "SIGHUP[hard,] received, reading the configuration again; clients stay connected");
-        // The log has it.
-        let _told = self.reload_and_log(life, standing, configuration).await;
+        if let Ok((_in_the_log, routes)) = self.reload_and_log(life, standing, configuration) {
+            tokio::spawn(async move { drop(log_routes(routes).await) });
+        }
     }
 
-    /// `culvert reload`: the same, and whoever asked is told as well, in JSON.
-    pub(super) async fn reload_by_order(
+    /// `culvert reload`: the same, and whoever asked is told as well, in JSON, when routes are what they are to be.
+    pub(super) fn reload_by_order(
         &mut self,
         life: &mut Life,
         standing: &mut Standing,
         configuration: &Configuration<'_>,
-    ) -> String {
+        answer: oneshot::Sender<String>,
+    ) {
         if self.profile.role() != Role::Server {
-            return json!({ "error": "only a server reloads; a point-to-point end restarts on SIGHUP" })
-                .to_string();
+            let refusal =
+                json!({ "error": "only a server reloads; a point-to-point end restarts on SIGHUP" });
+            return drop(answer.send(refusal.to_string()));
         }
         ovlog!(1, "culvert reload: reading the configuration again; clients stay connected");
-        match self.reload_and_log(life, standing, configuration).await {
-            Ok(Reloaded { applied, needs_restart, problems }) => {
-                json!({ "changed": applied, "needs_restart": needs_restart, "problems": problems })
+        match self.reload_and_log(life, standing, configuration) {
+            Ok((reloaded, routes)) => {
+                let Reloaded { applied, needs_restart, mut problems, has_new_tls: _ } = reloaded;
+                tokio::spawn(async move {
+                    problems.extend(log_routes(routes).await);
+                    let told =
+                        json!({ "changed": applied, "needs_restart": needs_restart, "problems": problems });
+                    // Whoever asked may have left.
+                    drop(answer.send(told.to_string()));
+                });
             }
-            Err(refused) => json!({ "error": refused.to_string() }),
+            Err(refused) => drop(answer.send(json!({ "error": refused.to_string() }).to_string())),
         }
-        .to_string()
     }
 
-    async fn reload_and_log(
+    fn reload_and_log(
         &mut self,
         life: &mut Life,
         standing: &mut Standing,
         configuration: &Configuration<'_>,
-    ) -> Result<Reloaded, ReloadRefused> {
-        let outcome = self.reload(life, standing, configuration).await;
+    ) -> Result<(Reloaded, RoutesChanged), ReloadRefused> {
+        let outcome = self.reload(life, standing, configuration);
         match &outcome {
             Err(refused) => {
                 for line in refused.to_string().lines() {
@@ -93,16 +109,17 @@ impl Server {
                 }
                 ovlog!(error 1, "reload: nothing was changed, the server goes on as before");
             }
-            Ok(reloaded) => {
+            Ok((reloaded, _)) => {
                 let list = |options: &[String]| match options {
                     [] => "no option".to_owned(),
                     options => options.join(", "),
                 };
-                ovlog!(
-                    1,
-                    "reload: changed: {}; keys, certificates and revocation lists were read again",
-                    list(&reloaded.applied)
-                );
+                let keys = if reloaded.has_new_tls {
+                    "keys, certificates and revocation lists were read again"
+                } else {
+                    "keys and certificates stay as they were"
+                };
+                ovlog!(1, "reload: changed: {}; {keys}", list(&reloaded.applied));
                 if !reloaded.needs_restart.is_empty() {
                     ovlog!(warn 1, "reload: needs a restart: {}", list(&reloaded.needs_restart));
                 }
@@ -118,12 +135,12 @@ impl Server {
     ///
     /// # Errors
     /// What is wrong with the configuration. Nothing has changed then.
-    pub(super) async fn reload(
+    fn reload(
         &mut self,
         life: &mut Life,
         standing: &mut Standing,
         configuration: &Configuration<'_>,
-    ) -> Result<Reloaded, ReloadRefused> {
+    ) -> Result<(Reloaded, RoutesChanged), ReloadRefused> {
         let mut reread = configuration.reread().map_err(|errors| ReloadRefused(render_all(&errors)))?;
         let mut reloaded = Reloaded::default();
         reloaded.problems.extend(reread.notes.iter().map(|note| note.openvpn_line.clone()));
@@ -135,20 +152,14 @@ impl Server {
         reloaded.needs_restart.append(&mut waiting);
         configuration.adopt(&reread);
         self.take_over(life, Arc::new(reread.profile), tls, &mut reloaded);
-        match standing.follow_routes(&self.profile).await {
-            Ok(Completion::Complete) => {}
-            Ok(Completion::WithErrors) => {
-                reloaded.problems.push("not every route could be set; see above".to_owned());
-            }
-            Err(failure) => reloaded.problems.push(failure),
-        }
+        let routes = standing.follow_routes(&self.profile);
         self.judge_certificates_again();
         self.judge_clients_again();
-        Ok(reloaded)
+        Ok((reloaded, routes))
     }
 
-    /// Puts back what is bound to sockets and tables that stay: the connection with its control channel keys, and the
-    /// number of clients for which there is room. Returns what therefore waits for a restart.
+    /// Puts back what is bound to sockets and tables that stay: the connection with its control channel keys, the key of
+    /// tokens, and the number of clients for which there is room. Returns what therefore waits for a restart.
     fn keep_what_stands(&self, reread: &mut Reread) -> Vec<String> {
         let profile = &mut reread.profile;
         let mut waiting: Vec<String> = wrapping::changed_keys(&self.profile, profile)
@@ -156,6 +167,7 @@ impl Server {
             .map(|option| format!("the key of `{option}`, which changed on disk"))
             .collect();
         profile.connections.clone_from(&self.profile.connections);
+        profile.server.auth_gen_token_secret.clone_from(&self.profile.server.auth_gen_token_secret);
         let most = self.most_clients;
         if profile.server.max_clients > most {
             waiting.push(format!(
@@ -177,7 +189,10 @@ impl Server {
         reloaded: &mut Reloaded,
     ) -> Result<Arc<dyn TlsFactory>, ReloadRefused> {
         let reason = match remake_factory(life, &reread.profile, TlsRole::Server) {
-            Ok(Some(factory)) => return Ok(Arc::new(factory)),
+            Ok(Some(factory)) => {
+                reloaded.has_new_tls = true;
+                return Ok(Arc::new(factory));
+            }
             Ok(None) => {
                 "passphrase or certificate come from the management interface, which is asked at a start only; restart the server".to_owned()
             }
@@ -192,13 +207,8 @@ impl Server {
             Err(failure) => return Err(ReloadRefused(failure.to_string())),
         };
         reloaded.problems.push(format!("keys, certificates and TLS options stay as they are: {reason}"));
-        let is_tls = |changed: &Changed| find(changed.option).is_some_and(|row| row.group == Group::Tls);
-        let (later, live) = std::mem::take(&mut reread.changes.live).into_iter().partition(is_tls);
-        reread.changes.live = live;
-        let later: Vec<Changed> = later;
-        reread.changes.restart.extend(later);
-        reread.profile.tls = self.profile.tls.clone();
-        Ok(Arc::clone(&self.tls))
+        reread.keep_tls(&self.profile);
+        Ok(self.tls.current())
     }
 
     /// Makes anew what was made of the profile. Nothing here can fail.
@@ -214,7 +224,8 @@ impl Server {
         if let Err(failure) = life.logger.reconfigure(LogConfig::from(&profile.log)) {
             reloaded.problems.push(format!("the log stays where it is: {failure}"));
         }
-        self.tls = tls;
+        self.tls.replace(tls);
+        self.ask_for_logins(&profile);
         self.status = life.status_file();
         self.hooks = Arc::new(self.hooks.renewed(&profile));
         self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks));
@@ -230,4 +241,34 @@ impl Server {
         }
         self.profile = profile;
     }
+
+    /// Sessions that began when nobody judged logins have none. Where somebody does now, their next key exchange has to
+    /// show one.
+    fn ask_for_logins(&mut self, profile: &Profile) {
+        let required = requires_credentials(profile);
+        if required == requires_credentials(&self.profile) {
+            return;
+        }
+        if required && !self.clients.is_empty() {
+            ovlog!(
+                1,
+                "reload: logins are judged now; clients that are connected show theirs at the next renegotiation"
+            );
+        }
+        for key in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.tell(key, Command::RequireCredentials(required));
+        }
+    }
+}
+
+/// Waits until routes are what they are to be; logs and returns what went wrong.
+async fn log_routes(routes: RoutesChanged) -> Option<String> {
+    let problem = match routes.await {
+        Ok(Ok(Completion::Complete)) => return None,
+        Ok(Ok(Completion::WithErrors)) => "not every route could be set; see above".to_owned(),
+        Ok(Err(failure)) => failure,
+        Err(_ended) => "the server ended before its routes were changed".to_owned(),
+    };
+    ovlog!(warn 1, "reload: {problem}");
+    Some(problem)
 }

@@ -1,19 +1,15 @@
 //! What ends sessions that are under way: a certificate that was revoked, a client that its file disables.
 //!
-//! Clients are judged again when the files behind a judgement change, and at every reload. Who can no longer be judged,
-//! because a list is garbage or a file cannot be read, stays: nobody new is let in meanwhile.
+//! Clients are judged again when the files behind a judgement change ([`super::watch`]), and at every reload. Who can no
+//! longer be judged, because a list is garbage or a file cannot be read, stays, and is judged again later: nobody new is
+//! let in meanwhile. Who is on its way while rules change is judged by the new ones before it is connected.
 
-use std::{
-    fs,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
+use std::sync::Arc;
+
+use culvert_proto::{
+    Command,
+    tls::{Expiries, PeerIdentity, Standing, TlsFactory},
 };
-
-use culvert_config::{Profile, profile::CrlSource, value::FileOrInline};
-use culvert_proto::{Command, tls::Standing};
-use tokio::time::Instant;
 
 use super::{
     Server,
@@ -22,143 +18,83 @@ use super::{
 };
 use crate::{ovlog, session_task::SessionKey};
 
-/// How often the files of clients are looked at: one look per file.
-const CLIENT_FILES: Duration = Duration::from_secs(3);
-
-/// Notices when files change that let clients in.
-pub(super) struct Watch {
-    /// `crl-verify`: file or directory, and what it looked like.
-    lists: Option<(PathBuf, Stamp)>,
-    /// `client-config-dir`, and what its files looked like.
-    clients: Option<PathBuf>,
-    seen: Option<u64>,
-    due: Instant,
+/// Counts how often the rules for clients changed: whoever was judged by former ones is judged once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// Those for certificates.
+    certificates: u64,
+    /// Those in clients' own files.
+    files: u64,
 }
 
-/// Tells one state of a file from another.
-type Stamp = Option<(SystemTime, u64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let meta = fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len()))
+/// All certificates were judged again, and who is to leave was named.
+#[derive(Debug)]
+pub(super) struct Round {
+    by: Rules,
+    /// Why some could not be judged.
+    unknown: Option<String>,
+    expiries: Expiries,
 }
 
-impl Watch {
-    /// Watches what a profile names.
-    pub(super) fn of(profile: &Profile) -> Self {
-        let lists = match &profile.tls.crl {
-            Some(CrlSource::Directory(path) | CrlSource::Pem(FileOrInline::File(path))) => Some(path.clone()),
-            Some(CrlSource::Pem(FileOrInline::Inline(_))) | None => None,
-        };
-        let lists = lists.map(|path| {
-            let now = stamp(&path);
-            (path, now)
-        });
-        let clients = profile.server.client_config_dir.clone();
-        Self { lists, clients, seen: None, due: Instant::now() }
-    }
-
-    /// What was seen of the same directory before still counts: nothing that changes meanwhile is missed.
-    pub(super) fn following(mut self, former: &Self) -> Self {
-        if self.clients == former.clients {
-            self.seen = former.seen;
+/// Judges certificates; hands over who is to leave and why, until nobody takes it. Returns why others could not be
+/// judged: once is enough to say so, and keeps nobody else from being judged, whose list can be read.
+fn judge(
+    tls: &dyn TlsFactory,
+    peers: Vec<(SessionKey, Arc<PeerIdentity>)>,
+    mut withdraw: impl FnMut(SessionKey, String) -> bool,
+) -> Option<String> {
+    let mut unknown = None;
+    for (key, identity) in peers {
+        match tls.judge_again(&identity) {
+            Standing::Good => {}
+            Standing::Withdrawn(reason) => {
+                if !withdraw(key, reason) {
+                    break;
+                }
+            }
+            Standing::Unknown(reason) => unknown = unknown.or(Some(reason)),
         }
-        self
     }
-
-    fn lists_changed(&mut self) -> bool {
-        self.lists.as_mut().is_some_and(|(path, seen)| {
-            let now = stamp(path);
-            std::mem::replace(seen, now) != now
-        })
-    }
-
-    /// The directory to look into, when it is time.
-    fn due_clients(&mut self) -> Option<PathBuf> {
-        let now = Instant::now();
-        if now < self.due {
-            return None;
-        }
-        self.due = now + CLIENT_FILES;
-        self.clients.clone()
-    }
-}
-
-/// A number that changes with the names, times and sizes of a directory's files. `None` when it cannot be read.
-fn fingerprint(directory: &Path) -> Option<u64> {
-    let mut files: Vec<_> = fs::read_dir(directory)
-        .ok()?
-        .filter_map(|entry| Some((entry.as_ref().ok()?.file_name(), stamp(&entry.ok()?.path()))))
-        .collect();
-    files.sort();
-    let mut hasher = DefaultHasher::new();
-    files.hash(&mut hasher);
-    Some(hasher.finish())
+    unknown
 }
 
 impl Server {
-    /// Looks whether files took back what they granted.
-    pub(super) fn watch_for_withdrawals(&mut self) {
-        if self.watch.lists_changed() {
-            self.judge_certificates_again();
-        }
-        if let Some(directory) = self.watch.due_clients() {
-            let decisions = self.admission.decisions.clone();
-            tokio::task::spawn_blocking(move || {
-                if let Some(fingerprint) = fingerprint(&directory) {
-                    let _gone = decisions.blocking_send(Decision::ClientFiles(fingerprint));
-                }
-            });
-        }
-    }
-
-    /// The files of clients were looked at.
-    pub(super) fn client_files_seen(&mut self, fingerprint: u64) {
-        let seen = self.watch.seen.replace(fingerprint);
-        if seen.is_some_and(|seen| seen != fingerprint) {
-            self.judge_clients_again();
-        }
-    }
-
-    /// Judges every connected client's certificate by the lists as they are now, on a thread of its own.
-    pub(super) fn judge_certificates_again(&self) {
+    /// Judges every connected client's certificate by rules and lists as they are now, on a thread of its own.
+    pub(super) fn judge_certificates_again(&mut self) {
+        self.rules.certificates += 1;
+        let by = self.rules;
         let connected = self.clients.iter().filter(|(_, client)| client.connected().is_some());
         let peers: Vec<_> = connected.map(|(&key, client)| (key, Arc::clone(&client.identity))).collect();
-        let (tls, decisions) = (Arc::clone(&self.tls), self.admission.decisions.clone());
+        let (tls, decisions) = (self.tls.current(), self.admission.decisions.clone());
         tokio::task::spawn_blocking(move || {
-            let mut told = false;
-            for (key, identity) in peers {
-                let standing = tls.judge_again(&identity);
-                let is_unknown = matches!(standing, Standing::Unknown(_));
-                // Others may have a list that can be read; once is enough to say so.
-                if standing == Standing::Good || is_unknown && std::mem::replace(&mut told, true) {
-                    continue;
-                }
-                if decisions.blocking_send(Decision::Standing(key, standing)).is_err() {
-                    return;
-                }
-            }
+            let withdraw = |key, reason| decisions.blocking_send(Decision::Withdrawn(key, reason)).is_ok();
+            let unknown = judge(&*tls, peers, withdraw);
+            let round = Round { by, unknown, expiries: tls.expiries() };
+            let _gone = decisions.blocking_send(Decision::Judged(round));
         });
     }
 
+    /// A round of judgements is over.
+    pub(super) fn round_judged(&mut self, round: Round) {
+        if round.by.certificates != self.rules.certificates {
+            return; // another one is under way
+        }
+        self.expiries = round.expiries;
+        if let Some(reason) = self.watch.judged(round.unknown) {
+            ovlog!(
+                error 1,
+                "{reason}; clients that are connected stay, nobody new is let in until --crl-verify can be read"
+            );
+        }
+    }
+
     /// Collects every connected client's own configuration again.
-    pub(super) fn judge_clients_again(&self) {
+    pub(super) fn judge_clients_again(&mut self) {
+        self.rules.files += 1;
         for (&key, client) in &self.clients {
             if let Some(connected) = client.connected() {
                 self.admission.judge_again(key, connected.common_name.clone(), connected.added.clone());
             }
-        }
-    }
-
-    /// A connected client's certificate was judged again.
-    pub(super) fn judged_again(&mut self, key: SessionKey, standing: Standing) {
-        match standing {
-            Standing::Good => {}
-            Standing::Withdrawn(reason) => self.dismiss(key, &reason),
-            Standing::Unknown(reason) => ovlog!(
-                error 1,
-                "{reason}; clients that are connected stay, nobody new is let in until --crl-verify can be read"
-            ),
         }
     }
 
@@ -176,8 +112,45 @@ impl Server {
         }
     }
 
+    /// Whether rules changed since this client was judged. Then it is judged by those of now, and
+    /// [`Self::newcomer_judged`] goes on with it.
+    pub(super) fn judges_newcomer_again(&mut self, key: SessionKey) -> bool {
+        let rules = self.rules;
+        let Some(client) = self.clients.get_mut(&key) else { return false };
+        let State::Configuring(pending) = &client.state else { return false };
+        if std::mem::replace(&mut client.rules, rules) == rules {
+            return false;
+        }
+        let identity = Arc::clone(&client.identity);
+        self.admission.judge_newcomer_again(
+            key,
+            (self.tls.current(), identity),
+            pending.common_name.clone(),
+            pending.added.clone(),
+        );
+        true
+    }
+
+    /// A client on its way was judged by rules that changed meanwhile.
+    pub(super) fn newcomer_judged(
+        &mut self,
+        key: SessionKey,
+        standing: Standing,
+        collected: Result<Box<Collected>, Refused>,
+    ) {
+        match (standing, collected) {
+            (Standing::Withdrawn(reason) | Standing::Unknown(reason), _) => self.refuse(key, &reason),
+            (Standing::Good, Err(refused)) => self.refuse(key, &refused.into_reason()),
+            (Standing::Good, Ok(collected)) => {
+                self.connect(key);
+                // Its file may be another one by now; where it is the same this changes nothing.
+                self.reconfigure(key, &collected.overrides);
+            }
+        }
+    }
+
     /// Ends a session that is no longer wanted. The client is told to connect again, and hears then what is wrong.
-    fn dismiss(&mut self, key: SessionKey, reason: &str) {
+    pub(super) fn dismiss(&mut self, key: SessionKey, reason: &str) {
         let Some(client) = self.clients.get(&key) else { return };
         if !matches!(client.state, State::Connected(_)) {
             return;
@@ -193,21 +166,52 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use culvert_proto::tls::{TlsError, TlsSession};
+
     use super::*;
 
+    /// Judges by the common name.
+    struct ByName;
+
+    impl TlsFactory for ByName {
+        fn open(&self) -> Result<Box<dyn TlsSession>, TlsError> {
+            Err(TlsError::Setup("judges only".to_owned()))
+        }
+
+        fn judge_again(&self, identity: &PeerIdentity) -> Standing {
+            match identity.common_name.as_str() {
+                "good" => Standing::Good,
+                "revoked" => Standing::Withdrawn("revoked".to_owned()),
+                other => Standing::Unknown(format!("no list of {other}")),
+            }
+        }
+    }
+
+    fn peers(names: &[&str]) -> Vec<(SessionKey, Arc<PeerIdentity>)> {
+        let identity = |name: &&str| PeerIdentity { common_name: (*name).to_owned(), ..Default::default() };
+        names.iter().zip(0..).map(|(name, key)| (SessionKey(key), Arc::new(identity(name)))).collect()
+    }
+
     #[test]
-    fn a_file_that_is_written_anew_removed_or_added_changes_the_fingerprint() {
-        let directory = std::env::temp_dir().join(format!("culvert-watch-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
-        let empty = fingerprint(&directory);
-        fs::write(directory.join("alice"), "push \"a\"\n").unwrap();
-        let one = fingerprint(&directory);
-        fs::write(directory.join("alice"), "disable\n").unwrap();
-        let other = fingerprint(&directory);
-        fs::remove_file(directory.join("alice")).unwrap();
-        assert!(empty.is_some() && empty != one && one != other && other != empty);
-        assert_eq!(fingerprint(&directory), empty);
-        fs::remove_dir(&directory).unwrap();
-        assert_eq!(fingerprint(&directory), None);
+    fn a_list_that_cannot_be_read_keeps_no_other_client_from_being_judged() {
+        let mut leave = Vec::new();
+        let names = ["revoked", "a", "good", "b", "revoked"];
+        let unknown = judge(&ByName, peers(&names), |key, reason| {
+            leave.push((key.0, reason));
+            true
+        });
+        assert_eq!(leave, [(0, "revoked".to_owned()), (4, "revoked".to_owned())]);
+        assert_eq!(unknown.as_deref(), Some("no list of a"));
+        assert_eq!(judge(&ByName, peers(&["good"]), |_, _| true), None);
+    }
+
+    #[test]
+    fn when_nobody_listens_any_more_the_round_ends() {
+        let mut asked = 0;
+        judge(&ByName, peers(&["revoked", "revoked"]), |_, _| {
+            asked += 1;
+            false
+        });
+        assert_eq!(asked, 1);
     }
 }

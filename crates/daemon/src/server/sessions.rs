@@ -13,8 +13,9 @@ use super::{
     admission::Decision,
     client::{Client, State},
     client_key, environment,
-    listeners::{self, AcceptRequest, ListenerId, ListenerOrder, ListenerReport},
+    listeners::{self, AcceptRequest, Limits, ListenerId, ListenerOrder, ListenerReport},
     management::Managed,
+    tls_in_force::TlsInForce,
 };
 use crate::{
     address::{AfAddress, RealAddress},
@@ -110,8 +111,13 @@ impl Server {
         let key = SessionKey(self.next_session);
         self.next_session += 1;
         let config = self.configs.pick(protocol);
-        let session =
-            Session::accepted(config, Arc::clone(&self.tls), *accepted, random::source(), clock::now());
+        let session = Session::accepted(
+            config,
+            Arc::<TlsInForce>::clone(&self.tls),
+            *accepted,
+            random::source(),
+            clock::now(),
+        );
         let span = PeerSpan::new(&RealAddress { address: remote, protocol }.to_string());
         let ports =
             Ports { control, offload: Arc::clone(&self.offload), handshakes: Arc::clone(&self.handshakes) };
@@ -141,6 +147,8 @@ impl Server {
             lease: None,
             reserved: Vec::new(),
             last_stats: None,
+            rules: self.rules,
+            is_settled: false,
             state: State::Handshaking,
         };
         self.clients.insert(key, client);
@@ -149,10 +157,9 @@ impl Server {
         }
     }
 
-    /// Sessions at a time: connected clients and a quarter more that are on their way (SEC-CTL-5).
+    /// Sessions at a time: connected clients, and those on their way (SEC-CTL-5).
     fn session_limit(&self) -> usize {
-        let clients = self.max_clients();
-        clients + (clients / 4).max(256)
+        self.max_clients() + Limits::of(&self.profile).max_half_open
     }
 
     /// Whether all places are taken and this is not the address of a client that may be coming back.
@@ -224,19 +231,28 @@ impl Server {
             Decision::Connect(key, Ok(collected)) => self.collected(key, *collected),
             Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
             Decision::Again(key, collected) => self.collected_again(key, collected),
-            Decision::ClientFiles(fingerprint) => self.client_files_seen(fingerprint),
-            Decision::Standing(key, standing) => self.judged_again(key, standing),
+            Decision::Looked(look) => self.looked(&look),
+            Decision::Withdrawn(key, reason) => self.dismiss(key, &reason),
+            Decision::Judged(round) => self.round_judged(round),
+            Decision::Newcomer(key, standing, collected) => self.newcomer_judged(key, standing, collected),
             Decision::Learned(key, true) => self.connect(key),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }
     }
 
     /// A client showed a good certificate: it may take its time to log in, and gives way to no stranger.
-    fn certified(&self, key: SessionKey) {
-        let Some(client) = self.clients.get(&key).filter(|client| !client.identity.chain.is_empty()) else {
-            return;
-        };
-        if let Some(orders) = self.listeners.get(&client.listener) {
+    fn certified(&mut self, key: SessionKey) {
+        if self.clients.get(&key).is_some_and(|client| !client.identity.chain.is_empty()) {
+            self.settle(key);
+        }
+    }
+
+    /// From here on a client gives way to no half-open session: its listener hears it once.
+    pub(super) fn settle(&mut self, key: SessionKey) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        if !std::mem::replace(&mut client.is_settled, true)
+            && let Some(orders) = self.listeners.get(&client.listener)
+        {
             let _gone = orders.send(ListenerOrder::Established(client.endpoint));
         }
     }

@@ -15,14 +15,19 @@ use culvert_proto::{
     tls::{TlsFactory, TlsRole},
     wrap::ReplayLimits,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
     Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
     Strangers, accept_streams,
     listeners::{Limits, Port as ListenerPort},
     port_share::PortShare,
-    revocation::Watch,
+    revocation::Rules,
+    tls_in_force::TlsInForce,
+    watch::Watch,
 };
 use crate::{
     address::AfAddress,
@@ -75,7 +80,7 @@ pub(crate) struct Standing {
     offload: Arc<dyn Offload>,
     hooks: Arc<Hooks>,
     /// `None` only while it is made anew.
-    tunnel: Option<Tunnel>,
+    tunnel: Option<Raised>,
     completion: Completion,
 }
 
@@ -92,33 +97,75 @@ impl Standing {
         })
         .await
         .map_err(|failure| failure.to_string())?;
-        Ok(Self { offload, hooks: Arc::clone(hooks), tunnel: Some(tunnel), completion })
+        Ok(Self {
+            offload,
+            hooks: Arc::clone(hooks),
+            tunnel: Some(Raised::Idle(Box::new(tunnel))),
+            completion,
+        })
     }
 
     async fn down(self, signal: &str) {
-        if let Some(tunnel) = self.tunnel {
+        if let Some(tunnel) = self.tunnel
+            && let Some(tunnel) = tunnel.idle().await
+        {
             tunnel.down(signal).await;
         }
     }
 
-    /// Routes of the server's own configuration changed: the machine gets them, what others have is left alone.
-    pub(super) async fn follow_routes(&mut self, profile: &Profile) -> Result<Completion, String> {
-        let Some(tunnel) = &mut self.tunnel else { return Ok(Completion::Complete) };
+    /// Routes of the server's own configuration changed: the machine gets them, what others have is left alone. In a task
+    /// of its own, after a change that may still be under way: names are looked up, and `route-up` may take its time.
+    pub(super) fn follow_routes(&mut self, profile: &Profile) -> RoutesChanged {
+        let (done, changed) = oneshot::channel();
+        let Some(tunnel) = self.tunnel.take() else {
+            let _waited_for = done.send(Ok(Completion::Complete));
+            return changed;
+        };
         let spec = TunnelSpec::from_profile(profile).on(&*self.offload, profile);
         let device = self.offload.device();
-        let changed = tunnel.change(&spec, &device.name, &profile.routes.dns_updown, None).await;
-        changed.map_err(|failure| failure.to_string())
+        let dns_updown = profile.routes.dns_updown.clone();
+        let changing = async move {
+            let mut tunnel = tunnel.idle().await?;
+            let changed = tunnel.change(&spec, &device.name, &dns_updown, None).await;
+            let _waited_for = done.send(changed.map_err(|failure| failure.to_string()));
+            Some(tunnel)
+        };
+        self.tunnel = Some(Raised::Changing(tokio::spawn(changing)));
+        changed
     }
 
     /// The offload has another device now: everything that was made of the former one is made of it.
     pub(super) async fn follow_device(&mut self, profile: &Profile) -> Result<(), String> {
-        if let Some(tunnel) = self.tunnel.take() {
+        if let Some(tunnel) = self.tunnel.take()
+            && let Some(tunnel) = tunnel.idle().await
+        {
             tunnel.down("restart").await;
         }
         *self = Self::raise(profile, &self.hooks, Arc::clone(&self.offload)).await?;
         Ok(())
     }
 }
+
+/// A tunnel that stands.
+enum Raised {
+    Idle(Box<Tunnel>),
+    /// Its routes are being changed.
+    Changing(JoinHandle<Option<Box<Tunnel>>>),
+}
+
+impl Raised {
+    /// Waits until nothing is being changed. `None`: changing it has panicked; what is left of it is taken back at the
+    /// next start.
+    async fn idle(self) -> Option<Box<Tunnel>> {
+        match self {
+            Self::Idle(tunnel) => Some(tunnel),
+            Self::Changing(task) => task.await.ok().flatten(),
+        }
+    }
+}
+
+/// Tells when routes are what they are to be.
+pub(super) type RoutesChanged = oneshot::Receiver<Result<Completion, String>>;
 
 /// Device, addresses, sockets, privileges: in this order.
 async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
@@ -220,6 +267,8 @@ impl Server {
             next_session: 0,
             next_listener: 0,
             watch: Watch::of(profile),
+            rules: Rules::default(),
+            expiries: tls.expiries(),
             status: life.status_file(),
             pool_file: life.pool_file(),
             logger: life.logger.clone(),
@@ -235,7 +284,7 @@ impl Server {
             profile: Arc::clone(profile),
             hooks,
             offload,
-            tls,
+            tls: Arc::new(TlsInForce::new(tls)),
         })
     }
 

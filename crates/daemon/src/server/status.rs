@@ -99,7 +99,7 @@ impl Server {
             }
             Role::Client | Role::P2p => exposition.client(&self.statistics()),
         }
-        exposition.expiries(self.tls.expiries());
+        exposition.expiries(self.expiries);
         exposition.text()
     }
 }

@@ -95,7 +95,7 @@ fn timing(profile: &Profile, jitter: u16) -> Timing {
 
 /// Whoever judges logins is asked about an empty one too: with `auth-user-pass-optional` it may have its own reasons to
 /// refuse it, without that option it is refused.
-fn requires_credentials(profile: &Profile) -> bool {
+pub(crate) fn requires_credentials(profile: &Profile) -> bool {
     let server = &profile.server;
     // What a plugin asks for is known only when it is loaded; the server accepts where none judges logins.
     server.auth_user_pass_verify.is_some()
@@ -110,7 +110,6 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
         !matches!(profile.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate);
     OptionsInput {
         tls_server: mode(profile).is_tls_server(),
-        tap: false,
         tun_mtu: u16::try_from(entry.mtu.occ_mtu.unwrap_or(entry.mtu.tun_mtu)).unwrap_or(u16::MAX),
         proto: match entry.proto.transport {
             Transport::Udp => OccProto::Udp,
@@ -119,14 +118,13 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
         },
         ifconfig: occ_ifconfig(profile),
         compression,
-        fragment: false,
         key_direction: entry.key_direction.map(|direction| direction == KeyDirection::Inverse),
         tls_auth: entry.tls_auth.is_some(),
         cipher: configured.unwrap_or(CipherName::BfCbc),
         names_cipher: profile.role() == Role::P2p
             || configured.is_some_and(|cipher| profile.data.ciphers.list.contains(&cipher)),
         digest: digest(profile.data.auth),
-        socks_udp: false,
+        ..OptionsInput::default()
     }
 }
 

@@ -95,6 +95,7 @@ pub(crate) fn changed_keys(running: &Profile, reread: &Profile) -> Vec<&'static 
             ("tls-auth", entry.tls_auth.clone()),
             ("tls-crypt", entry.tls_crypt.clone()),
             ("tls-crypt-v2", entry.tls_crypt_v2.as_ref().map(|v2| v2.key.clone())),
+            ("auth-gen-token-secret", profile.server.auth_gen_token_secret.clone()),
         ];
         all.into_iter().filter_map(|(option, key)| Some((option, key?))).collect()
     };

@@ -396,18 +396,20 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 async fn resolve_names(routes: &profile::Routes) -> HashMap<String, Ipv4Addr> {
     let mut found = HashMap::new();
     let hosts = routes.routes.iter().flat_map(|route| std::iter::once(&route.network).chain(&route.gateway));
-    for host in hosts {
-        let RouteHost::Name(name) = host else { continue };
-        if found.contains_key(name) {
+    let names: Vec<String> = hosts
+        .filter_map(|host| if let RouteHost::Name(name) = host { Some(name.clone()) } else { None })
+        .collect();
+    for name in names {
+        if found.contains_key(&name) {
             continue;
         }
-        let Ok(mut addresses) = tokio::net::lookup_host((name.as_str(), 0)).await else { continue };
+        let Ok(mut addresses) = tokio::net::lookup_host((name.clone(), 0)).await else { continue };
         let v4 = addresses.find_map(|address| match address {
             SocketAddr::V4(address) => Some(*address.ip()),
             SocketAddr::V6(_) => None,
         });
         if let Some(v4) = v4 {
-            found.insert(name.clone(), v4);
+            found.insert(name, v4);
         }
     }
     found

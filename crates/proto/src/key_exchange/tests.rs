@@ -85,12 +85,17 @@ fn a_peer_stays_who_it_was() {
         let (common_name, chain) = (name.to_owned(), vec![vec![cert]]);
         Some(Arc::new(PeerIdentity { common_name, chain, ..PeerIdentity::default() }))
     };
+    use TlsRole::{Client, Server};
     let first = Binding::new("joe", identity("cn", 1));
-    assert_eq!(first.change(&Binding::new("joe", identity("cn", 1))), None);
-    assert!(first.change(&Binding::new("jim", identity("cn", 1))).unwrap().contains("username"));
-    assert!(first.change(&Binding::new("joe", identity("nc", 1))).unwrap().contains("CN"));
-    assert!(first.change(&Binding::new("joe", identity("cn", 2))).unwrap().contains("certificate"));
-    assert!(first.change(&Binding::new("joe", None)).is_some());
+    for peer in [Client, Server] {
+        assert_eq!(first.change(&Binding::new("joe", identity("cn", 1)), peer), None);
+        assert!(first.change(&Binding::new("jim", identity("cn", 1)), peer).unwrap().contains("username"));
+        assert!(first.change(&Binding::new("joe", identity("nc", 1)), peer).unwrap().contains("CN"));
+        assert!(first.change(&Binding::new("joe", None), peer).is_some());
+    }
+    let renewed = Binding::new("joe", identity("cn", 2));
+    assert!(first.change(&renewed, Client).unwrap().contains("certificate"));
+    assert_eq!(first.change(&renewed, Server), None);
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 //! What a key exchange waited for in vain, as far as this end can tell.
 
+use culvert_crypto::TlsRole;
+
 use super::Session;
 use crate::wrap::WrapError;
 
@@ -58,12 +60,20 @@ impl Session {
                 Some(why) => format!("{remote} answered, but of its packets some were refused: {why}"),
                 None => format!(
                     "{remote} answered, but TLS did not come to its end: packets are lost on the way, large ones most likely \
-                     (try `max-packet-size 1000`), or the peer refused something without saying so (see its log)"
+                     (try `max-packet-size 1000`), or the peer refused something without saying so (see its log): our certificate, \
+                     perhaps, whose dates do not fit its clock"
                 ),
             };
         }
         if self.peer.is_none() {
-            return format!("TLS is up, but {remote} did not send its part of the key exchange");
+            // A TLS client is done before the server has judged its certificate.
+            let judges = if self.role() == TlsRole::Client {
+                ": it may have refused our certificate without saying so (see its log), because one of both clocks is \
+                 wrong, or for another reason"
+            } else {
+                ""
+            };
+            return format!("TLS is up, but {remote} did not send its part of the key exchange{judges}");
         }
         "the peer sent everything, but its certificate or login was not decided in time: see scripts and plug-ins"
             .to_owned()

@@ -72,6 +72,8 @@ pub struct Session {
     schedule: KeySchedule,
     renegotiation: Renegotiation,
     credentials: Option<Credentials>,
+    /// [`SessionConfig::require_credentials`], or what the driver said since.
+    require_credentials: bool,
     pushing: Pushing,
     /// Continuations of a push update.
     updates: Accumulator,
@@ -153,6 +155,7 @@ impl Session {
 
     fn new(config: Arc<SessionConfig>, tls: Arc<dyn TlsFactory>, link: Link, random: RandomSource) -> Self {
         Self {
+            require_credentials: config.require_credentials,
             config,
             tls,
             random,
@@ -199,6 +202,7 @@ impl Session {
                 self.refuse(now, reason, crate::CloseReason::Denied("refused".to_owned()))
             }
             Command::Credentials(credentials) => self.credentials = Some(credentials),
+            Command::RequireCredentials(required) => self.require_credentials = required,
             Command::SendMessage(text) => self.texts.push_back(text),
             Command::Usage { packets, bytes } => self.take_usage(now, (packets, bytes)),
             Command::Renegotiate => self.demand_renegotiation(now),

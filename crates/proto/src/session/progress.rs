@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use culvert_crypto::{DataFormat, DataKey};
+use culvert_crypto::{DataFormat, DataKey, TlsRole};
 use culvert_wire::{KeyId, Now};
 
 use super::{
@@ -114,9 +114,10 @@ impl Session {
         let info = Arc::new(info);
         let identity = self.exchange.as_ref().and_then(|exchange| exchange.identity()).cloned();
         let binding = Binding::new(&message.username, identity);
+        let peer_role = if self.config.mode.is_tls_server() { TlsRole::Client } else { TlsRole::Server };
         let changed = match &mut self.peer {
             Some(peer) => {
-                let changed = peer.binding.change(&binding);
+                let changed = peer.binding.change(&binding, peer_role);
                 if changed.is_none() {
                     // The same, in the memory that the new connection keeps anyway.
                     peer.binding = binding;
@@ -164,7 +165,7 @@ impl Session {
 
     fn ask_for_login(&mut self, message: KeyMessage, info: Arc<PeerInfo>) {
         let anonymous = message.username.is_empty() && message.password.is_empty();
-        if anonymous && !self.config.require_credentials {
+        if anonymous && !self.require_credentials {
             self.answer_login(true);
         } else if let Some(key) = self.current_key() {
             self.emit(Event::Authenticate(AuthRequest {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Command, Credentials, DataConfig, Mode, RandomSource, Session, SessionConfig, Timing, Transport,
     endpoint::{Endpoint, EndpointAction, EndpointConfig, MAX_FIRST_PACKET},
-    options_string::{OccProto, OptionsInput},
+    options_string::OptionsInput,
     peer_info::Announcement,
     tls::TlsFactory,
     wrap::{EARLY_NEGOTIATION_START, ReplayLimits, WrapKeys, Wrapping},
@@ -85,21 +85,7 @@ fn config(mode: Mode) -> SessionConfig {
         push_update: true,
         compression_stubs: true,
     };
-    let options = OptionsInput {
-        tls_server: mode.is_tls_server(),
-        tap: false,
-        tun_mtu: 1500,
-        proto: OccProto::Udp,
-        ifconfig: None,
-        compression: false,
-        fragment: false,
-        key_direction: None,
-        tls_auth: false,
-        cipher: CipherName::BfCbc,
-        names_cipher: false,
-        digest: Some(("SHA1".into(), 20)),
-        socks_udp: false,
-    };
+    let options = OptionsInput { tls_server: mode.is_tls_server(), ..OptionsInput::default() };
     SessionConfig {
         mode,
         transport: Transport::Udp,

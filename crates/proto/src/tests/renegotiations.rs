@@ -155,6 +155,19 @@ fn everything_is_checked_again() {
 }
 
 #[test]
+fn a_session_that_began_without_logins_is_asked_once_they_are_judged() {
+    let mut pair = Pair::new(Setup::new());
+    pair.establish();
+    pair.command(Side::Server, Command::RequireCredentials(true));
+    pair.run_for(Duration::from_secs(2));
+    assert!(pair.at_server.logins.is_empty() && pair.at_server.closed.is_none());
+    pair.command(Side::Client, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(2));
+    let logins: Vec<_> = pair.at_server.logins.iter().map(|login| (login.0, login.1.as_str())).collect();
+    assert_eq!(logins, [(key(1), "")]);
+}
+
+#[test]
 fn another_user_name_ends_the_session() {
     // SEC-AUTH-2
     let mut pair = Pair::new(Setup { credentials: Some(login("joe", "secret")), ..Setup::new() });

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use x509_parser::{
     certificate::X509Certificate, extensions::ParsedExtension, prelude::FromDer as _, public_key::PublicKey,
-    x509::X509Version,
+    time::ASN1Time, x509::X509Version,
 };
 
 use super::{
@@ -108,6 +108,24 @@ impl<'a> Certificate<'a> {
             Validity::Expired
         } else {
             Validity::Current
+        }
+    }
+
+    /// What to do about a certificate that is not valid at `now`: the one clock or the other is wrong, or its time is over.
+    pub(super) fn dates_hint(&self, now: u64) -> String {
+        let shown = |time: Option<ASN1Time>| time.map(|time| time.to_string()).unwrap_or_default();
+        let clock = shown(i64::try_from(now).ok().and_then(|now| ASN1Time::from_timestamp(now).ok()));
+        let validity = self.x509.validity();
+        match self.validity(now) {
+            Validity::NotYet => format!(
+                "check the clock of this machine and of the one that issued it: this one says {clock}, the certificate \
+                 begins {}",
+                shown(Some(validity.not_before))
+            ),
+            Validity::Expired | Validity::Current => format!(
+                "issue that certificate anew, and check this machine's clock: it says {clock}, the certificate ended {}",
+                shown(Some(validity.not_after))
+            ),
         }
     }
 

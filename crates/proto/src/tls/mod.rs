@@ -1,8 +1,8 @@
 //! TLS as a byte machine behind a trait; rustls is named in `rustls_*`, `suites`, `groups` and `algorithms` only.
 //!
 //! The walk of a connection: [`RustlsFactory::new`] checks [`TlsSettings`] once (suites, groups, own chain and key in any
-//! of its wrappings, the CAs). [`TlsFactory::open`] makes a connection with a verifier of its own, which asks for the
-//! current CRLs. When the peer's certificate arrives, the verifier lets webpki build the path to a CA (`trust`), then goes
+//! of its wrappings, the CAs). [`TlsFactory::open`] makes a connection with a verifier of its own. When the
+//! peer's certificate arrives, it asks for the current CRLs and lets webpki build the path to a CA (`trust`), then goes
 //! through it from the root to the leaf as OpenVPN does: key strength, dates, revocation, usages, pinned hashes, names
 //! (`peer_verifier` and its neighbours), and collects OpenVPN's log lines on the way. The verdict waits in a cell until
 //! the handshake's signature proved that the peer holds the key; [`TlsSession::identity`] shows it from then on.
@@ -80,7 +80,7 @@ pub struct Expiries {
 pub enum Standing {
     /// It would be accepted again, or is refused for a reason that is left to its next key exchange (its dates).
     Good,
-    /// It was revoked, or the rules no longer name it: the text says how.
+    /// It was revoked, or the rules and CAs no longer let it in: the text says how.
     Withdrawn(String),
     /// The revocation lists cannot be read, so nobody can tell.
     Unknown(String),

@@ -37,6 +37,36 @@ pub(super) struct Checks {
     pub client_certificate: ClientCertificate,
     /// The CAs that a server names in its request.
     pub hints: Vec<DistinguishedName>,
+    /// The last CRL text and what it parsed to; most connections find it unchanged.
+    pub parsed_lists: Mutex<Option<ParsedText>>,
+}
+
+/// A CRL text and what it parsed to.
+pub(super) type ParsedText = (Arc<[u8]>, Arc<RevocationLists>);
+
+/// The CRLs as they are now: `None` where there is no file of them, `Some(Err)` when it cannot be read, which denies
+/// (SEC-AUTH-6).
+pub(super) type CurrentLists = Option<Result<Arc<RevocationLists>, String>>;
+
+impl Checks {
+    /// Looks at the file of CRLs. It may be large, or on a disk that hangs: to be called where a handshake's signatures
+    /// are worked out, and not where a connection is opened.
+    pub(super) fn lists(&self) -> CurrentLists {
+        let Some(Revocation::Lists(source)) = &self.rules.revocation else { return None };
+        let parsed = || {
+            let text = source.current()?;
+            let mut known = self.parsed_lists.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((known_text, lists)) = &*known
+                && Arc::ptr_eq(known_text, &text)
+            {
+                return Ok(Arc::clone(lists));
+            }
+            let lists = Arc::new(RevocationLists::parse(&text)?);
+            *known = Some((text, Arc::clone(&lists)));
+            Ok(lists)
+        };
+        Some(parsed())
+    }
 }
 
 /// The verdict, once there is one.
@@ -51,8 +81,6 @@ pub(super) enum Outcome {
 /// The verifier of one connection.
 pub(super) struct PeerVerifier {
     pub checks: Arc<Checks>,
-    /// The CRLs of this connection: `Some(Err)` when they cannot be read, which denies (SEC-AUTH-6).
-    pub lists: Option<Result<Arc<RevocationLists>, String>>,
     pub outcome: Arc<Mutex<Outcome>>,
 }
 
@@ -78,7 +106,8 @@ impl PeerVerifier {
     }
 
     /// Judges a chain (leaf first) that was accepted before. Without one there is nothing to judge: the peer was let in
-    /// by its login.
+    /// by its login. Dates are left to the next key exchange; every other reason to refuse it now takes back what it
+    /// was granted.
     pub(super) fn judge_again(&self, chain: &[Vec<u8>], now: u64) -> Standing {
         let Some((leaf, issuers)) = chain.split_first() else { return Standing::Good };
         let leaf = CertificateDer::from(leaf.as_slice());
@@ -86,13 +115,11 @@ impl PeerVerifier {
         let Err(refusal) = self.identify(&leaf, &issuers, now) else { return Standing::Good };
         let reason = refusal.lines.last().cloned().unwrap_or_default();
         match refusal.alert {
-            CertificateError::Revoked | CertificateError::ApplicationVerificationFailure => {
-                Standing::Withdrawn(reason)
-            }
             CertificateError::UnknownRevocationStatus | CertificateError::ExpiredRevocationList => {
                 Standing::Unknown(reason)
             }
-            _ => Standing::Good,
+            CertificateError::Expired | CertificateError::NotValidYet => Standing::Good,
+            _ => Standing::Withdrawn(reason),
         }
     }
 
@@ -123,8 +150,9 @@ impl PeerVerifier {
             checks.trust.path(leaf, sent, now, checks.algorithms.all)?
         };
         let mut identity = PeerIdentity::default();
+        let lists = if pinned_only { None } else { checks.lists() };
         for depth in (0..path.len()).rev() {
-            self.check_one(&path, depth, now, &mut identity)
+            self.check_one(&path, depth, now, &lists, &mut identity)
                 .map_err(|refusal| refusal.after(std::mem::take(&mut identity.log)))?;
         }
         identity.chain = path;
@@ -137,6 +165,7 @@ impl PeerVerifier {
         path: &[Vec<u8>],
         depth: usize,
         now: u64,
+        lists: &CurrentLists,
         identity: &mut PeerIdentity,
     ) -> Result<(), Refusal> {
         let checks = &*self.checks;
@@ -159,18 +188,20 @@ impl PeerVerifier {
             match certificate.validity(now) {
                 Validity::Current => {}
                 Validity::Expired => {
-                    return Err(refuse(trust::EXPIRED, CertificateError::Expired).hint(trust::HINT_EXPIRED));
+                    return Err(
+                        refuse(trust::EXPIRED, CertificateError::Expired).hint(certificate.dates_hint(now))
+                    );
                 }
                 Validity::NotYet => {
                     return Err(refuse(trust::NOT_YET_VALID, CertificateError::NotValidYet)
-                        .hint(trust::HINT_NOT_YET_VALID));
+                        .hint(certificate.dates_hint(now)));
                 }
             }
             if depth > 0 && certificate.key_usage().is_some_and(|usage| usage & KEY_CERT_SIGN == 0) {
                 return Err(refuse("invalid CA certificate", CertificateError::UnknownIssuer)
                     .hint("that CA's key usage lacks `keyCertSign`"));
             }
-            self.check_revocation(path, depth, &certificate, now, &mut identity.log)?;
+            self.check_revocation(path, depth, &certificate, now, lists, &mut identity.log)?;
             if !checks.rules.contrary_usage_allowed {
                 usage::check_contrary(checks.peer_role, depth, &certificate)?;
             }
@@ -204,6 +235,7 @@ impl PeerVerifier {
         depth: usize,
         certificate: &Certificate<'_>,
         now: u64,
+        lists: &CurrentLists,
         log: &mut Vec<String>,
     ) -> Result<(), Refusal> {
         let (subject, serial) = (certificate.subject_lossy(), certificate.serial());
@@ -221,7 +253,7 @@ impl PeerVerifier {
                 )),
             };
         }
-        let lists = match &self.lists {
+        let lists = match lists {
             None => return Ok(()),
             Some(Ok(lists)) => lists,
             Some(Err(error)) => {
@@ -250,6 +282,10 @@ impl PeerVerifier {
             Finding::Bad(error @ "CRL has expired") => {
                 Err(refuse(error, CertificateError::ExpiredRevocationList)
                     .hint("issue the CRL anew (easy-rsa: gen-crl) and put it where `crl-verify` points"))
+            }
+            Finding::Bad(error @ "CRL is not yet valid") => {
+                Err(refuse(error, CertificateError::UnknownRevocationStatus)
+                    .hint("check the clock of this machine and of the one that issued the CRL"))
             }
             Finding::Bad(error) => Err(refuse(error, CertificateError::UnknownRevocationStatus)),
         }

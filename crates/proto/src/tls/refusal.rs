@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use rustls::CertificateError;
 
 /// Why a peer's certificate is refused: what the log says, what the peer is told, what the operator can do.
@@ -8,7 +10,7 @@ pub(super) struct Refusal {
     /// Chooses the alert.
     pub alert: CertificateError,
     /// An action in the imperative.
-    pub hint: Option<&'static str>,
+    pub hint: Option<Cow<'static, str>>,
 }
 
 impl Refusal {
@@ -27,8 +29,8 @@ impl Refusal {
         Self::new(format!("VERIFY ERROR: depth={depth}, error={error}: {subject}, serial={serial}"), alert)
     }
 
-    pub(super) fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
+    pub(super) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -42,7 +44,7 @@ impl Refusal {
     /// The lines and the hint as one text.
     pub(super) fn text(&self) -> String {
         let mut text = self.lines.join("\n");
-        if let Some(hint) = self.hint {
+        if let Some(hint) = &self.hint {
             text.push_str("\nhint: ");
             text.push_str(hint);
         }

@@ -10,7 +10,8 @@ use super::{
     der, pem,
 };
 
-/// Where revocations come from (`crl-verify`). Asked once per connection, so that changes take effect without restart.
+/// Where revocations come from (`crl-verify`). Asked whenever a certificate is judged, so that changes take effect
+/// without restart.
 #[derive(Clone)]
 pub enum Revocation {
     /// PEM text of one or more CRLs.

@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,14 +17,13 @@ use rustls::{
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    ClientCertificate, Expiries, ExternalSigner, OwnCertificate, PeerIdentity, Revocation, Standing,
-    TlsError, TlsFactory, TlsRole, TlsSession, TlsSettings, TlsVersion, algorithms,
+    ClientCertificate, Expiries, ExternalSigner, OwnCertificate, PeerIdentity, Standing, TlsError,
+    TlsFactory, TlsRole, TlsSession, TlsSettings, TlsVersion, algorithms,
     certificate::{Certificate, KeyKind, Validity},
     external_key::ExternalKey,
     groups,
     peer_verifier::{Checks, Outcome, PeerVerifier},
     pem, private_key,
-    revocation::RevocationLists,
     rustls_session::RustlsSession,
     suites,
     trust::{self, Trust},
@@ -40,8 +39,6 @@ pub struct RustlsFactory {
     /// Our certificate's `notAfter`.
     own_ends: Option<i64>,
     checks: Arc<Checks>,
-    /// The last CRL text and what it parsed to; most connections find it unchanged.
-    parsed_lists: Mutex<Option<ParsedText>>,
     warnings: Vec<String>,
 }
 
@@ -87,7 +84,6 @@ impl RustlsFactory {
             own,
             own_ends,
             checks,
-            parsed_lists: Mutex::new(None),
             warnings,
         })
     }
@@ -96,24 +92,6 @@ impl RustlsFactory {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
-    }
-
-    /// The CRLs of a new connection.
-    fn lists(&self) -> Option<Result<Arc<RevocationLists>, String>> {
-        let Some(Revocation::Lists(source)) = &self.checks.rules.revocation else { return None };
-        let parsed = || {
-            let text = source.current()?;
-            let mut known = self.parsed_lists.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((known_text, lists)) = &*known
-                && Arc::ptr_eq(known_text, &text)
-            {
-                return Ok(Arc::clone(lists));
-            }
-            let lists = Arc::new(RevocationLists::parse(&text)?);
-            *known = Some((text, Arc::clone(&lists)));
-            Ok(lists)
-        };
-        Some(parsed())
     }
 
     fn client(&self, verifier: Arc<PeerVerifier>) -> Result<rustls::Connection, rustls::Error> {
@@ -155,11 +133,8 @@ impl RustlsFactory {
 impl TlsFactory for RustlsFactory {
     fn open(&self) -> Result<Box<dyn TlsSession>, TlsError> {
         let outcome = Arc::new(Mutex::new(Outcome::default()));
-        let verifier = Arc::new(PeerVerifier {
-            checks: Arc::clone(&self.checks),
-            lists: self.lists(),
-            outcome: Arc::clone(&outcome),
-        });
+        let verifier =
+            Arc::new(PeerVerifier { checks: Arc::clone(&self.checks), outcome: Arc::clone(&outcome) });
         let connection = match self.role {
             TlsRole::Client => self.client(verifier),
             TlsRole::Server => self.server(verifier),
@@ -169,13 +144,12 @@ impl TlsFactory for RustlsFactory {
     }
 
     fn judge_again(&self, identity: &PeerIdentity) -> Standing {
-        let verifier =
-            PeerVerifier { checks: Arc::clone(&self.checks), lists: self.lists(), outcome: Arc::default() };
+        let verifier = PeerVerifier { checks: Arc::clone(&self.checks), outcome: Arc::default() };
         verifier.judge_again(&identity.chain, (self.clock.0)())
     }
 
     fn expiries(&self) -> Expiries {
-        let lists = self.lists().and_then(Result::ok);
+        let lists = self.checks.lists().and_then(Result::ok);
         Expiries { certificate: self.own_ends, crl: lists.and_then(|lists| lists.end()) }
     }
 }
@@ -185,9 +159,6 @@ impl fmt::Debug for RustlsFactory {
         f.debug_struct("RustlsFactory").field("role", &self.role).finish_non_exhaustive()
     }
 }
-
-/// A CRL text and what it parsed to.
-type ParsedText = (Arc<[u8]>, Arc<RevocationLists>);
 
 /// The caller's clock, as rustls wants it.
 #[derive(Clone)]
@@ -294,6 +265,7 @@ fn checks(role: TlsRole, settings: &TlsSettings, trust: Trust) -> Checks {
         algorithms: algorithms::of_profile(settings.profile, settings.version_max),
         client_certificate: settings.client_certificate,
         hints,
+        parsed_lists: Mutex::new(None),
     }
 }
 
@@ -331,10 +303,11 @@ fn own_certificate(
     let kind = leaf.key_kind();
     let validity = match leaf.validity(now) {
         Validity::Current => None,
-        Validity::NotYet => Some((trust::NOT_YET_VALID, trust::HINT_NOT_YET_VALID)),
-        Validity::Expired => Some((trust::EXPIRED, trust::HINT_EXPIRED)),
+        Validity::NotYet => Some(trust::NOT_YET_VALID),
+        Validity::Expired => Some(trust::EXPIRED),
     };
-    if let Some((text, hint)) = validity {
+    if let Some(text) = validity {
+        let hint = leaf.dates_hint(now);
         warnings.push(format!("WARNING: Your {text}! ({origin})\nhint: {hint}"));
     }
     if let Some(extra) = &own.extra {

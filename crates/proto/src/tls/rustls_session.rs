@@ -182,7 +182,7 @@ fn alert_text(alert: AlertDescription) -> String {
             "no cipher suite or group in common, or it did not like our certificate"
         }
         AlertDescription::UnsupportedCertificate | AlertDescription::BadCertificate => {
-            "it does not accept our certificate: see its log, and the usages in the certificate"
+            "it does not accept our certificate: see its log, the usages in the certificate, and the clocks of both ends"
         }
         _ => return name,
     };

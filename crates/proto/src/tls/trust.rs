@@ -154,14 +154,17 @@ fn explain(error: &webpki::Error, leaf: &[u8], sent: &[CertificateDer<'_>], now:
         None => Refusal::new(format!("VERIFY ERROR: depth={depth}, error={text}"), alert),
     };
     let out_of_date = || chain.iter().rposition(|certificate| certificate.validity(now) != Validity::Current);
+    let dated = |text: &str, alert: CertificateError| {
+        let depth = out_of_date().unwrap_or(0);
+        let refusal = at(depth, text, alert);
+        match chain.get(depth) {
+            Some(certificate) => refusal.hint(certificate.dates_hint(now)),
+            None => refusal,
+        }
+    };
     match error {
-        E::CertExpired { .. } => {
-            at(out_of_date().unwrap_or(0), EXPIRED, CertificateError::Expired).hint(HINT_EXPIRED)
-        }
-        E::CertNotValidYet { .. } => {
-            at(out_of_date().unwrap_or(0), NOT_YET_VALID, CertificateError::NotValidYet)
-                .hint(HINT_NOT_YET_VALID)
-        }
+        E::CertExpired { .. } => dated(EXPIRED, CertificateError::Expired),
+        E::CertNotValidYet { .. } => dated(NOT_YET_VALID, CertificateError::NotValidYet),
         E::UnknownIssuer => unknown_issuer(&chain, &at),
         // webpki looks at the purpose first; that nobody vouches for the certificate says more.
         E::CaUsedAsEndEntity if chain.first().is_some_and(Certificate::is_self_issued) => {
@@ -242,6 +245,4 @@ fn presented_chain<'a>(leaf: &'a [u8], sent: &'a [CertificateDer<'_>]) -> Vec<Ce
 
 pub(super) const EXPIRED: &str = "certificate has expired";
 pub(super) const NOT_YET_VALID: &str = "certificate is not yet valid";
-pub(super) const HINT_EXPIRED: &str = "issue that certificate anew, and check this machine's clock";
-pub(super) const HINT_NOT_YET_VALID: &str = "check the clock of this machine and of the one that issued it";
 const HINT_SHA1: &str = "issue the chain with SHA-256, or accept it for now with `tls-cert-profile insecure`";

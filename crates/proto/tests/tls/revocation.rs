@@ -3,7 +3,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use culvert_proto::tls::{CrlSource, Revocation, RustlsFactory, TlsError, TlsFactory as _, TlsSettings};
+use culvert_proto::tls::{
+    CrlSource, Pem, Revocation, RustlsFactory, Standing, TlsError, TlsFactory as _, TlsSettings,
+};
 use rcgen::{
     CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
     date_time_ymd,
@@ -12,7 +14,7 @@ use rcgen::{
 use crate::{
     keys::fixture,
     pair::{Pair, connect, server_refuses},
-    pki::{Authority, both},
+    pki::{Authority, NOW, both},
 };
 
 fn crl(authority: &Authority, serials: &[u64], next_update_year: i32) -> Vec<u8> {
@@ -187,4 +189,65 @@ fn a_version_1_list_counts() {
             connect(client, both.server.clone());
         }
     }
+}
+
+/// What becomes of a client that was accepted, when the server's settings are others.
+fn judged_again(change: impl FnOnce(&mut TlsSettings, &Authority)) -> Standing {
+    let both = both();
+    let mut changed = both.server.clone();
+    change(&mut changed, &both.authority);
+    let pair = connect(both.client, both.server);
+    let identity = Arc::clone(pair.server.identity().unwrap());
+    RustlsFactory::new(changed).unwrap().judge_again(&identity)
+}
+
+#[test]
+fn who_would_be_refused_now_is_withdrawn_and_dates_are_left_to_the_next_exchange() {
+    assert_eq!(judged_again(|_, _| {}), Standing::Good);
+    let standing = judged_again(|settings, _| settings.ca = Some(Authority::new("New CA").pem()));
+    assert!(
+        matches!(&standing, Standing::Withdrawn(why) if why.contains("VERIFY ERROR: depth=")),
+        "{standing:?}"
+    );
+    let standing = judged_again(|settings, authority| {
+        settings.ca = Some(Pem {
+            text: [Authority::new("New CA").pem().text, authority.pem().text].concat(),
+            ..authority.pem()
+        });
+    });
+    assert_eq!(standing, Standing::Good);
+    let standing = judged_again(|settings, _| {
+        settings.peer.extended_key_usage = Some("1.3.6.1.5.5.7.3.17".to_owned());
+    });
+    assert!(matches!(standing, Standing::Withdrawn(_)), "{standing:?}");
+    let standing = judged_again(|settings, authority| with_lists(settings, crl(authority, &[2], 2030)));
+    assert!(
+        matches!(&standing, Standing::Withdrawn(why) if why.contains("certificate revoked")),
+        "{standing:?}"
+    );
+    let standing = judged_again(|settings, authority| with_lists(settings, crl(authority, &[], 2027)));
+    assert!(matches!(&standing, Standing::Unknown(why) if why.contains("CRL has expired")), "{standing:?}");
+    // A thousand years on, all of it has expired.
+    let standing = judged_again(|settings, _| settings.clock = Arc::new(|| NOW + 30_000_000_000));
+    assert_eq!(standing, Standing::Good);
+}
+
+/// A file of lists on a disk that hangs holds up a handshake, and not who opens it.
+#[test]
+fn the_lists_are_read_when_a_certificate_is_there_and_not_before() {
+    struct Counting(AtomicUsize, Arc<[u8]>);
+    impl CrlSource for Counting {
+        fn current(&self) -> Result<Arc<[u8]>, String> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Arc::clone(&self.1))
+        }
+    }
+    let mut both = both();
+    let source = Arc::new(Counting(AtomicUsize::new(0), crl(&both.authority, &[], 2030).into()));
+    both.server.peer.revocation = Some(Revocation::Lists(Arc::clone(&source) as Arc<dyn CrlSource>));
+    let mut pair = Pair::open(both.client, both.server);
+    assert_eq!(source.0.load(Ordering::Relaxed), 0);
+    pair.run();
+    assert!(pair.server.identity().is_some());
+    assert_eq!(source.0.load(Ordering::Relaxed), 1);
 }
