@@ -14,7 +14,6 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Read as _, Write as _},
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -27,7 +26,6 @@ use zeroize::Zeroizing;
 
 use super::{
     challenge::{DynamicChallenge, PasswordField},
-    throttle::{LONGEST, Subject, Throttle},
     totp::{DIGITS, TotpSecret},
 };
 use crate::{clock, ovlog, random};
@@ -62,7 +60,6 @@ pub(crate) struct Users {
 /// What has to be remembered between logins.
 #[derive(Default)]
 struct Memory {
-    throttle: Throttle,
     /// The last step of each user whose code was taken.
     used: HashMap<String, u64>,
     challenges: HashMap<String, Asked>,
@@ -102,26 +99,12 @@ impl Users {
     }
 
     /// Judges a login.
-    pub(crate) async fn judge(self: &Arc<Self>, from: IpAddr, username: &str, field: &str) -> UserVerdict {
-        let subjects = Subject::of(username.get(..MAX_NAME).unwrap_or(username), from);
-        let Some(wait) = self.memory().throttle.admit(&subjects, Instant::now()) else {
-            ovlog!(warn 1, "auth-users: too many failed logins of '{username}' or from its network; refused without a look");
-            return UserVerdict::Reject(Some(format!(
-                "TEMP[backoff {},advance no]:too many failed logins",
-                LONGEST.as_secs()
-            )));
-        };
-        tokio::time::sleep(wait).await;
+    pub(crate) async fn judge(self: &Arc<Self>, username: &str, field: &str) -> UserVerdict {
         let verdict = self.look(username, PasswordField::parse(field)).await;
-        let mut memory = self.memory();
-        match &verdict {
-            UserVerdict::Accept => memory.throttle.succeeded(username),
-            // A question is no failure: the password was right.
-            UserVerdict::Reject(Some(reason)) if reason.starts_with("CRV1:") => {}
-            UserVerdict::Reject(_) => {
-                memory.throttle.failed(&subjects, Instant::now());
-                ovlog!(1, "auth-users: wrong user name, password or code for '{username}'");
-            }
+        // A question is no failure: the password was right.
+        if matches!(&verdict, UserVerdict::Reject(reason) if !reason.as_ref().is_some_and(|it| it.starts_with("CRV1:")))
+        {
+            ovlog!(1, "auth-users: wrong user name, password or code for '{username}'");
         }
         verdict
     }
@@ -408,7 +391,6 @@ mod tests {
 
     use super::*;
 
-    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     /// The secret of RFC 6238's vectors.
     const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
@@ -434,9 +416,9 @@ mod tests {
         let (_folder, path) = folder();
         change(&path, "alice", &password("correct horse")).unwrap();
         let users = Arc::new(Users::of_file(path));
-        assert_eq!(users.judge(FROM, "alice", "correct horse").await, UserVerdict::Accept);
+        assert_eq!(users.judge("alice", "correct horse").await, UserVerdict::Accept);
         for (name, wrong) in [("alice", "wrong"), ("alice", ""), ("bob", "correct horse"), ("", "")] {
-            assert_eq!(users.judge(FROM, name, wrong).await, UserVerdict::Reject(None), "{name} {wrong}");
+            assert_eq!(users.judge(name, wrong).await, UserVerdict::Reject(None), "{name} {wrong}");
         }
     }
 
@@ -456,17 +438,17 @@ mod tests {
         let hash = bcrypt::hash("correct horse", 4).unwrap().replace("$2b$", "$2y$");
         fs::write(&path, format!("# a comment\n\nbob:{hash}\n")).unwrap();
         let users = Arc::new(Users::of_file(path));
-        assert_eq!(users.judge(FROM, "bob", "correct horse").await, UserVerdict::Accept);
-        assert_eq!(users.judge(FROM, "bob", "wrong").await, UserVerdict::Reject(None));
+        assert_eq!(users.judge("bob", "correct horse").await, UserVerdict::Accept);
+        assert_eq!(users.judge("bob", "wrong").await, UserVerdict::Reject(None));
     }
 
     #[tokio::test]
     async fn a_file_that_is_missing_or_broken_lets_nobody_in() {
         let (_folder, path) = folder();
         let users = Arc::new(Users::of_file(path.clone()));
-        assert_eq!(users.judge(FROM, "alice", "x").await, UserVerdict::Reject(None));
+        assert_eq!(users.judge("alice", "x").await, UserVerdict::Reject(None));
         fs::write(&path, "alice:plain text\n").unwrap();
-        assert_eq!(users.judge(FROM, "alice", "plain text").await, UserVerdict::Reject(None));
+        assert_eq!(users.judge("alice", "plain text").await, UserVerdict::Reject(None));
     }
 
     #[test]

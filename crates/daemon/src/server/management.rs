@@ -20,6 +20,8 @@ use super::{
     start::Standing,
 };
 use crate::{
+    auth::throttle::is_guess,
+    clock,
     life::Life,
     management::{Management, Order, Seat, What, kind_word, role_command},
     ovlog,
@@ -286,6 +288,7 @@ impl Server {
                 client.managed.accepted = true;
                 let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
                 client.managed.options = lines.join("\n");
+                self.admission.throttle.succeeded(&client.username, client.remote.ip());
             }
             self.login_decided(session, id, Authorization::Accept);
         }
@@ -301,6 +304,9 @@ impl Server {
                 "MULTI: connection rejected: {reason}, CLI:{}",
                 client_reason.as_deref().unwrap_or("[NULL]")
             );
+            if is_guess(client_reason.as_deref()) {
+                self.admission.throttle.failed(&client.username, client.remote.ip(), clock::now().mono);
+            }
         }
         self.login_decided(session, id, Authorization::Deny(client_reason));
         true

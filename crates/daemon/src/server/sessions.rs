@@ -109,6 +109,7 @@ impl Server {
         let judged = accepted.metadata.clone().filter(|_| self.admission.key_verify.is_some());
         let key = SessionKey(self.next_session);
         self.next_session += 1;
+        self.admission.under_way.begin(key);
         let config = self.configs.pick(protocol);
         let session =
             Session::accepted(config, Arc::clone(&self.tls), *accepted, random::source(), clock::now());
@@ -316,6 +317,7 @@ impl Server {
     /// The one end of a client: gives back everything that it held, in the reverse order of its making.
     pub(super) fn remove(&mut self, key: SessionKey, why: &str) {
         let Some(client) = self.clients.remove(&key) else { return };
+        self.admission.under_way.end(key);
         let _in = client.span.enter();
         ovlog!(2, "{why}");
         if let Some(orders) = self.listeners.get(&client.listener) {
