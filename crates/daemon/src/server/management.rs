@@ -266,8 +266,8 @@ impl Server {
 
     fn tell_client_event(&self, event: ClientEvent, env: &ScriptEnv) {
         // Of the count OpenVPN tells first.
-        let count = ("n_clients".to_owned(), self.by_peer.len().to_string());
-        let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let count = ("n_clients".to_owned(), Zeroizing::new(self.by_peer.len().to_string()));
+        let env = env.iter().map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned())));
         self.interface
             .hub
             .tell(&Notification::Client { event, env: std::iter::once(count).chain(env).collect() });
@@ -389,7 +389,8 @@ impl Server {
             self.tell_client_event(event, &env);
         } else if client.connected().is_some() {
             // OpenVPN announces ends of announced clients only; who watches sees all.
-            let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let env =
+                env.iter().map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).collect();
             self.interface.hub.tell_watchers(&Notification::Client { event, env });
         }
     }
