@@ -8,4 +8,5 @@ pub(crate) mod plugins;
 pub(crate) mod throttle;
 pub(crate) mod tokens;
 mod totp;
+mod user_file;
 pub mod users;

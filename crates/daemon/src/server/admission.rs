@@ -48,6 +48,8 @@ pub(super) enum Decision {
     ClientFiles(u64),
     /// About the certificate of a client that is connected.
     Standing(SessionKey, Standing),
+    /// The file of `auth-users` was read again, or cannot be.
+    Users(Result<(), String>),
     /// About a client's addresses.
     Learned(SessionKey, bool),
 }

@@ -20,6 +20,7 @@ use super::{
     admission::{Admission, Decision},
     client::State,
     under_way::PendingLogin,
+    users::{Earlier, KnownUser},
 };
 use crate::{
     auth::{
@@ -43,6 +44,8 @@ pub(super) struct LoginState {
     token: Option<Zeroizing<String>>,
     /// The login was empty: there is nothing that a token could take the place of.
     is_anonymous: bool,
+    /// Who it is, where the file of users has to do with it.
+    pub(super) user: Option<KnownUser>,
 }
 
 impl LoginState {
@@ -67,6 +70,8 @@ struct Login {
     /// The first of its session: later ones are those of renegotiations, by who is in already.
     is_first: bool,
     request: AuthRequest,
+    /// The token that came in place of the password (`external-auth`).
+    earlier: Earlier,
     env: ScriptEnv,
     deadline: Instant,
 }
@@ -74,6 +79,11 @@ struct Login {
 impl Server {
     /// A login arrived.
     pub(super) fn authenticate(&mut self, key: SessionKey, request: AuthRequest) {
+        if request.username.contains(char::is_control) {
+            // Judges would each make something else of it (SEC-AUTH-4).
+            ovlog!(warn 1, "TLS Auth Error: the user name has control characters; nobody is asked about it");
+            return self.login_decided(key, request.key, Authorization::Deny(None));
+        }
         let Some(client) = self.clients.get_mut(&key) else { return };
         // Later logins are those of renegotiations: the name that was settled stays (`override-username`).
         let is_first = matches!(client.state, State::Handshaking);
@@ -86,6 +96,7 @@ impl Server {
         client.login.is_anonymous =
             request.username.is_empty() && request.password.is_empty() || !self.admission.has_judges();
         let is_certified = !client.identity.chain.is_empty();
+        let mut earlier = Earlier::Nothing;
         if let Some(tokens) = &self.tokens {
             let now = u64::from(clock::unix_seconds());
             let shown = tokens.examine(&client.login.tokens, &request.username, &request.password, now);
@@ -95,12 +106,15 @@ impl Server {
                 // Nobody vouched for the name that stands here.
                 client.username.clear();
             }
+            earlier = Earlier::of(shown);
             if !tokens.is_external()
                 && let Some(authorization) = token_verdict(shown, &request.username)
             {
-                return self.admission.confirm_token(key, request, authorization);
+                self.note_user(key, &request, earlier);
+                return self.admission.confirm_token(key, request, (authorization, earlier), !is_first);
             }
         }
+        self.note_user(key, &request, earlier);
         self.keep_for_management(key, &request);
         let Some(client) = self.clients.get(&key) else { return };
         let from = client.remote.ip();
@@ -110,7 +124,7 @@ impl Server {
             client.login.export(&mut env);
             env
         };
-        self.admission.judge_login(key, (from, is_first), is_certified, request, env);
+        self.admission.judge_login(key, (from, is_first), is_certified, (request, earlier), env);
     }
 
     /// A login is decided: makes the token that takes the password's place from here on.
@@ -189,7 +203,7 @@ impl Admission {
         session: SessionKey,
         (from, is_first): (IpAddr, bool),
         is_certified: bool,
-        request: AuthRequest,
+        (request, earlier): (AuthRequest, Earlier),
         env: impl FnOnce() -> ScriptEnv,
     ) {
         let key = request.key;
@@ -211,7 +225,7 @@ impl Admission {
             return self.decide(Decision::Login(session, key, authorization));
         }
         let deadline = Instant::now() + self.patience;
-        let login = Login { session, from, is_first, request, env: env(), deadline };
+        let login = Login { session, from, is_first, request, earlier, env: env(), deadline };
         self.spawn_for(session, move |this: Self| async move {
             let authorization = this.run_login(&login).await;
             this.under_way.login_decided(session, key);
@@ -229,19 +243,21 @@ impl Admission {
         self.verify.is_some() || self.hooks.plugins.want(PluginHook::AuthUserPassVerify)
     }
 
-    /// A token is judged; a good one counts only while its user is there.
-    fn confirm_token(&self, session: SessionKey, request: AuthRequest, authorization: Authorization) {
+    /// A token is judged; a good one counts only while its user is there. `is_in`: this is a renegotiation.
+    fn confirm_token(
+        &self,
+        session: SessionKey,
+        request: AuthRequest,
+        (authorization, earlier): (Authorization, Earlier),
+        is_in: bool,
+    ) {
         let key = request.key;
-        let Some(users) = self.users.clone().filter(|_| authorization == Authorization::Accept) else {
+        let users = self.users.clone().filter(|_| authorization == Authorization::Accept);
+        let (Some(users), Earlier::Since(since)) = (users, earlier) else {
             return self.decide(Decision::Token(session, key, authorization));
         };
-        self.spawn_for(session, move |_this: Self| async move {
-            let verdict = if users.know(&request.username).await {
-                Authorization::Accept
-            } else {
-                ovlog!(1, "auth-users: '{}' shows a token, but is no user any more", request.username);
-                Authorization::Deny(None)
-            };
+        self.spawn_for(session, move |this: Self| async move {
+            let verdict = this.confirm_user(&users, &request.username, since, is_in).await;
             Decision::Token(session, key, verdict)
         });
     }
@@ -285,9 +301,16 @@ impl Admission {
         let is_anonymous = username.is_empty() && password.is_empty();
         // An empty login got here because it is allowed: plugins and programs may have something against it, users not.
         if let Some(users) = self.users.as_ref().filter(|_| !is_anonymous) {
-            match users.judge(username, password).await {
-                UserVerdict::Accept => {}
-                UserVerdict::Reject(reason) => return Authorization::Deny(reason),
+            let verdict = match login.earlier {
+                Earlier::Since(since) => self.confirm_user(users, username, since, !login.is_first).await,
+                Earlier::Expired => Authorization::Deny(Some(EXPIRED.to_owned())),
+                Earlier::Nothing => match users.judge(username, password).await {
+                    UserVerdict::Accept => Authorization::Accept,
+                    UserVerdict::Reject(reason) => Authorization::Deny(reason),
+                },
+            };
+            if verdict != Authorization::Accept {
+                return verdict;
             }
         }
         let plugins = &self.hooks.plugins;

@@ -49,7 +49,8 @@ fn request(username: &str) -> AuthRequest {
 async fn log_in(admission: &Admission, is_first: bool, username: &str) -> Authorization {
     let deadline = Instant::now() + admission.patience;
     let env = ScriptEnv::new();
-    let login = Login { session: SESSION, from: HOME, is_first, request: request(username), env, deadline };
+    let (request, earlier) = (request(username), Earlier::Nothing);
+    let login = Login { session: SESSION, from: HOME, is_first, request, earlier, env, deadline };
     admission.run_login(&login).await
 }
 
@@ -119,7 +120,7 @@ async fn a_question_and_a_judge_without_time_are_no_failures() {
 async fn a_login_that_waits_ends_with_its_client_and_leaves_no_files() {
     let folder = TempDir::new().unwrap();
     let (admission, mut inbox) = admission(judged_by("exit 2"), &folder).await;
-    admission.judge_login(SESSION, (HOME, true), true, request("alice"), ScriptEnv::new);
+    admission.judge_login(SESSION, (HOME, true), true, (request("alice"), Earlier::Nothing), ScriptEnv::new);
     // Its three files, once the program has ended.
     wait_for_files(&folder, 3).await;
     while admission.under_way.deferred_login(SESSION).is_none() {
@@ -137,9 +138,54 @@ async fn a_program_that_judges_somebody_who_left_is_ended() {
     let began = folder.path().join("began");
     let script = format!("echo $$ >{}; exec sleep 1000", began.display());
     let (admission, _inbox) = admission(judged_by(&script), &folder).await;
-    admission.judge_login(SESSION, (HOME, true), true, request("alice"), ScriptEnv::new);
+    admission.judge_login(SESSION, (HOME, true), true, (request("alice"), Earlier::Nothing), ScriptEnv::new);
     // And the one with name and password.
     wait_for_files(&folder, 5).await;
     admission.under_way.end(SESSION);
     wait_for_files(&folder, 1).await;
+}
+
+/// Judges with a file of one user, `alice` with the password `secret`, which the test may change.
+async fn with_users(folder: &TempDir) -> (Admission, std::path::PathBuf) {
+    let path = folder.path().join("users");
+    std::fs::write(&path, format!("alice:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let mut profile = Profile::default();
+    profile.server.auth_users = Some(path.clone());
+    (admission(profile, folder).await.0, path)
+}
+
+#[tokio::test]
+async fn who_is_in_stays_while_the_file_of_users_cannot_be_read_and_nobody_new_comes_in() {
+    let folder = TempDir::new().unwrap();
+    let (admission, path) = with_users(&folder).await;
+    let users = admission.users.clone().unwrap();
+    let now = clock::wall();
+    let confirm = |is_in| admission.confirm_user(&users, "alice", now, is_in);
+    assert_eq!(confirm(false).await, Authorization::Accept);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(confirm(true).await, Authorization::Accept);
+    let refused = confirm(false).await;
+    assert!(
+        matches!(&refused, Authorization::Deny(Some(reason)) if reason.starts_with("TEMP")),
+        "{refused:?}"
+    );
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(confirm(true).await, Authorization::Deny(None), "it can be read, and nobody is in it");
+}
+
+#[tokio::test]
+async fn with_external_auth_the_file_of_users_takes_a_good_token_for_what_it_is() {
+    let folder = TempDir::new().unwrap();
+    let (admission, _path) = with_users(&folder).await;
+    let mut request = request("alice");
+    request.password = Zeroizing::new("SESS_ID_AT_of-some-session".to_owned());
+    let deadline = Instant::now() + admission.patience;
+    let env = ScriptEnv::new();
+    let earlier = Earlier::Since(clock::wall());
+    let mut login = Login { session: SESSION, from: HOME, is_first: true, request, earlier, env, deadline };
+    assert_eq!(admission.run_login(&login).await, Authorization::Accept);
+    login.earlier = Earlier::Expired;
+    assert_eq!(admission.run_login(&login).await, Authorization::Deny(Some(EXPIRED.to_owned())));
+    login.earlier = Earlier::Nothing;
+    assert_eq!(admission.run_login(&login).await, Authorization::Deny(None), "a password that is wrong");
 }

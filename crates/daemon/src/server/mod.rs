@@ -30,6 +30,7 @@ mod start;
 mod status;
 mod strangers;
 mod under_way;
+mod users;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 

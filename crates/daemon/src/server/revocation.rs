@@ -1,4 +1,5 @@
-//! What ends sessions that are under way: a certificate that was revoked, a client that its file disables.
+//! What ends sessions that are under way: a certificate that was revoked, a client that its file disables, a user who is
+//! no longer in the file of users ([`super::users`]).
 //!
 //! Clients are judged again when the files behind a judgement change, and at every reload. Who can no longer be judged,
 //! because a list is garbage or a file cannot be read, stays: nobody new is let in meanwhile.
@@ -99,6 +100,7 @@ fn fingerprint(directory: &Path) -> Option<u64> {
 impl Server {
     /// Looks whether files took back what they granted.
     pub(super) fn watch_for_withdrawals(&mut self) {
+        self.watch_users();
         if self.watch.lists_changed() {
             self.judge_certificates_again();
         }
@@ -177,9 +179,9 @@ impl Server {
     }
 
     /// Ends a session that is no longer wanted. The client is told to connect again, and hears then what is wrong.
-    fn dismiss(&mut self, key: SessionKey, reason: &str) {
+    pub(super) fn dismiss(&mut self, key: SessionKey, reason: &str) {
         let Some(client) = self.clients.get(&key) else { return };
-        if !matches!(client.state, State::Connected(_)) {
+        if matches!(client.state, State::Handshaking) {
             return;
         }
         {

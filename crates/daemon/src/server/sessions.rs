@@ -227,6 +227,7 @@ impl Server {
             Decision::Again(key, collected) => self.collected_again(key, collected),
             Decision::ClientFiles(fingerprint) => self.client_files_seen(fingerprint),
             Decision::Standing(key, standing) => self.judged_again(key, standing),
+            Decision::Users(outcome) => self.users_seen(outcome),
             Decision::Learned(key, true) => self.connect(key),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }
