@@ -135,6 +135,10 @@ impl Hooks {
             let reason = "a certificate is not understood, so tls-verify cannot judge it";
             return Verdict::Deny(reason.to_owned());
         };
+        let runner = match client {
+            Some(client) => &self.runner.for_client(client.0),
+            None => &self.runner,
+        };
         for (certificate, der) in certificates.iter().zip(&identity.chain).rev() {
             let arguments = certificate_arguments(certificate);
             let mut env = env.clone();
@@ -156,7 +160,7 @@ impl Hooks {
             };
             let mut accepted = self.plugins_agree(client, Hook::TlsVerify, &arguments, &env).await;
             if let Some(command) = &self.scripts.tls_verify {
-                accepted = accepted && self.runner.verify_certificate(command, certificate, &env).await;
+                accepted = accepted && runner.verify_certificate(command, certificate, &env).await;
             }
             if !accepted {
                 return Verdict::Deny("tls-verify refused the certificate".to_owned());

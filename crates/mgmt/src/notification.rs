@@ -1,5 +1,7 @@
 use std::fmt::{self, Write as _};
 
+use zeroize::Zeroizing;
+
 use crate::{ClientName, KeyName, StateLine};
 
 /// How a log line is marked.
@@ -202,10 +204,10 @@ pub enum Notification {
         kind: String,
         text: String,
     },
-    /// With variables, the newest first.
+    /// With variables, the newest first. A value may be a password.
     Client {
         event: ClientEvent,
-        env: Vec<(String, String)>,
+        env: Vec<(String, Zeroizing<String>)>,
     },
     /// `true`: its own address, not a network behind it.
     ClientAddress {
@@ -257,9 +259,9 @@ impl fmt::Display for Notification {
     }
 }
 
-fn write_env(f: &mut fmt::Formatter<'_>, prefix: &str, env: &[(String, String)]) -> fmt::Result {
+fn write_env(f: &mut fmt::Formatter<'_>, prefix: &str, env: &[(String, impl AsRef<str>)]) -> fmt::Result {
     for (name, value) in env {
-        write!(f, ">{prefix}:ENV,{}={}\r\n", one_line(name), one_line(value))?;
+        write!(f, ">{prefix}:ENV,{}={}\r\n", one_line(name), *Zeroizing::new(one_line(value.as_ref())))?;
     }
     write!(f, ">{prefix}:ENV,END\r\n")
 }
@@ -342,7 +344,9 @@ mod tests {
     #[test]
     fn lines_are_openvpns() {
         let key = KeyName { client: 3, key: 1 };
-        let env = vec![("n_clients".to_owned(), "1".to_owned()), ("IV_VER".to_owned(), "2\n3".to_owned())];
+        let env = [("n_clients", "1"), ("IV_VER", "2\n3")]
+            .map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned())))
+            .to_vec();
         for (notification, line) in [
             (Notification::Hold(0), ">HOLD:Waiting for hold release:0\r\n"),
             (Notification::Bytecount { received: 1, sent: 2 }, ">BYTECOUNT:1,2\r\n"),

@@ -98,6 +98,22 @@ static int deny_unless(const char *expected, const char *seen)
     return strcmp(expected, seen) == 0 ? 0 : 1;
 }
 
+/* Adds a byte to a file, and goes on once another is there with .go behind the same name. */
+static int note(const char *path)
+{
+    char go[4096];
+    FILE *file = fopen(path, "a");
+
+    if (file == NULL)
+        return 1;
+    fputc('x', file);
+    fclose(file);
+    snprintf(go, sizeof go, "%s.go", path);
+    while (access(go, F_OK) != 0)
+        usleep(5000);
+    return 0;
+}
+
 static int act(struct state *state, int type, const char **envp, int *client, struct list **list)
 {
     const char *password = lookup(envp, "password");
@@ -118,6 +134,8 @@ static int act(struct state *state, int type, const char **envp, int *client, st
     if (strcmp(password, "hang") == 0)
         for (;;)
             pause();
+    if (strncmp(state->mode, "note:", 5) == 0)
+        return note(state->mode + 5);
     if (strcmp(state->mode, "count") == 0)
         return client != NULL && ++*client == 2 ? 0 : 1;
     if (strcmp(state->mode, "defer") == 0) {

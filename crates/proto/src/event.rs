@@ -42,16 +42,27 @@ pub enum Event {
 }
 
 /// A login to judge.
-#[derive(Debug)]
 pub struct AuthRequest {
     /// The key being negotiated; 0 is the first login, others are renegotiations.
     pub key: KeyId,
-    /// User name; empty when none was sent.
+    /// User name as it came, control characters included; empty when none was sent.
     pub username: String,
     /// Password.
     pub password: Zeroizing<String>,
     /// What the peer says of itself.
     pub peer_info: Arc<PeerInfo>,
+}
+
+impl std::fmt::Debug for AuthRequest {
+    /// Without the password, and with no hint at how long it is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, username, password: _, peer_info } = self;
+        f.debug_struct("AuthRequest")
+            .field("key", key)
+            .field("username", username)
+            .field("peer_info", peer_info)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A control message from the peer. Source: protocol document, "Server → client messages".
@@ -151,4 +162,21 @@ pub enum CloseReason {
     Local,
     /// The stream below was closed; only a driver says so.
     TransportEnded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_login_prints_has_no_password() {
+        let request = AuthRequest {
+            key: KeyId::FIRST,
+            username: "alice".to_owned(),
+            password: Zeroizing::new("correct horse".to_owned()),
+            peer_info: Arc::default(),
+        };
+        let printed = format!("{:?}", Event::Authenticate(request));
+        assert!(printed.contains("alice") && !printed.contains("horse"), "{printed}");
+    }
 }

@@ -123,7 +123,7 @@ impl KeyMessage {
         if options.is_empty() {
             return Err(KeyMessageError::NoOptions);
         }
-        let username = reader.string("the user name", MAX_CREDENTIAL)?.chars().map(printable).collect();
+        let username = reader.string("the user name", MAX_CREDENTIAL)?;
         let password = Zeroizing::new(reader.string("the password", MAX_CREDENTIAL)?);
         // Old peers end here; what follows then is a control message, which does not parse as a string.
         let peer_info = reader.optional_string("peer info", MAX_PEER_INFO)?;
@@ -140,11 +140,6 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
         out.extend_from_slice(text.as_bytes());
         out.push(0);
     }
-}
-
-/// User names reach logs, files and scripts: control characters become underscores.
-fn printable(c: char) -> char {
-    if c.is_control() { '_' } else { c }
 }
 
 struct Reader<'a> {

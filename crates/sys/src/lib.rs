@@ -10,6 +10,7 @@
 
 mod clock;
 mod cmsg;
+mod directory;
 mod local;
 mod netlink;
 mod poll;
@@ -24,6 +25,7 @@ mod tun;
 mod udp;
 
 pub use clock::since_boot;
+pub use directory::DirectoryWatch;
 pub use local::LocalDatagram;
 pub use netlink::{NetlinkFamily, NetlinkSocket};
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};

@@ -17,6 +17,7 @@ mod continuity;
 mod flood;
 mod hostile;
 mod live;
+mod logins;
 mod machine;
 mod machine_rules;
 mod management;

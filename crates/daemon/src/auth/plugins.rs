@@ -372,6 +372,8 @@ impl PluginThread {
 fn work(mut plugin: Plugin, inbox: &mpsc::Receiver<Job>) {
     while let Ok(job) = inbox.recv() {
         match job {
+            // Whoever asked has given up, most likely because the client is gone.
+            Job::Call(_, answer) if answer.is_closed() => {}
             Job::Call(call, answer) => {
                 let OwnedCall { hook, arguments, env, client } = &call;
                 let answered = plugin.call(&Call { hook: *hook, arguments, env, client: *client });
@@ -450,6 +452,31 @@ mod tests {
         let command = Command { argv: vec!["/nonexistent/plugin.so".to_owned()] };
         let failure = Plugins::load(&[command], &ScriptEnv::new()).await.expect_err("it is not there");
         assert!(failure.contains("/nonexistent/plugin.so"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nobody_waits_for_any_more_is_not_made() {
+        let folder = culvert_testkit::TempDir::new().unwrap();
+        let module = culvert_testkit::c_plugin(&folder, 3).unwrap().display().to_string();
+        let calls = folder.path().join("calls");
+        let command = Command { argv: vec![module, format!("note:{}", calls.display())] };
+        let plugins = Plugins::load(&[command], &ScriptEnv::new()).await.unwrap();
+        let count = || std::fs::read(&calls).unwrap_or_default().len();
+        let call = |client| {
+            let (plugins, hook) = (plugins.clone(), PluginHook::AuthUserPassVerify);
+            tokio::spawn(async move { plugins.agree(hook, &[], &ScriptEnv::new(), Some(client)).await })
+        };
+        let first = call(1);
+        while count() < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (second, third) = (call(2), call(3));
+        tokio::task::yield_now().await;
+        second.abort();
+        assert!(second.await.is_err());
+        std::fs::write(folder.path().join("calls.go"), "").unwrap();
+        assert!(first.await.unwrap() && third.await.unwrap());
+        assert_eq!(count(), 2);
     }
 
     #[tokio::test]

@@ -1,179 +1,309 @@
-//! Slows down guessing: after five failures in a row, further logins of that user and from that network wait for each
-//! other, longer each time (SEC-AUTH-8).
+//! Slows down guessing, whoever judges the guesses: after a few failures, further logins wait for each other, longer each
+//! time (SEC-AUTH-8).
 //!
 //! A wait is reserved, not slept through by each on its own: many guesses at a time are no faster than one after the other.
+//! What was reserved is given back by whoever turns out to be right: only failures cost.
+//!
+//! A user's failures are counted for each network apart: nobody locks out a user from elsewhere. All of them together
+//! only ever delay, and by little, so that guesses from many networks are slowed down as well.
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     net::IpAddr,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Failures that are free.
-const FREE: u32 = 5;
-/// The wait after the first failure that is not; it doubles with each further one.
+/// The wait after the first failure that is not free; it doubles with each further one.
 const FIRST: Duration = Duration::from_secs(1);
 /// How often it doubles.
 const DOUBLINGS: u32 = 4;
 /// Who would have to wait longer is refused at once.
-pub(super) const LONGEST: Duration = Duration::from_secs(20);
+pub(crate) const LONGEST: Duration = Duration::from_secs(20);
+/// The most that failures from elsewhere delay a user.
+const FOREIGN: Duration = Duration::from_secs(3);
 /// Failures that are older are forgotten.
 const MEMORY: Duration = Duration::from_secs(15 * 60);
-/// Users and networks that are remembered.
+/// Subjects that are remembered.
 const ENTRIES: usize = 4096;
 
-/// Whose failures are counted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Subject {
-    /// A user name.
-    User(String),
+/// Whose failures are counted. Names are kept as keyed hashes: a long one takes no more room than a short one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    /// A user name from one network.
+    UserAt(u64, IpAddr),
     /// The network that an address is from: /24, or /56.
     Network(IpAddr),
+    /// A user name from anywhere.
+    User(u64),
 }
 
 impl Subject {
-    /// Both subjects of a login.
-    pub(super) fn of(user: &str, from: IpAddr) -> [Self; 2] {
-        let network = match from {
-            IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !0xFF).into()),
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !((1 << 72) - 1)).into()),
-        };
-        [Self::User(user.to_owned()), Self::Network(network)]
+    /// Failures that are free.
+    fn free(self) -> u32 {
+        match self {
+            Self::UserAt(..) | Self::Network(_) => 5,
+            Self::User(_) => 50,
+        }
+    }
+
+    fn penalty(self, failures: u32) -> Duration {
+        match failures.checked_sub(self.free()) {
+            None => Duration::ZERO,
+            Some(beyond) => FIRST * (1 << beyond.min(DOUBLINGS)),
+        }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Record {
     failures: u32,
+    /// When the last of them was.
+    last: Instant,
     /// When the next login may be judged.
     free_at: Instant,
 }
 
+impl Record {
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.last + MEMORY
+    }
+}
+
+/// A login that was let through to its judges. Say what became of it; one that is dropped counts as neither.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// How long to wait first.
+    pub(crate) wait: Duration,
+    subjects: [Subject; 3],
+    reserved: [Duration; 3],
+}
+
 /// What is remembered of failures; a table of bounded size.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
-    records: HashMap<Subject, Record>,
+pub(crate) struct Throttle {
+    hasher: RandomState,
+    records: Mutex<HashMap<Subject, Record>>,
 }
 
 impl Throttle {
-    /// Reserves a turn; returns how long to wait for it. `None`: too long, refuse now.
-    pub(super) fn admit(&mut self, subjects: &[Subject], now: Instant) -> Option<Duration> {
-        let turn = |record: &Record| record.free_at.saturating_duration_since(now);
-        let wait = subjects.iter().filter_map(|subject| self.records.get(subject)).map(turn).max();
-        let wait = wait.unwrap_or_default();
+    /// Reserves a turn; `None`: it would be too long until then, refuse now.
+    pub(crate) fn admit(&self, user: &str, from: IpAddr, now: Instant) -> Option<Turn> {
+        let subjects = self.subjects(user, from);
+        let mut records = self.records();
+        let mut wait = Duration::ZERO;
+        for subject in subjects {
+            if records.get(&subject).is_some_and(|record| record.is_over(now)) {
+                records.remove(&subject);
+            }
+            let Some(record) = records.get(&subject) else { continue };
+            let turn = record.free_at.saturating_duration_since(now);
+            wait = wait.max(match subject {
+                Subject::User(_) => turn.min(FOREIGN),
+                Subject::UserAt(..) | Subject::Network(_) => turn,
+            });
+        }
         if wait > LONGEST {
             return None;
         }
-        for subject in subjects {
-            if let Some(record) = self.records.get_mut(subject).filter(|record| record.failures >= FREE) {
-                record.free_at = now + wait + penalty(record.failures);
+        let reserved = subjects.map(|subject| {
+            let Some(record) = records.get_mut(&subject) else { return Duration::ZERO };
+            let penalty = subject.penalty(record.failures);
+            if !penalty.is_zero() {
+                record.free_at = record.free_at.max(now + wait) + penalty;
             }
-        }
-        Some(wait)
+            penalty
+        });
+        Some(Turn { wait, subjects, reserved })
     }
 
     /// A login failed.
-    pub(super) fn failed(&mut self, subjects: &[Subject], now: Instant) {
-        for subject in subjects {
-            self.make_room(subject, now);
-            let record = self
-                .records
-                .entry(subject.clone())
-                .and_modify(|record| record.failures = record.failures.saturating_add(1))
-                .or_insert(Record { failures: 1, free_at: now });
-            if record.failures >= FREE {
-                record.free_at = record.free_at.max(now + penalty(record.failures));
+    pub(crate) fn failed(&self, user: &str, from: IpAddr, now: Instant) {
+        let mut records = self.records();
+        for subject in self.subjects(user, from) {
+            make_room(&mut records, subject, now);
+            let fresh = Record { failures: 0, last: now, free_at: now };
+            let record = records.entry(subject).or_insert(fresh);
+            if record.is_over(now) {
+                *record = fresh;
+            }
+            record.failures = record.failures.saturating_add(1);
+            record.last = now;
+            record.free_at = record.free_at.max(now + subject.penalty(record.failures));
+        }
+    }
+
+    /// Nothing was guessed, or it was asked back: what was reserved is free again.
+    pub(crate) fn give_back(&self, turn: &Turn, now: Instant) {
+        let mut records = self.records();
+        for (subject, reserved) in turn.subjects.iter().zip(turn.reserved) {
+            if let Some(record) = records.get_mut(subject) {
+                record.free_at = record.free_at.checked_sub(reserved).map_or(now, |earlier| earlier.max(now));
             }
         }
     }
 
     /// A login succeeded: its user starts over. The network does not, lest one good account pay for guesses at others.
-    pub(super) fn succeeded(&mut self, user: &str) {
-        self.records.remove(&Subject::User(user.to_owned()));
+    pub(crate) fn succeeded(&self, user: &str, from: IpAddr) {
+        let mut records = self.records();
+        for subject in self.subjects(user, from) {
+            if !matches!(subject, Subject::Network(_)) {
+                records.remove(&subject);
+            }
+        }
     }
 
-    fn make_room(&mut self, newcomer: &Subject, now: Instant) {
-        if self.records.len() < ENTRIES || self.records.contains_key(newcomer) {
-            return;
-        }
-        self.records.retain(|_, record| now < record.free_at + MEMORY);
-        if self.records.len() >= ENTRIES
-            && let Some(mildest) = self
-                .records
-                .iter()
-                .min_by_key(|(_, record)| record.failures)
-                .map(|(subject, _)| subject.clone())
-        {
-            self.records.remove(&mildest);
-        }
+    fn subjects(&self, user: &str, from: IpAddr) -> [Subject; 3] {
+        let network = match from.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !0xFF).into()),
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !((1 << 72) - 1)).into()),
+        };
+        let user = self.hasher.hash_one(user);
+        [Subject::UserAt(user, network), Subject::Network(network), Subject::User(user)]
+    }
+
+    fn records(&self) -> std::sync::MutexGuard<'_, HashMap<Subject, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn penalty(failures: u32) -> Duration {
-    FIRST * (1 << failures.saturating_sub(FREE).min(DOUBLINGS))
+/// Whether a refusal for this reason is a failure: a question is none, and neither is that a judge has no time now.
+pub(crate) fn is_guess(reason: Option<&str>) -> bool {
+    !reason.is_some_and(|reason| reason.starts_with("CRV1:") || reason.starts_with("TEMP"))
+}
+
+fn make_room(records: &mut HashMap<Subject, Record>, newcomer: Subject, now: Instant) {
+    if records.len() < ENTRIES || records.contains_key(&newcomer) {
+        return;
+    }
+    records.retain(|_, record| !record.is_over(now));
+    if records.len() >= ENTRIES
+        && let Some(mildest) =
+            records.iter().min_by_key(|(_, record)| record.failures).map(|(&subject, _)| subject)
+    {
+        records.remove(&mildest);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn alice() -> [Subject; 2] {
-        Subject::of("alice", IpAddr::from([192, 0, 2, 7]))
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 8));
+
+    fn wait(throttle: &Throttle, user: &str, from: IpAddr, now: Instant) -> Option<Duration> {
+        throttle.admit(user, from, now).map(|turn| turn.wait)
+    }
+
+    /// So many failures of alice's at home.
+    fn after(failures: u32, now: Instant) -> Throttle {
+        let throttle = Throttle::default();
+        for _ in 0..failures {
+            throttle.failed("alice", HOME, now);
+        }
+        throttle
     }
 
     #[test]
     fn sec_auth_8_the_sixth_guess_waits_and_the_next_waits_behind_it() {
-        let (mut throttle, now) = (Throttle::default(), Instant::now());
-        for _ in 0..FREE {
-            assert_eq!(throttle.admit(&alice(), now), Some(Duration::ZERO));
-            throttle.failed(&alice(), now);
+        let now = Instant::now();
+        let throttle = Throttle::default();
+        for _ in 0..5 {
+            assert_eq!(wait(&throttle, "alice", HOME, now), Some(Duration::ZERO));
+            throttle.failed("alice", HOME, now);
         }
-        assert_eq!(throttle.admit(&alice(), now), Some(FIRST));
-        assert_eq!(throttle.admit(&alice(), now), Some(FIRST * 2), "at the same time, behind the first");
+        assert_eq!(wait(&throttle, "alice", HOME, now), Some(FIRST));
+        assert_eq!(
+            wait(&throttle, "alice", HOME, now),
+            Some(FIRST * 2),
+            "at the same time, behind the first"
+        );
     }
 
     #[test]
     fn whoever_would_wait_too_long_is_refused() {
-        let (mut throttle, now) = (Throttle::default(), Instant::now());
-        for _ in 0..20 {
-            throttle.failed(&alice(), now);
-        }
-        let admitted = (0..50).map_while(|_| throttle.admit(&alice(), now)).count();
+        let now = Instant::now();
+        let throttle = after(20, now);
+        let admitted = (0..50).map_while(|_| wait(&throttle, "alice", HOME, now)).count();
         assert!(admitted < 5, "{admitted} guesses at once");
     }
 
     #[test]
     fn others_are_not_slowed_down_and_the_network_is_one_subject() {
-        let (mut throttle, now) = (Throttle::default(), Instant::now());
-        for _ in 0..20 {
-            throttle.failed(&alice(), now);
+        let now = Instant::now();
+        let throttle = after(20, now);
+        assert_eq!(wait(&throttle, "bob", ELSEWHERE, now), Some(Duration::ZERO), "another network");
+        let neighbour = IpAddr::from([192, 0, 2, 8]);
+        assert!(wait(&throttle, "bob", neighbour, now).is_none_or(|wait| wait > Duration::ZERO));
+        let mapped = "::ffff:192.0.2.8".parse().unwrap();
+        assert!(wait(&throttle, "bob", mapped, now).is_none_or(|wait| wait > Duration::ZERO));
+    }
+
+    #[test]
+    fn nobody_locks_a_user_out_from_elsewhere() {
+        let now = Instant::now();
+        let throttle = after(1000, now);
+        for _ in 0..1000 {
+            let wait = wait(&throttle, "alice", ELSEWHERE, now).expect("never refused");
+            assert!(wait <= FOREIGN, "{wait:?}");
         }
-        let bob = |last| Subject::of("bob", IpAddr::from([192, 0, last, 8]));
-        assert_eq!(throttle.admit(&bob(3), now), Some(Duration::ZERO), "another network");
-        assert!(throttle.admit(&bob(2), now).is_none_or(|wait| wait > Duration::ZERO), "the same network");
+    }
+
+    #[test]
+    fn guesses_from_many_networks_are_delayed_in_the_end() {
+        let now = Instant::now();
+        let throttle = Throttle::default();
+        for network in 0..60 {
+            throttle.failed("alice", IpAddr::from([10, 0, network, 1]), now);
+        }
+        assert!(wait(&throttle, "alice", ELSEWHERE, now).unwrap() > Duration::ZERO);
+        assert_eq!(wait(&throttle, "bob", ELSEWHERE, now), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn logins_that_succeed_cost_nobody_anything() {
+        let now = Instant::now();
+        let throttle = after(5, now);
+        let later = now + LONGEST;
+        for _ in 0..100 {
+            let turn = throttle.admit("bob", HOME, later).unwrap();
+            assert_eq!(turn.wait, Duration::ZERO);
+            throttle.succeeded("bob", HOME);
+            throttle.give_back(&turn, later);
+        }
+    }
+
+    #[test]
+    fn failures_are_forgotten_in_time() {
+        let now = Instant::now();
+        let throttle = after(20, now);
+        let later = now + MEMORY;
+        assert_eq!(wait(&throttle, "alice", HOME, later), Some(Duration::ZERO));
+        let throttle = after(20, now);
+        throttle.failed("alice", HOME, later);
+        assert_eq!(wait(&throttle, "alice", HOME, later), Some(Duration::ZERO), "the first of a new count");
     }
 
     #[test]
     fn a_success_lets_a_user_start_over() {
-        let (mut throttle, now) = (Throttle::default(), Instant::now());
-        let user = &alice()[..1];
-        for _ in 0..20 {
-            throttle.failed(user, now);
-        }
-        throttle.succeeded("alice");
-        assert_eq!(throttle.admit(user, now), Some(Duration::ZERO));
+        let now = Instant::now();
+        let throttle = after(20, now);
+        throttle.succeeded("alice", HOME);
+        let records = throttle.records();
+        assert_eq!(records.keys().filter(|subject| !matches!(subject, Subject::Network(_))).count(), 0);
+        assert_eq!(records.len(), 1, "the network's count stays");
     }
 
     #[test]
     fn the_table_is_bounded_and_keeps_the_worst() {
-        let (mut throttle, now) = (Throttle::default(), Instant::now());
-        for _ in 0..20 {
-            throttle.failed(&alice(), now);
+        let now = Instant::now();
+        let throttle = after(20, now);
+        for number in 0..ENTRIES {
+            throttle.failed(&number.to_string(), ELSEWHERE, now);
         }
-        for number in 0..2 * ENTRIES {
-            throttle.failed(&[Subject::User(number.to_string())], now);
-        }
-        assert!(throttle.records.len() <= ENTRIES);
-        assert!(throttle.records.contains_key(&alice()[0]));
+        assert!(throttle.records().len() <= ENTRIES);
+        assert!(throttle.records().contains_key(&throttle.subjects("alice", HOME)[0]));
     }
 }

@@ -6,29 +6,29 @@
 //! bob:$2y$10$...
 //! ```
 //!
-//! Hashes are Argon2's in PHC form, or bcrypt's, as `htpasswd -B` writes them. The file is read at every login: a change
-//! counts from then on. With `totp` a code is wanted as well: as the answer to a `static-challenge`, behind the password,
+//! Hashes are Argon2's in PHC form, or bcrypt's, as `htpasswd -B` writes them; with a `!` in front nobody logs in. The file is
+//! read at every login: a change counts from then on. It is also watched ([`Users::refresh`]): whose line is gone or
+//! another has to leave, tokens notwithstanding. With `totp` a code is wanted as well: as the answer to a `static-challenge`, behind the password,
 //! or, where neither is there, as the answer to a dynamic challenge (CRV1) that asks for it. A code is good once.
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{self, Read as _, Write as _},
-    net::IpAddr,
+    hash::RandomState,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _, password_hash::phc::PasswordHash};
+use argon2::{Argon2, PasswordVerifier as _, password_hash::phc::PasswordHash};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+pub use super::user_file::{Change, change};
 use super::{
     challenge::{DynamicChallenge, PasswordField},
-    throttle::{LONGEST, Subject, Throttle},
     totp::{DIGITS, TotpSecret},
+    user_file::{Marks, Stamp, User, UserFile},
 };
 use crate::{clock, ovlog, random};
 
@@ -38,10 +38,8 @@ const HASHING: usize = 2;
 const CHALLENGE_LIFE: Duration = Duration::from_secs(180);
 /// Challenges that wait; more replace the oldest.
 const CHALLENGES: usize = 4096;
-/// How much of the file is read.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
-/// Longest name that is looked for; what is longer is nobody's.
-const MAX_NAME: usize = 256;
+/// A file is believed only when it has rested so long: who writes it in place makes it empty first.
+const REST: Duration = Duration::from_secs(1);
 
 /// What became of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,32 +50,52 @@ pub(crate) enum UserVerdict {
     Reject(Option<String>),
 }
 
+/// Whether a user who is in may stay in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum UserStanding {
+    /// The line is as it was.
+    Known,
+    /// There is no such user any more, or it is disabled.
+    Gone,
+    /// Password or second factor are others now.
+    Changed,
+    /// The file cannot be read, or not this line: why.
+    CannotTell(String),
+}
+
 /// The users of a server.
 pub(crate) struct Users {
     path: PathBuf,
     hashing: Semaphore,
     memory: Mutex<Memory>,
+    hasher: RandomState,
 }
 
 /// What has to be remembered between logins.
 #[derive(Default)]
 struct Memory {
-    throttle: Throttle,
     /// The last step of each user whose code was taken.
     used: HashMap<String, u64>,
     challenges: HashMap<String, Asked>,
+    roll: Roll,
+}
+
+/// Who is in the file.
+#[derive(Default)]
+struct Roll {
+    /// What the file looked like when it was read last; `None`: it never was.
+    stamp: Option<Stamp>,
+    /// Why it could not be read the last time.
+    problem: Option<String>,
+    marks: Marks,
+    /// When lines were changed or removed that were there before.
+    changed: HashMap<String, SystemTime>,
 }
 
 /// A challenge that waits for its answer: its user has given the right password.
 struct Asked {
     username: String,
     until: Instant,
-}
-
-/// One line of the file.
-struct User {
-    hash: Zeroizing<String>,
-    totp: Option<TotpSecret>,
 }
 
 /// What the password field proved.
@@ -96,47 +114,106 @@ impl Users {
         self.path == path
     }
 
-    /// The users of a file, which is read when somebody logs in.
+    /// The users of a file, which is read now, and again when somebody logs in.
     pub(crate) fn of_file(path: PathBuf) -> Self {
-        Self { path, hashing: Semaphore::new(HASHING), memory: Mutex::default() }
+        let (hashing, hasher) = (Semaphore::new(HASHING), RandomState::new());
+        let users = Self { path, hashing, memory: Mutex::default(), hasher };
+        if let Some(Err(problem)) = users.refresh() {
+            ovlog!(error 1, "{problem}; nobody can log in");
+        }
+        users
     }
 
     /// Judges a login.
-    pub(crate) async fn judge(self: &Arc<Self>, from: IpAddr, username: &str, field: &str) -> UserVerdict {
-        let subjects = Subject::of(username.get(..MAX_NAME).unwrap_or(username), from);
-        let Some(wait) = self.memory().throttle.admit(&subjects, Instant::now()) else {
-            ovlog!(warn 1, "auth-users: too many failed logins of '{username}' or from its network; refused without a look");
-            return UserVerdict::Reject(Some(format!(
-                "TEMP[backoff {},advance no]:too many failed logins",
-                LONGEST.as_secs()
-            )));
-        };
-        tokio::time::sleep(wait).await;
+    pub(crate) async fn judge(self: &Arc<Self>, username: &str, field: &str) -> UserVerdict {
         let verdict = self.look(username, PasswordField::parse(field)).await;
-        let mut memory = self.memory();
-        match &verdict {
-            UserVerdict::Accept => memory.throttle.succeeded(username),
-            // A question is no failure: the password was right.
-            UserVerdict::Reject(Some(reason)) if reason.starts_with("CRV1:") => {}
-            UserVerdict::Reject(_) => {
-                memory.throttle.failed(&subjects, Instant::now());
-                ovlog!(1, "auth-users: wrong user name, password or code for '{username}'");
-            }
+        // A question is no failure: the password was right.
+        if matches!(&verdict, UserVerdict::Reject(reason) if !reason.as_ref().is_some_and(|it| it.starts_with("CRV1:")))
+        {
+            ovlog!(1, "auth-users: wrong user name, password or code for '{username}'");
         }
         verdict
     }
 
-    /// Whether a user is still in the file: a token is worth nothing without one.
-    pub(crate) async fn know(self: &Arc<Self>, username: &str) -> bool {
-        let (users, name) = (Arc::clone(self), username.to_owned());
-        let looked = tokio::task::spawn_blocking(move || find(&users.path, &name)).await;
-        match looked {
-            Ok(Ok(user)) => user.is_some(),
-            Ok(Err(failure)) => {
-                ovlog!(error 1, "auth-users {}: {failure}; nobody can log in", self.path.display());
-                false
+    /// Whether a user who logged in at that time may stay, by the file as it is now: a token is worth nothing without its
+    /// user, and one that was made before the password changed is worth nothing either.
+    pub(crate) async fn know(self: &Arc<Self>, username: &str, since: SystemTime) -> UserStanding {
+        // A file that is being written is read a moment later.
+        while self.is_restless() {
+            tokio::time::sleep(REST / 10).await;
+        }
+        let users = Arc::clone(self);
+        let refreshed = tokio::task::spawn_blocking(move || users.refresh()).await;
+        match refreshed {
+            Ok(_) => self.standing(username, since),
+            Err(_panicked) => {
+                UserStanding::CannotTell("internal error: the look at the file failed".to_owned())
             }
-            Err(_panicked) => false,
+        }
+    }
+
+    /// The same by the file as it was read last.
+    pub(crate) fn standing(&self, username: &str, since: SystemTime) -> UserStanding {
+        let memory = self.memory();
+        let Roll { stamp, problem, marks, changed } = &memory.roll;
+        if let Some(problem) = problem {
+            return UserStanding::CannotTell(problem.clone());
+        }
+        match marks.get(username) {
+            _ if stamp.is_none() => {
+                UserStanding::CannotTell("auth-users: the file was not read yet".to_owned())
+            }
+            None => UserStanding::Gone,
+            Some(mark) if !mark.is_understood => {
+                UserStanding::CannotTell(format!("auth-users: the line of '{username}' is not understood"))
+            }
+            Some(_) if changed.get(username).is_some_and(|&at| since < at) => UserStanding::Changed,
+            Some(_) => UserStanding::Known,
+        }
+    }
+
+    /// Whether the file should be read again: it changed, and has come to rest.
+    pub(crate) fn is_stale(&self) -> bool {
+        match (Stamp::of(&self.path), &self.memory().roll) {
+            (Ok(now), roll) => (roll.stamp != Some(now) || roll.problem.is_some()) && !self.is_restless(),
+            (Err(_), roll) => roll.problem.is_none(),
+        }
+    }
+
+    fn is_restless(&self) -> bool {
+        let age = |stamp: Stamp| clock::wall().duration_since(stamp.changed);
+        // What was changed in the future was changed by another clock.
+        Stamp::of(&self.path).is_ok_and(|stamp| age(stamp).is_ok_and(|age| age < REST))
+    }
+
+    /// Reads the file again if it changed, and notes whose lines are others. Takes a moment: not for the server's thread.
+    /// `None`: there is nothing new.
+    ///
+    /// # Errors
+    /// Why it cannot be read; what is known of it stays.
+    pub(crate) fn refresh(&self) -> Option<Result<(), String>> {
+        let read = || {
+            // Before it is read: what is written meanwhile is noticed afterwards.
+            let stamp = Stamp::of(&self.path)?;
+            if self.memory().roll.stamp == Some(stamp) {
+                return Ok((stamp, None));
+            }
+            Ok((stamp, Some(UserFile::read(&self.path)?.marks(&self.hasher))))
+        };
+        let read: std::io::Result<_> = read();
+        let mut memory = self.memory();
+        let roll = &mut memory.roll;
+        match read {
+            Ok((stamp, marks)) => {
+                roll.problem = None;
+                roll.take(stamp, marks?);
+                Some(Ok(()))
+            }
+            Err(failure) => {
+                let problem = format!("auth-users {}: {failure}", self.path.display());
+                let is_news = roll.problem.replace(problem.clone()).as_ref() != Some(&problem);
+                is_news.then_some(Err(problem))
+            }
         }
     }
 
@@ -148,31 +225,37 @@ impl Users {
         looked.unwrap_or(UserVerdict::Reject(None))
     }
 
-    /// Reads the file and hashes: takes a tenth of a second.
+    /// Reads the file and hashes: takes a tenth of a second, the same for every name.
     fn look_now(&self, username: &str, field: &PasswordField) -> UserVerdict {
-        let user = match find(&self.path, username) {
-            Ok(user) => user,
+        let failed = |failure: &dyn std::fmt::Display| {
+            ovlog!(error 1, "auth-users {}: {failure}; nobody can log in", self.path.display());
+        };
+        let file = match UserFile::read(&self.path) {
+            Ok(file) => file,
             Err(failure) => {
-                ovlog!(error 1, "auth-users {}: {failure}; nobody can log in", self.path.display());
+                failed(&failure);
                 return UserVerdict::Reject(None);
             }
         };
-        let Some(User { hash, totp }) = user else {
-            // As long as for a user that exists: how long it takes does not tell names.
-            let _unused = hash_password("nobody's password");
-            return UserVerdict::Reject(None);
-        };
+        let user = file.find(username).unwrap_or_else(|problem| {
+            ovlog!(error 1, "auth-users {}: {problem}; '{username}' cannot log in", self.path.display());
+            None
+        });
+        let decoy = file.decoy(&self.hasher, username);
+        let hash = user.as_ref().map_or(&decoy, |user| &user.hash);
+        let wants_code = user.as_ref().is_some_and(|user| user.totp.is_some());
         let proven = match field {
             PasswordField::Dynamic(state, code) if self.memory().take_challenge(state, username) => {
                 Proven::PasswordAnd(code.clone())
             }
             PasswordField::Dynamic(..) => Proven::Nothing,
-            PasswordField::Static(password, code) if is_password(password, &hash) => {
+            PasswordField::Static(password, code) if is_password(password, hash) => {
                 Proven::PasswordAnd(code.clone())
             }
             PasswordField::Static(..) => Proven::Nothing,
-            PasswordField::Plain(field) => prove(field, &hash, totp.is_some()),
+            PasswordField::Plain(field) => prove(field, hash, wants_code),
         };
+        let Some(User { totp, .. }) = user else { return UserVerdict::Reject(None) };
         match (proven, totp) {
             (Proven::Nothing, _) => UserVerdict::Reject(None),
             // A code that nobody asked for proves nothing more, and does no harm.
@@ -234,22 +317,42 @@ impl Memory {
     }
 }
 
+impl Roll {
+    /// Takes over what stands in the file now.
+    fn take(&mut self, stamp: Stamp, mut marks: Marks) {
+        for (name, before) in &self.marks {
+            match marks.get_mut(name) {
+                // What it was is remembered until the line is understood again.
+                Some(now) if !now.is_understood => now.value = before.value,
+                Some(now) if now.value == before.value => {}
+                Some(_) | None => drop(self.changed.insert(name.clone(), stamp.changed)),
+            }
+        }
+        self.stamp = Some(stamp);
+        self.marks = marks;
+    }
+}
+
 /// What a plain password field proves. A code may stand behind the password (`static-challenge … concat`).
+///
+/// What is hashed depends on the field alone, not on its user: how long it takes does not tell names.
 fn prove(field: &str, hash: &str, wants_code: bool) -> Proven {
     let split = field.len().checked_sub(DIGITS).and_then(|at| field.split_at_checked(at));
-    if let Some((password, code)) = split.filter(|_| wants_code)
-        && code.bytes().all(|digit| digit.is_ascii_digit())
-        && is_password(password, hash)
-    {
-        return Proven::PasswordAnd(Zeroizing::new(code.to_owned()));
+    let split = split.filter(|(_, code)| code.bytes().all(|digit| digit.is_ascii_digit()));
+    let is_whole = is_password(field, hash);
+    match split.filter(|(password, _)| is_password(password, hash)) {
+        Some((_, code)) if wants_code => Proven::PasswordAnd(Zeroizing::new(code.to_owned())),
+        _ if is_whole => Proven::Password,
+        _ => Proven::Nothing,
     }
-    if is_password(field, hash) { Proven::Password } else { Proven::Nothing }
 }
 
 fn is_password(password: &str, hash: &str) -> bool {
     if password.is_empty() {
         return false;
     }
+    #[cfg(test)]
+    tests::COMPARED.with(|compared| compared.set(compared.get() + 1));
     if hash.starts_with("$2") {
         return bcrypt::verify(password, hash).unwrap_or(false);
     }
@@ -258,157 +361,19 @@ fn is_password(password: &str, hash: &str) -> bool {
         .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
-/// Finds a user's line; `Ok(None)`: there is none.
-fn find(path: &Path, username: &str) -> Result<Option<User>, String> {
-    let text = read(path).map_err(|failure| failure.to_string())?;
-    for (index, line) in text.lines().enumerate() {
-        let Some((name, rest)) = entry(line).filter(|(name, _)| *name == username) else { continue };
-        let line = index + 1;
-        let (hash, second) = match rest.split_once(':') {
-            Some((hash, second)) => (hash, Some(second)),
-            None => (rest, None),
-        };
-        if !hash.starts_with("$2") && !hash.starts_with("$argon2") {
-            return Err(format!("line {line}: what stands behind '{name}:' is no hash of Argon2 or bcrypt"));
-        }
-        let totp = match second {
-            None => None,
-            Some(second) => Some(
-                second
-                    .strip_prefix("totp=")
-                    .and_then(TotpSecret::parse)
-                    .ok_or_else(|| format!("line {line}: behind the hash `totp=` and 26 or more characters of base32 are expected"))?,
-            ),
-        };
-        return Ok(Some(User { hash: Zeroizing::new(hash.to_owned()), totp }));
-    }
-    Ok(None)
-}
-
-/// The name and the rest of a line that is neither empty nor a comment.
-fn entry(line: &str) -> Option<(&str, &str)> {
-    line.trim_end().split_once(':').filter(|_| !line.starts_with('#'))
-}
-
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    fs::File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn hash_password(password: &str) -> Result<String, String> {
-    let hash = Argon2::default().hash_password(password.as_bytes());
-    hash.map(|hash| hash.to_string()).map_err(|failure| format!("cannot hash the password: {failure}"))
-}
-
-/// A change to the file of users, for `culvert passwd`.
-pub enum Change {
-    /// The user is there with this password, and keeps a second factor.
-    Password(Zeroizing<String>),
-    /// The same, with a new second factor.
-    PasswordAndTotp(Zeroizing<String>),
-    /// The user is gone.
-    Delete,
-}
-
-/// Changes one user in a file of users, which is made where there is none; everything else in it stays as it is. Returns
-/// the secret of a new second factor, in base32.
-///
-/// # Errors
-/// When the name cannot stand in the file, the user to delete is not there, or the file cannot be read or written; the
-/// text says which.
-pub fn change(path: &Path, username: &str, change: &Change) -> Result<Option<Zeroizing<String>>, String> {
-    if username.is_empty()
-        || username.len() > MAX_NAME
-        || username.starts_with('#')
-        || username.contains([':', '\n', '\r', '\0'])
-    {
-        return Err(format!(
-            "'{username}' cannot be a user's name here: no colon, no line end, no # in front"
-        ));
-    }
-    let named = |failure: io::Error| format!("{}: {failure}", path.display());
-    let old = match read(path) {
-        Ok(text) => text,
-        Err(failure) if failure.kind() == io::ErrorKind::NotFound => Zeroizing::new(String::new()),
-        Err(failure) => return Err(named(failure)),
-    };
-    let (mut new, mut kept) = (Zeroizing::new(String::with_capacity(old.len() + 512)), None);
-    for line in old.lines() {
-        match entry(line) {
-            Some((name, rest)) if name == username => {
-                kept = Some(rest.split_once(':').map(|(_, second)| Zeroizing::new(second.to_owned())));
-            }
-            _ => {
-                new.push_str(line);
-                new.push('\n');
-            }
-        }
-    }
-    let mut made = None;
-    match change {
-        Change::Delete if kept.is_none() => {
-            return Err(format!("{} has no user '{username}'", path.display()));
-        }
-        Change::Delete => {}
-        Change::Password(password) | Change::PasswordAndTotp(password) => {
-            if password.is_empty() {
-                return Err("the password is empty".to_owned());
-            }
-            for piece in [username, ":", &hash_password(password)?] {
-                new.push_str(piece);
-            }
-            if matches!(change, Change::PasswordAndTotp(_)) {
-                let secret = TotpSecret::generate();
-                new.push_str(":totp=");
-                new.push_str(&secret);
-                made = Some(secret);
-            } else if let Some(Some(second)) = kept {
-                new.push(':');
-                new.push_str(&second);
-            }
-            new.push('\n');
-        }
-    }
-    replace(path, &new).map_err(named)?;
-    Ok(made)
-}
-
-/// Puts a new file in the place of the old one, all at once and with its owner and rights; a first one is for its owner
-/// alone.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    // A name that nobody can foresee, lest it lead elsewhere: the folder may belong to somebody else.
-    let mut fresh = [0; 8];
-    random::fill(&mut fresh);
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{:016x}", u64::from_ne_bytes(fresh)));
-    let beside = target.with_file_name(name);
-    let mut file = culvert_sys::process::create_private(&beside)?;
-    let written = (|| {
-        file.write_all(text.as_bytes())?;
-        if let Ok(old) = fs::metadata(&target) {
-            // Without the right to give it away it is ours: whoever cannot read it says so.
-            let _kept = fchown(&file, Some(old.uid()), Some(old.gid()));
-            file.set_permissions(fs::Permissions::from_mode(old.permissions().mode() & 0o7777))?;
-        }
-        file.sync_all()?;
-        fs::rename(&beside, &target)
-    })();
-    if written.is_err() {
-        let _left_behind = fs::remove_file(&beside);
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, fs};
+
     use culvert_testkit::TempDir;
 
-    use super::*;
+    use super::{super::user_file::hash_password, *};
 
-    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    thread_local! {
+        /// Passwords that were compared on this thread.
+        pub(super) static COMPARED: Cell<u32> = const { Cell::new(0) };
+    }
+
     /// The secret of RFC 6238's vectors.
     const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
@@ -434,9 +399,9 @@ mod tests {
         let (_folder, path) = folder();
         change(&path, "alice", &password("correct horse")).unwrap();
         let users = Arc::new(Users::of_file(path));
-        assert_eq!(users.judge(FROM, "alice", "correct horse").await, UserVerdict::Accept);
+        assert_eq!(users.judge("alice", "correct horse").await, UserVerdict::Accept);
         for (name, wrong) in [("alice", "wrong"), ("alice", ""), ("bob", "correct horse"), ("", "")] {
-            assert_eq!(users.judge(FROM, name, wrong).await, UserVerdict::Reject(None), "{name} {wrong}");
+            assert_eq!(users.judge(name, wrong).await, UserVerdict::Reject(None), "{name} {wrong}");
         }
     }
 
@@ -445,9 +410,67 @@ mod tests {
         let (_folder, path) = folder();
         change(&path, "alice", &password("correct horse")).unwrap();
         let users = Arc::new(Users::of_file(path.clone()));
-        assert!(users.know("alice").await && !users.know("bob").await);
+        let since = clock::wall();
+        assert_eq!(users.know("alice", since).await, UserStanding::Known);
+        assert_eq!(users.know("bob", since).await, UserStanding::Gone);
         change(&path, "alice", &Change::Delete).unwrap();
-        assert!(!users.know("alice").await);
+        assert_eq!(users.know("alice", since).await, UserStanding::Gone);
+    }
+
+    #[tokio::test]
+    async fn who_has_another_password_is_known_from_then_on() {
+        let (_folder, path) = folder();
+        change(&path, "alice", &password("correct horse")).unwrap();
+        let users = Arc::new(Users::of_file(path.clone()));
+        let before = clock::wall();
+        assert_eq!(users.know("alice", before).await, UserStanding::Known);
+        assert!(!users.is_stale());
+        change(&path, "alice", &password("another")).unwrap();
+        assert!(!users.is_stale(), "it is left to rest first");
+        assert_eq!(users.standing("alice", before), UserStanding::Known, "as it was read last");
+        assert_eq!(users.know("alice", before).await, UserStanding::Changed);
+        assert_eq!(users.know("alice", clock::wall()).await, UserStanding::Known);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_gone_while_the_file_cannot_be_read() {
+        let (_folder, path) = folder();
+        let line = format!("alice:{}\n", bcrypt::hash("x", 4).unwrap());
+        fs::write(&path, &line).unwrap();
+        let users = Arc::new(Users::of_file(path.clone()));
+        let since = clock::wall();
+        assert_eq!(users.know("alice", since).await, UserStanding::Known);
+        fs::remove_file(&path).unwrap();
+        assert!(users.is_stale());
+        let gone = users.know("alice", since).await;
+        assert!(matches!(&gone, UserStanding::CannotTell(why) if why.contains("No such file")), "{gone:?}");
+        assert_eq!(users.refresh(), None, "it is told once");
+        fs::write(&path, format!("alice:x\nbob{line}")).unwrap();
+        let torn = users.know("alice", since).await;
+        assert!(matches!(&torn, UserStanding::CannotTell(why) if why.contains("'alice'")), "{torn:?}");
+        fs::write(&path, &line).unwrap();
+        assert_eq!(users.know("alice", since).await, UserStanding::Known, "the same as before");
+        fs::write(&path, line.replace(':', ":!")).unwrap();
+        assert_eq!(users.know("alice", since).await, UserStanding::Gone);
+        fs::write(&path, &line).unwrap();
+        assert_eq!(users.know("alice", since).await, UserStanding::Changed, "it was disabled meanwhile");
+    }
+
+    #[test]
+    fn as_much_is_compared_for_names_that_are_there_as_for_others() {
+        let (_folder, path) = folder();
+        let hash = bcrypt::hash("x", 4).unwrap();
+        fs::write(&path, format!("a:{hash}\nb:{hash}:totp={SECRET}\nc:!{hash}\nd:{hash}:torn\n")).unwrap();
+        let users = Users::of_file(path);
+        for field in ["x", "x123456", "", "SCRV1:eA==:MTIzNDU2", "CRV1::state::123456"] {
+            let compared = |name: &str| {
+                let before = COMPARED.get();
+                let _verdict = users.look_now(name, &PasswordField::parse(field));
+                COMPARED.get() - before
+            };
+            let counts = ["a", "b", "c", "d", "nobody"].map(compared);
+            assert_eq!(counts, [counts[0]; 5], "{field}");
+        }
     }
 
     #[tokio::test]
@@ -456,17 +479,17 @@ mod tests {
         let hash = bcrypt::hash("correct horse", 4).unwrap().replace("$2b$", "$2y$");
         fs::write(&path, format!("# a comment\n\nbob:{hash}\n")).unwrap();
         let users = Arc::new(Users::of_file(path));
-        assert_eq!(users.judge(FROM, "bob", "correct horse").await, UserVerdict::Accept);
-        assert_eq!(users.judge(FROM, "bob", "wrong").await, UserVerdict::Reject(None));
+        assert_eq!(users.judge("bob", "correct horse").await, UserVerdict::Accept);
+        assert_eq!(users.judge("bob", "wrong").await, UserVerdict::Reject(None));
     }
 
     #[tokio::test]
     async fn a_file_that_is_missing_or_broken_lets_nobody_in() {
         let (_folder, path) = folder();
         let users = Arc::new(Users::of_file(path.clone()));
-        assert_eq!(users.judge(FROM, "alice", "x").await, UserVerdict::Reject(None));
+        assert_eq!(users.judge("alice", "x").await, UserVerdict::Reject(None));
         fs::write(&path, "alice:plain text\n").unwrap();
-        assert_eq!(users.judge(FROM, "alice", "plain text").await, UserVerdict::Reject(None));
+        assert_eq!(users.judge("alice", "plain text").await, UserVerdict::Reject(None));
     }
 
     #[test]
@@ -502,28 +525,5 @@ mod tests {
         assert!(matches!(prove("secret", &hash, true), Proven::Password));
         assert!(matches!(prove("secret123456", &hash, false), Proven::Nothing));
         assert!(matches!(prove("wrong123456", &hash, true), Proven::Nothing));
-    }
-
-    #[test]
-    fn changes_leave_other_lines_alone_and_keep_second_factors() {
-        let (_folder, path) = folder();
-        fs::write(&path, "# ours\nbob:$2y$10$x\n").unwrap();
-        let secret = change(&path, "alice", &Change::PasswordAndTotp(Zeroizing::new("a".to_owned())));
-        let secret = secret.unwrap().unwrap();
-        change(&path, "alice", &password("b")).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("# ours\nbob:$2y$10$x\nalice:$argon2id$"), "{text}");
-        assert!(text.ends_with(&format!(":totp={}\n", *secret)), "{text}");
-        change(&path, "alice", &Change::Delete).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "# ours\nbob:$2y$10$x\n");
-        assert!(change(&path, "alice", &Change::Delete).is_err());
-    }
-
-    #[test]
-    fn names_that_would_break_the_file_are_refused() {
-        let (_folder, path) = folder();
-        for name in ["", "a:b", "a\nb", "#a"] {
-            assert!(change(&path, name, &password("x")).is_err(), "{name:?}");
-        }
     }
 }

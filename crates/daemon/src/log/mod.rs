@@ -234,6 +234,14 @@ fn prefix_of(config: &LogConfig, zone: &TimeZone) -> Prefix {
     }
 }
 
+#[cfg(test)]
+impl Logger {
+    /// One that keeps everything to itself.
+    pub(crate) fn silent() -> Self {
+        Self::build(LogConfig::default(), Sink::Memory(Arc::default()), TimeZone::UTC).0
+    }
+}
+
 impl Logger {
     /// Opens the destination and makes this the subscriber of all `tracing` events. Lines are written at once.
     ///

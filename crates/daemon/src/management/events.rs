@@ -2,6 +2,7 @@
 
 use culvert_mgmt::{ClientEvent, Notification, StateLine};
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use super::Management;
 
@@ -55,7 +56,7 @@ impl Management {
     }
 }
 
-fn client_event(event: &ClientEvent, env: &[(String, String)]) -> Value {
+fn client_event(event: &ClientEvent, env: &[(String, Zeroizing<String>)]) -> Value {
     let (name, client) = match event {
         ClientEvent::Connect(key) => ("client-connect", key.client),
         ClientEvent::Reauth(key) => ("client-reauth", key.client),
@@ -80,7 +81,7 @@ fn client_event(event: &ClientEvent, env: &[(String, String)]) -> Value {
     object.insert("event".to_owned(), json!(name));
     object.insert("client".to_owned(), json!(client));
     for (name, value) in env.iter().filter(|(name, _)| SHOWN.contains(&name.as_str())) {
-        object.insert(name.clone(), json!(value));
+        object.insert(name.clone(), json!(**value));
     }
     Value::Object(object)
 }
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn an_event_names_the_client_and_keeps_secrets() {
-        let env = [("common_name", "alice"), ("password", "x")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let env = [("common_name", "alice"), ("password", "x")]
+            .map(|(n, v)| (n.to_owned(), Zeroizing::new(v.to_owned())));
         let event = client_event(&ClientEvent::Established(3), &env).to_string();
         assert_eq!(event, r#"{"client":3,"common_name":"alice","event":"client-established"}"#);
     }

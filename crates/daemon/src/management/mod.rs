@@ -318,7 +318,8 @@ impl Management {
                     client_env_shown(name, level) || name.starts_with("IV_") || name.starts_with("UV_")
                 };
                 let env = env.iter().filter(|(name, _)| shown(name)).cloned().collect();
-                watcher.push(&Notification::Client { event: event.clone(), env }.to_string());
+                let shown = Notification::Client { event: event.clone(), env };
+                watcher.push(&Zeroizing::new(shown.to_string()));
             }
             return;
         }

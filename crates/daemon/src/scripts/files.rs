@@ -9,8 +9,8 @@ use std::{
 
 use culvert_sys::process::create_private;
 
-/// How often an answer is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+use super::Answers;
+
 /// How much of an answer is read.
 const MAX_ANSWER: u64 = 16 * 1024;
 /// How much of a client's configuration is read.
@@ -135,13 +135,8 @@ impl DeferredAuth {
     }
 
     /// Waits for the answer, without end: the caller knows how long a login may take. Dropping the future ends the wait.
-    pub async fn wait(&self) -> AuthAnswer {
-        loop {
-            if let Some(answer) = self.answer() {
-                return answer;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    pub async fn wait(&self, answers: &Answers) -> AuthAnswer {
+        answers.wait(&self.control.path, || self.answer()).await
     }
 }
 
@@ -247,14 +242,13 @@ impl ConnectFiles {
     }
 
     /// Waits for the deferred answer, without end: whether the client is accepted.
-    pub async fn wait(&self) -> bool {
-        loop {
-            match self.deferred.digit() {
-                Some(b'1') => return true,
-                Some(b'0') => return false,
-                _ => tokio::time::sleep(LOOK_EVERY).await,
-            }
-        }
+    pub async fn wait(&self, answers: &Answers) -> bool {
+        let answer = || match self.deferred.digit() {
+            Some(b'1') => Some(true),
+            Some(b'0') => Some(false),
+            _ => None,
+        };
+        answers.wait(&self.deferred.path, answer).await
     }
 }
 
@@ -282,7 +276,10 @@ mod tests {
         assert_eq!(auth.answer(), None);
         fs::write(exported(&auth, "auth_failed_reason_file"), "TEMP[backoff 5]: later\n").expect("written");
         fs::write(exported(&auth, "auth_control_file"), "0").expect("written");
-        assert_eq!(auth.wait().await, AuthAnswer::Reject(Some("TEMP[backoff 5]: later".to_owned())));
+        assert_eq!(
+            auth.wait(&Answers::of(&directory)).await,
+            AuthAnswer::Reject(Some("TEMP[backoff 5]: later".to_owned()))
+        );
         fs::write(exported(&auth, "auth_control_file"), "1\n").expect("written");
         assert_eq!(auth.answer(), Some(AuthAnswer::Accept));
         drop(auth);
@@ -337,7 +334,7 @@ mod tests {
         assert!(files.is_deferred());
         fs::write(files.config_path(), "push \"route 10.0.0.0 255.0.0.0\"\n").expect("written");
         fs::write(&answer, "1").expect("written");
-        assert!(files.wait().await);
+        assert!(files.wait(&Answers::of(&directory)).await);
         assert!(files.config().expect("text").contains("10.0.0.0"));
         drop(files);
         fs::remove_dir(&directory).expect("the directory goes, it is empty");

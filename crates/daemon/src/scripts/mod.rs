@@ -6,12 +6,14 @@
 //! the methods named after hooks ([`ScriptRunner::verify_login`], [`ScriptRunner::client_connect`] …). What a program
 //! answers later goes through files: [`DeferredAuth`], [`ConnectFiles`].
 
+mod answers;
 mod env;
 mod files;
 mod hooks;
 mod runner;
 mod variables;
 
+pub use answers::Answers;
 pub use env::{CharClass, ScriptEnv};
 pub use files::{AuthAnswer, ConnectFiles, DeferredAuth, ExchangeFile, Pending};
 pub(crate) use hooks::certificate_arguments;

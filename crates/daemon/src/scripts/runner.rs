@@ -1,6 +1,12 @@
 //! Starting programs and waiting for them.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use culvert_config::{profile::ScriptSecurity, value::Command};
 use culvert_sys::process::{KillSignal, kill_group, terminating_signal};
@@ -13,6 +19,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(2);
 /// Programs that run at a time; more wait.
 const MAX_RUNNING: usize = 64;
+/// Of these, programs that judge the same client: one that asks again and again takes no turn of others.
+const MAX_FOR_CLIENT: usize = 2;
 
 /// A point at which a program runs. The name is what the program sees as `script_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,13 +132,24 @@ pub struct ScriptRunner {
     time_limit: Duration,
     grace: Duration,
     slots: Arc<Semaphore>,
+    /// The slots of the client that programs are run for.
+    share: Option<Arc<Semaphore>>,
+    /// The same of all clients that programs run for just now.
+    shares: Arc<Mutex<HashMap<u64, Weak<Semaphore>>>>,
 }
 
 impl ScriptRunner {
     /// Returns a runner for this `script-security`.
     #[must_use]
     pub fn new(security: ScriptSecurity) -> Self {
-        Self { security, time_limit: TIME_LIMIT, grace: GRACE, slots: Arc::new(Semaphore::new(MAX_RUNNING)) }
+        Self {
+            security,
+            time_limit: TIME_LIMIT,
+            grace: GRACE,
+            slots: Arc::new(Semaphore::new(MAX_RUNNING)),
+            share: None,
+            shares: Arc::default(),
+        }
     }
 
     /// Sets another time limit.
@@ -139,6 +158,20 @@ impl ScriptRunner {
         self.time_limit = limit;
         self.grace = grace;
         self
+    }
+
+    /// Returns the same runner on behalf of one client: no more than two programs run for it at a time.
+    #[must_use]
+    pub fn for_client(&self, client: u64) -> Self {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = shares.get(&client).and_then(Weak::upgrade).unwrap_or_else(|| {
+            shares.retain(|_, share| share.strong_count() > 0);
+            let share = Arc::new(Semaphore::new(MAX_FOR_CLIENT));
+            shares.insert(client, Arc::downgrade(&share));
+            share
+        });
+        drop(shares);
+        Self { share: Some(share), ..self.clone() }
     }
 
     /// Whether programs of the configuration may run (`script-security 2`).
@@ -171,7 +204,12 @@ impl ScriptRunner {
             return Err(ScriptError::Forbidden);
         }
         let Some((program, fixed)) = command.argv.split_first() else { return Err(ScriptError::Forbidden) };
-        // The semaphore is never closed; if it were, running one program more would be the smaller evil.
+        // Semaphores are never closed; if they were, running one program more would be the smaller evil. A client waits
+        // for its own first: it holds no place in the line of all meanwhile.
+        let _own = match &self.share {
+            Some(share) => share.acquire().await.ok(),
+            None => None,
+        };
         let _slot = self.slots.acquire().await.ok();
         let mut child = tokio::process::Command::new(program);
         child
@@ -321,6 +359,38 @@ b",
         assert!(matches!(result, Err(ScriptError::Timeout { .. })));
         let child = std::fs::read_to_string(&pid_file).expect("the program wrote");
         wait_until_gone(child.trim()).await;
+        std::fs::remove_file(&pid_file).expect("the file goes");
+    }
+
+    #[tokio::test]
+    async fn one_client_takes_two_slots_and_no_more() {
+        let runner = ScriptRunner::new(ScriptSecurity::Scripts);
+        let pid_file = scratch("share");
+        let script = format!("echo x >> {}; exec sleep 1000", pid_file.display());
+        let (command, env) = (shell(&script), ScriptEnv::new());
+        let greedy: Vec<_> = (0..3).map(|_| runner.for_client(1)).collect();
+        let running = async {
+            tokio::join!(
+                greedy[0].run(Hook::Up, &command, &[], &env),
+                greedy[1].run(Hook::Up, &command, &[], &env),
+                greedy[2].run(Hook::Up, &command, &[], &env),
+            )
+        };
+        let other = async {
+            while std::fs::read_to_string(&pid_file).map_or(0, |text| text.lines().count()) < 2 {
+                tokio::task::yield_now().await;
+            }
+            let quick = shell("exit 0");
+            runner.for_client(2).run(Hook::Up, &quick, &[], &env).await.expect("it runs")
+        };
+        let exit = tokio::select! {
+            ended = running => panic!("they should hang: {ended:?}"),
+            exit = other => exit,
+        };
+        assert!(exit.is_success());
+        let began = std::fs::read_to_string(&pid_file).expect("two programs wrote").lines().count();
+        assert_eq!(began, 2);
+        assert_eq!(runner.slots.available_permits(), MAX_RUNNING, "all were given back");
         std::fs::remove_file(&pid_file).expect("the file goes");
     }
 

@@ -23,11 +23,11 @@ use tokio::{
 };
 use tracing::{Instrument, warn};
 
-use super::{login::PendingLogins, revocation::Round, watch::Look};
+use super::{revocation::Round, under_way::UnderWay, watch::Look};
 use crate::{
-    auth::{plugins::PluginConnect, users::Users},
+    auth::{plugins::PluginConnect, throttle::Throttle, users::Users},
     hooks::Hooks,
-    scripts::{CharClass, ConnectVerdict, Hook, Learned, ScriptEnv},
+    scripts::{Answers, CharClass, ConnectVerdict, Hook, Learned, ScriptEnv},
     session_task::SessionKey,
 };
 
@@ -52,6 +52,8 @@ pub(super) enum Decision {
     Withdrawn(SessionKey, String),
     /// The certificates of all clients that are connected were judged again.
     Judged(Round),
+    /// The file of `auth-users` was read again, or cannot be.
+    Users(Result<(), String>),
     /// About a client's addresses.
     Learned(SessionKey, bool),
 }
@@ -92,11 +94,15 @@ pub(super) struct Admission {
     pub(super) asks_management: bool,
     /// `tls-crypt-v2-verify`.
     pub(super) key_verify: Option<Command>,
-    /// Logins whose answer comes later.
-    pub(super) pending: PendingLogins,
+    /// What ends with its session.
+    pub(super) under_way: UnderWay,
+    /// The brake on guessing.
+    pub(super) throttle: Arc<Throttle>,
     pub(super) client_config_dir: Option<PathBuf>,
     pub(super) ccd_exclusive: bool,
     pub(super) tmp_dir: PathBuf,
+    /// Of programs and plugins, in `tmp_dir`.
+    pub(super) answers: Arc<Answers>,
     /// How long an answer may be deferred: no session waits longer.
     pub(super) patience: Duration,
     pub(super) decisions: mpsc::Sender<Decision>,
@@ -106,6 +112,7 @@ impl Admission {
     /// Judges by the rules of a profile.
     pub(super) fn new(profile: &Profile, hooks: Arc<Hooks>, decisions: mpsc::Sender<Decision>) -> Self {
         let server = &profile.server;
+        let tmp_dir = profile.process.tmp_dir.clone().unwrap_or_else(std::env::temp_dir);
         Self {
             hooks,
             verify: server.auth_user_pass_verify.clone(),
@@ -113,11 +120,13 @@ impl Admission {
             password_optional: server.auth_user_pass_optional,
             asks_management: profile.management.client_auth,
             key_verify: profile.tls.tls_crypt_v2_verify.clone(),
-            pending: PendingLogins::default(),
+            under_way: UnderWay::default(),
+            throttle: Arc::default(),
             client_config_dir: server.client_config_dir.clone(),
             ccd_exclusive: server.ccd_exclusive,
             patience: profile.session.hand_window.max(profile.session.reneg.unwrap_or_default() / 2),
-            tmp_dir: profile.process.tmp_dir.clone().unwrap_or_else(std::env::temp_dir),
+            answers: Arc::new(Answers::of(&tmp_dir)),
+            tmp_dir,
             decisions,
         }
     }
@@ -125,7 +134,8 @@ impl Admission {
     /// Judges by the rules of another profile, knowing what was asked and answered before.
     pub(super) fn renewed(&self, profile: &Profile, hooks: Arc<Hooks>) -> Self {
         let mut renewed = Self::new(profile, hooks, self.decisions.clone());
-        renewed.pending = self.pending.clone();
+        renewed.under_way = self.under_way.clone();
+        renewed.throttle = Arc::clone(&self.throttle);
         if let (Some(users), Some(path)) = (&self.users, &profile.server.auth_users)
             && users.are_in(path)
         {
@@ -146,7 +156,7 @@ impl Admission {
             return self.decide(Decision::Peer(session, key, Verdict::Accept));
         }
         let (env, identity) = (env(), Arc::clone(identity));
-        self.spawn(move |this: Self| async move {
+        self.spawn_for(session, move |this: Self| async move {
             let verdict = this.hooks.judge_certificates(Some(session), &identity, &env).await;
             Decision::Peer(session, key, verdict)
         });
@@ -214,21 +224,21 @@ impl Admission {
         let text = self.client_file(common_name).await.map_err(Refused::into_reason)?;
         let mut added = String::new();
         if let Some(env) = &asked {
-            let client = Some(session.0);
-            if !self.hooks.plugins.agree(PluginHook::TlsFinal, &[], env, client).await {
-                return Err("a plugin refused the session's keys".to_owned());
-            }
-            match self.hooks.plugins.judge_connect(&self.tmp_dir, env, session.0).await {
-                PluginConnect::Accept(options) => added = options,
-                PluginConnect::Reject => return Err("a plugin refused the client".to_owned()),
-            }
+            // Whom a plugin was told to forget it must not hear of again.
+            let asked = self.plugins_at_connect(session, env);
+            added =
+                self.under_way.while_there(session, asked).await.unwrap_or_else(|| Err(LEFT.to_owned()))?;
         }
         if let (Some(env), Some(command)) = (&asked, &self.hooks.scripts.client_connect) {
             let options = match self.hooks.runner.client_connect(command, &self.tmp_dir, env).await {
                 ConnectVerdict::Accept(added) => added,
                 ConnectVerdict::Reject => return Err("client-connect refused the client".to_owned()),
                 ConnectVerdict::Deferred(files) => {
-                    if !timeout(self.patience, files.wait()).await.unwrap_or(false) {
+                    let answer = timeout(self.patience, files.wait(&self.answers));
+                    let Some(answer) = self.under_way.while_there(session, answer).await else {
+                        return Err(LEFT.to_owned());
+                    };
+                    if !answer.unwrap_or(false) {
                         return Err("client-connect refused the client later".to_owned());
                     }
                     let unreadable = |failure| format!("cannot read what client-connect wrote: {failure}");
@@ -243,6 +253,18 @@ impl Admission {
             added.push_str(managed);
         }
         collect(text, added, common_name).map_err(Refused::into_reason)
+    }
+
+    /// Asks plugins about a client that connects; returns what they add to its options.
+    async fn plugins_at_connect(&self, session: SessionKey, env: &ScriptEnv) -> Result<String, String> {
+        let plugins = &self.hooks.plugins;
+        if !plugins.agree(PluginHook::TlsFinal, &[], env, Some(session.0)).await {
+            return Err("a plugin refused the session's keys".to_owned());
+        }
+        match plugins.judge_connect(&self.tmp_dir, env, session.0).await {
+            PluginConnect::Accept(options) => Ok(options),
+            PluginConnect::Reject => Err("a plugin refused the client".to_owned()),
+        }
     }
 
     /// Reads `client-config-dir`: the file named like the client, else `DEFAULT`.
@@ -291,7 +313,8 @@ impl Admission {
         self.spawn(move |this: Self| async move {
             for address in addresses {
                 let words = ["add".to_owned(), address.clone(), CharClass::Printable.clean(&name)];
-                if !this.hooks.plugins_agree(Some(session), Hook::LearnAddress, &words, &env).await {
+                let asked = this.hooks.plugins_agree(Some(session), Hook::LearnAddress, &words, &env);
+                if !this.under_way.while_there(session, asked).await.unwrap_or(false) {
                     return Decision::Learned(session, false);
                 }
                 let Some(command) = &command else { continue };
@@ -303,7 +326,23 @@ impl Admission {
         });
     }
 
-    /// Runs a judgement in its own task, in the span of the peer.
+    /// Runs a judgement in its own task, in the span of the peer, as long as its session is there.
+    pub(super) fn spawn_for<F>(&self, session: SessionKey, judge: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = Decision> + Send + 'static,
+    {
+        let judging = judge(self.clone());
+        let (under_way, decisions) = (self.under_way.clone(), self.decisions.clone());
+        let asked = async move {
+            if let Some(decision) = under_way.while_there(session, judging).await {
+                drop(decisions.send(decision).await);
+            }
+        };
+        tokio::spawn(asked.in_current_span());
+    }
+
+    /// Runs a judgement to its end, whatever becomes of its session: a program that connects clients must not be killed
+    /// half way.
     pub(super) fn spawn<F>(&self, judge: impl FnOnce(Self) -> F)
     where
         F: Future<Output = Decision> + Send + 'static,
@@ -322,6 +361,9 @@ impl Admission {
         }
     }
 }
+
+/// Why a client is not connected that has left meanwhile: nobody hears of it.
+const LEFT: &str = "the client has left";
 
 /// Reads a client's file together with what its script added.
 fn collect(mut text: String, added: String, name: &str) -> Result<Collected, Refused> {

@@ -6,14 +6,7 @@
 //! more (`auth_pending_file`), and its answer goes to `client-crresponse`. Every login runs in a task of its own: one
 //! that hangs delays nobody else, and is refused when its time is over (SEC-AUTH-1).
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{net::IpAddr, sync::Arc};
 
 use culvert_plugin::PluginHook;
 use culvert_proto::{AuthRequest, Authorization, Command, PeerInfo};
@@ -26,10 +19,13 @@ use super::{
     Server,
     admission::{Admission, Decision},
     client::State,
+    under_way::PendingLogin,
+    users::{Earlier, KnownUser},
 };
 use crate::{
     auth::{
         plugins::PluginLogin,
+        throttle::{LONGEST, is_guess},
         tokens::{EXPIRED, Shown, TokenSession},
         users::UserVerdict,
     },
@@ -48,6 +44,8 @@ pub(super) struct LoginState {
     token: Option<Zeroizing<String>>,
     /// The login was empty: there is nothing that a token could take the place of.
     is_anonymous: bool,
+    /// Who it is, where the file of users has to do with it.
+    pub(super) user: Option<KnownUser>,
 }
 
 impl LoginState {
@@ -65,26 +63,15 @@ impl LoginState {
     }
 }
 
-/// What programs see of logins whose answer comes later, until it does.
-pub(super) type PendingLogins = Arc<Mutex<HashMap<SessionKey, PendingLogin>>>;
-
-/// A login whose answer comes later.
-#[derive(Clone, Debug)]
-pub(super) struct PendingLogin {
-    key: KeyId,
-    /// What the plugin sees, if it is the plugin that answers later.
-    plugin: Option<ScriptEnv>,
-    /// The same of the script.
-    script: Option<ScriptEnv>,
-    /// An answer of the client is on its way to them; others are dropped meanwhile.
-    is_answered: Arc<AtomicBool>,
-}
-
 /// Everything that the judges of a login are told.
 struct Login {
     session: SessionKey,
     from: IpAddr,
+    /// The first of its session: later ones are those of renegotiations, by who is in already.
+    is_first: bool,
     request: AuthRequest,
+    /// The token that came in place of the password (`external-auth`).
+    earlier: Earlier,
     env: ScriptEnv,
     deadline: Instant,
 }
@@ -92,6 +79,11 @@ struct Login {
 impl Server {
     /// A login arrived.
     pub(super) fn authenticate(&mut self, key: SessionKey, request: AuthRequest) {
+        if request.username.contains(char::is_control) {
+            // Judges would each make something else of it (SEC-AUTH-4).
+            ovlog!(warn 1, "TLS Auth Error: the user name has control characters; nobody is asked about it");
+            return self.login_decided(key, request.key, Authorization::Deny(None));
+        }
         let Some(client) = self.clients.get_mut(&key) else { return };
         // Later logins are those of renegotiations: the name that was settled stays (`override-username`).
         let is_first = matches!(client.state, State::Handshaking);
@@ -104,6 +96,7 @@ impl Server {
         client.login.is_anonymous =
             request.username.is_empty() && request.password.is_empty() || !self.admission.has_judges();
         let is_certified = !client.identity.chain.is_empty();
+        let mut earlier = Earlier::Nothing;
         if let Some(tokens) = &self.tokens {
             let now = u64::from(clock::unix_seconds());
             let shown = tokens.examine(&client.login.tokens, &request.username, &request.password, now);
@@ -113,12 +106,15 @@ impl Server {
                 // Nobody vouched for the name that stands here.
                 client.username.clear();
             }
+            earlier = Earlier::of(shown);
             if !tokens.is_external()
                 && let Some(authorization) = token_verdict(shown, &request.username)
             {
-                return self.admission.confirm_token(key, request, authorization);
+                self.note_user(key, &request, earlier);
+                return self.admission.confirm_token(key, request, (authorization, earlier), !is_first);
             }
         }
+        self.note_user(key, &request, earlier);
         self.keep_for_management(key, &request);
         let Some(client) = self.clients.get(&key) else { return };
         let from = client.remote.ip();
@@ -128,7 +124,7 @@ impl Server {
             client.login.export(&mut env);
             env
         };
-        self.admission.judge_login(key, from, is_certified, request, env);
+        self.admission.judge_login(key, (from, is_first), is_certified, (request, earlier), env);
     }
 
     /// A login is decided: makes the token that takes the password's place from here on.
@@ -205,9 +201,9 @@ impl Admission {
     fn judge_login(
         &self,
         session: SessionKey,
-        from: IpAddr,
+        (from, is_first): (IpAddr, bool),
         is_certified: bool,
-        request: AuthRequest,
+        (request, earlier): (AuthRequest, Earlier),
         env: impl FnOnce() -> ScriptEnv,
     ) {
         let key = request.key;
@@ -218,9 +214,9 @@ impl Admission {
             return self.decide(Decision::Login(session, key, Authorization::Deny(reason)));
         }
         // The file of users has no opinion about who gives no name.
-        let is_judged = self.has_programs() || self.users.is_some() && !is_anonymous;
+        let is_judged = self.has_programs() || self.asks_management || self.users.is_some() && !is_anonymous;
         if !is_judged {
-            let authorization = if is_certified || self.asks_management {
+            let authorization = if is_certified {
                 Authorization::Accept
             } else {
                 ovlog!(warn 1, "refused: the client has no certificate, and nobody judges its login");
@@ -228,10 +224,11 @@ impl Admission {
             };
             return self.decide(Decision::Login(session, key, authorization));
         }
-        let login = Login { session, from, request, env: env(), deadline: Instant::now() + self.patience };
-        self.spawn(move |this: Self| async move {
+        let deadline = Instant::now() + self.patience;
+        let login = Login { session, from, is_first, request, earlier, env: env(), deadline };
+        self.spawn_for(session, move |this: Self| async move {
             let authorization = this.run_login(&login).await;
-            this.pending().remove(&session);
+            this.under_way.login_decided(session, key);
             Decision::Login(session, key, authorization)
         });
     }
@@ -246,32 +243,74 @@ impl Admission {
         self.verify.is_some() || self.hooks.plugins.want(PluginHook::AuthUserPassVerify)
     }
 
-    /// A token is judged; a good one counts only while its user is there.
-    fn confirm_token(&self, session: SessionKey, request: AuthRequest, authorization: Authorization) {
+    /// A token is judged; a good one counts only while its user is there. `is_in`: this is a renegotiation.
+    fn confirm_token(
+        &self,
+        session: SessionKey,
+        request: AuthRequest,
+        (authorization, earlier): (Authorization, Earlier),
+        is_in: bool,
+    ) {
         let key = request.key;
-        let Some(users) = self.users.clone().filter(|_| authorization == Authorization::Accept) else {
+        let users = self.users.clone().filter(|_| authorization == Authorization::Accept);
+        let (Some(users), Earlier::Since(since)) = (users, earlier) else {
             return self.decide(Decision::Token(session, key, authorization));
         };
-        self.spawn(move |_this: Self| async move {
-            let verdict = if users.know(&request.username).await {
-                Authorization::Accept
-            } else {
-                ovlog!(1, "auth-users: '{}' shows a token, but is no user any more", request.username);
-                Authorization::Deny(None)
-            };
+        self.spawn_for(session, move |this: Self| async move {
+            let verdict = this.confirm_user(&users, &request.username, since, is_in).await;
             Decision::Token(session, key, verdict)
         });
     }
 
-    /// Asks all judges; the first that refuses decides.
+    /// Asks all judges, unless too many guesses came before (SEC-AUTH-8). Whom a renegotiation is about is in already:
+    /// guesses of others must not put it out.
     async fn run_login(&self, login: &Login) -> Authorization {
+        let (username, from) = (login.request.username.as_str(), login.from);
+        let turn = if login.is_first {
+            let Some(turn) = self.throttle.admit(username, from, clock::now().mono) else {
+                ovlog!(warn 1, "too many failed logins of '{username}' or from its network; refused without a look");
+                let seconds = LONGEST.as_secs();
+                let reason = format!("TEMP[backoff {seconds},advance no]:too many failed logins");
+                return Authorization::Deny(Some(reason));
+            };
+            tokio::time::sleep(turn.wait).await;
+            Some(turn)
+        } else {
+            None
+        };
+        let authorization = self.ask_judges(login).await;
+        let now = clock::now().mono;
+        match &authorization {
+            Authorization::Deny(reason) if is_guess(reason.as_deref()) => {
+                self.throttle.failed(username, from, now);
+                return authorization;
+            }
+            // The management interface has the last word.
+            Authorization::Accept if !self.asks_management => self.throttle.succeeded(username, from),
+            _ => {}
+        }
+        if let Some(turn) = &turn {
+            self.throttle.give_back(turn, now);
+        }
+        authorization
+    }
+
+    /// Asks all judges; the first that refuses decides.
+    async fn ask_judges(&self, login: &Login) -> Authorization {
         let AuthRequest { username, password, peer_info, .. } = &login.request;
         let is_anonymous = username.is_empty() && password.is_empty();
         // An empty login got here because it is allowed: plugins and programs may have something against it, users not.
         if let Some(users) = self.users.as_ref().filter(|_| !is_anonymous) {
-            match users.judge(login.from, username, password).await {
-                UserVerdict::Accept => {}
-                UserVerdict::Reject(reason) => return Authorization::Deny(reason),
+            let verdict = match login.earlier {
+                Earlier::Since(since) => self.confirm_user(users, username, since, !login.is_first).await,
+                Earlier::Expired => Authorization::Deny(Some(EXPIRED.to_owned())),
+                Earlier::Nothing => match users.judge(username, password).await {
+                    UserVerdict::Accept => Authorization::Accept,
+                    UserVerdict::Reject(reason) => Authorization::Deny(reason),
+                },
+            };
+            if verdict != Authorization::Accept {
+                return verdict;
             }
         }
         let plugins = &self.hooks.plugins;
@@ -285,7 +324,7 @@ impl Admission {
         let by_script = match &self.verify {
             None => None,
             Some(verify) => {
-                let runner = &self.hooks.runner;
+                let runner = self.hooks.runner.for_client(login.session.0);
                 match runner.verify_login(verify, &self.tmp_dir, username, password, &login.env).await {
                     LoginVerdict::Accept => None,
                     LoginVerdict::Reject(reason) => return Authorization::Deny(reason),
@@ -297,22 +336,16 @@ impl Admission {
             return Authorization::Accept;
         }
         let (plugin, script) = (by_plugin.as_ref(), by_script.as_ref());
-        self.pending().insert(
-            login.session,
-            PendingLogin {
-                key: login.request.key,
-                plugin: plugin.map(|(_, env)| env.clone()),
-                script: script.map(|(_, env)| env.clone()),
-                is_answered: Arc::default(),
-            },
-        );
+        let env = |judge: Option<&(_, ScriptEnv)>| judge.map(|(_, env)| env.clone());
+        let pending = PendingLogin::new(login.request.key, env(plugin), env(script));
+        self.under_way.defer_login(login.session, pending);
         for (files, _) in plugin.into_iter().chain(script) {
             if let Some(refused) = self.ask_for_more(login, peer_info, files) {
                 return refused;
             }
         }
         for (files, _) in plugin.into_iter().chain(script) {
-            match timeout_at(login.deadline, files.wait()).await {
+            match timeout_at(login.deadline, files.wait(&self.answers)).await {
                 Ok(AuthAnswer::Accept) => {}
                 Ok(AuthAnswer::Reject(reason)) => return Authorization::Deny(reason),
                 Err(_elapsed) => {
@@ -352,23 +385,16 @@ impl Admission {
 
     /// A client answers a challenge: hands the answer to the plugin or script that asked; returns whether one did.
     pub(super) fn answer_challenge(&self, session: SessionKey, response: &str) -> bool {
-        let Some(pending) = self.pending().get(&session).cloned() else { return false };
-        if pending.is_answered.swap(true, Relaxed) {
+        let Some(pending) = self.under_way.deferred_login(session) else { return false };
+        if pending.begin_answer() {
             ovlog!(warn 1, "an answer to a challenge came before the last was heard; it is dropped");
             return true;
         }
         let (this, response) = (self.clone(), Zeroizing::new(response.to_owned()));
         let handing_over = async move {
-            let (hooks, tmp_dir) = (&this.hooks, &this.tmp_dir);
-            let mut taken = true;
-            if let Some(mut env) = pending.plugin {
-                env.set("crresponse", response.as_str());
-                taken = hooks.plugins_agree(Some(session), Hook::ClientCrResponse, &[], &env).await;
-            }
-            if let (Some(env), Some(command)) = (pending.script, &hooks.scripts.client_crresponse) {
-                taken &= hooks.runner.challenge_answered(command, tmp_dir, &response, &env).await;
-            }
-            pending.is_answered.store(false, Relaxed);
+            let handed = this.hand_over(session, &pending, &response);
+            let Some(taken) = this.under_way.while_there(session, handed).await else { return };
+            pending.end_answer();
             // That it was taken is no verdict: that one comes through the files.
             if !taken {
                 this.decide(Decision::Login(session, pending.key, Authorization::Deny(None)));
@@ -378,7 +404,22 @@ impl Admission {
         true
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, PendingLogin>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Hands the answer to a challenge to who asked; returns whether all took it.
+    async fn hand_over(&self, session: SessionKey, pending: &PendingLogin, response: &str) -> bool {
+        let mut taken = true;
+        if let Some(env) = &pending.plugin {
+            let mut env = env.clone();
+            env.set("crresponse", response);
+            taken = self.hooks.plugins_agree(Some(session), Hook::ClientCrResponse, &[], &env).await;
+        }
+        if let (Some(env), Some(command)) = (&pending.script, &self.hooks.scripts.client_crresponse) {
+            let runner = self.hooks.runner.for_client(session.0);
+            taken &= runner.challenge_answered(command, &self.tmp_dir, response, env).await;
+        }
+        taken
     }
 }
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

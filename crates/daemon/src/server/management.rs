@@ -20,6 +20,8 @@ use super::{
     start::Standing,
 };
 use crate::{
+    auth::throttle::is_guess,
+    clock,
     life::Life,
     management::{Management, Order, Seat, What, kind_word, role_command},
     ovlog,
@@ -266,8 +268,8 @@ impl Server {
 
     fn tell_client_event(&self, event: ClientEvent, env: &ScriptEnv) {
         // Of the count OpenVPN tells first.
-        let count = ("n_clients".to_owned(), self.by_peer.len().to_string());
-        let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let count = ("n_clients".to_owned(), Zeroizing::new(self.by_peer.len().to_string()));
+        let env = env.iter().map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned())));
         self.interface
             .hub
             .tell(&Notification::Client { event, env: std::iter::once(count).chain(env).collect() });
@@ -288,6 +290,7 @@ impl Server {
                 client.managed.accepted = true;
                 let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
                 client.managed.options = lines.join("\n");
+                self.admission.throttle.succeeded(&client.username, client.remote.ip());
             }
             self.login_decided(session, id, Authorization::Accept);
         }
@@ -303,6 +306,9 @@ impl Server {
                 "MULTI: connection rejected: {reason}, CLI:{}",
                 client_reason.as_deref().unwrap_or("[NULL]")
             );
+            if is_guess(client_reason.as_deref()) {
+                self.admission.throttle.failed(&client.username, client.remote.ip(), clock::now().mono);
+            }
         }
         self.login_decided(session, id, Authorization::Deny(client_reason));
         true
@@ -385,7 +391,8 @@ impl Server {
             self.tell_client_event(event, &env);
         } else if client.connected().is_some() {
             // OpenVPN announces ends of announced clients only; who watches sees all.
-            let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let env =
+                env.iter().map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).collect();
             self.interface.hub.tell_watchers(&Notification::Client { event, env });
         }
     }

@@ -31,6 +31,8 @@ mod status;
 mod strangers;
 mod tls_in_force;
 mod watch;
+mod under_way;
+mod users;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! What ends sessions that are under way: a certificate that was revoked, a client that its file disables.
+//! What ends sessions that are under way: a certificate that was revoked, a client that its file disables, a user who is
+//! no longer in the file of users ([`super::users`]).
 //!
 //! Clients are judged again when the files behind a judgement change ([`super::watch`]), and at every reload. Who can no
 //! longer be judged, because a list is garbage or a file cannot be read, stays, and is judged again later: nobody new is
@@ -152,7 +153,7 @@ impl Server {
     /// Ends a session that is no longer wanted. The client is told to connect again, and hears then what is wrong.
     pub(super) fn dismiss(&mut self, key: SessionKey, reason: &str) {
         let Some(client) = self.clients.get(&key) else { return };
-        if !matches!(client.state, State::Connected(_)) {
+        if matches!(client.state, State::Handshaking) {
             return;
         }
         {

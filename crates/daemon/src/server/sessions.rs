@@ -110,6 +110,7 @@ impl Server {
         let judged = accepted.metadata.clone().filter(|_| self.admission.key_verify.is_some());
         let key = SessionKey(self.next_session);
         self.next_session += 1;
+        self.admission.under_way.begin(key);
         let config = self.configs.pick(protocol);
         let session = Session::accepted(
             config,
@@ -235,6 +236,7 @@ impl Server {
             Decision::Withdrawn(key, reason) => self.dismiss(key, &reason),
             Decision::Judged(round) => self.round_judged(round),
             Decision::Newcomer(key, standing, collected) => self.newcomer_judged(key, standing, collected),
+            Decision::Users(outcome) => self.users_seen(outcome),
             Decision::Learned(key, true) => self.connect(key),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }
@@ -332,6 +334,7 @@ impl Server {
     /// The one end of a client: gives back everything that it held, in the reverse order of its making.
     pub(super) fn remove(&mut self, key: SessionKey, why: &str) {
         let Some(client) = self.clients.remove(&key) else { return };
+        self.admission.under_way.end(key);
         let _in = client.span.enter();
         ovlog!(2, "{why}");
         if let Some(orders) = self.listeners.get(&client.listener) {

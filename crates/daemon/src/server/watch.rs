@@ -131,6 +131,7 @@ impl Watch {
 impl Server {
     /// Looks whether files took back what they granted.
     pub(super) fn watch_for_withdrawals(&mut self) {
+        self.watch_users();
         if self.watch.is_unknown_due() {
             self.judge_certificates_again();
         }
