@@ -179,6 +179,16 @@ impl Parsed {
         self.draft.wrap.tls_crypt_v2.as_ref().map(|wrap| &wrap.key)
     }
 
+    /// Returns the word that tells what `mktun` and `rmtun` are about: `dev-type`, else `dev`.
+    pub fn device_kind(&self) -> &str {
+        self.draft.dev_type.as_deref().unwrap_or(&self.draft.profile.device.dev)
+    }
+
+    /// Returns the file of `secret`, for `genkey` in its old form.
+    pub fn secret_file(&self) -> Option<&std::path::Path> {
+        self.draft.secret_file.as_deref()
+    }
+
     /// Expands helpers, finds contradictions and missing files.
     pub fn check(self, files: &dyn Files) -> Checked {
         check::check(self.draft, files)

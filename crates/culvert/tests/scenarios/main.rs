@@ -29,6 +29,7 @@ mod policy;
 mod refusal;
 mod scripts;
 mod settings;
+mod standalone;
 
 use std::sync::Arc;
 use std::time::Duration;
