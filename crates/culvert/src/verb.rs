@@ -26,8 +26,8 @@ pub(crate) const VERBS: &[Verb] = &[
     },
     Verb {
         name: "help",
-        arguments: "[OPTION]",
-        help: "explains an option, or lists all",
+        arguments: "[OPTION | --man | --completion SHELL]",
+        help: "explains an option, or lists all; prints the manual page, completions for bash, fish or zsh",
         run: answers::help::verb,
     },
     Verb {
