@@ -20,8 +20,8 @@ pub(crate) struct Verb {
 pub(crate) const VERBS: &[Verb] = &[
     Verb {
         name: "check",
-        arguments: "FILE [OPTIONS]",
-        help: "validates a configuration without starting it",
+        arguments: "[--strict] [--json] FILE [OPTIONS]",
+        help: "tells what is right, wrong and weak about a configuration without starting it",
         run: check::run,
     },
     Verb {

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-use culvert_testkit::TempDir;
+use culvert_testkit::{Algorithm, Pki, TempDir};
 
 /// What a run left behind.
 struct Run {
@@ -333,6 +333,9 @@ fn check_shows_every_error_with_its_line_and_a_remedy() {
     run.assert_says("The configuration is refused, 2 errors");
 }
 
+/// Those of a certificate authority for tests.
+const KEYS: &str = "ca ca.crt\ncert client.crt\nkey client.key\n";
+
 #[test]
 fn check_says_which_data_planes_accept() {
     let folder = folder_with_fragment();
@@ -341,9 +344,11 @@ fn check_says_which_data_planes_accept() {
     blocked.assert_says("  linux    no\n           fragment: the kernel never splits packets");
     blocked.assert_says("not yet supported");
 
+    let pki = Pki::new(Algorithm::Ec).unwrap();
     let text = std::fs::read_to_string(folder.path().join("p2p.conf")).unwrap();
-    folder.write("p2p.conf", &text.replace("fragment 1300\n", "")).unwrap();
-    let run = run_in(folder.path(), &["check", "p2p.conf"]);
+    let text = text.replace("fragment 1300\n", "").replace("ca key\ncert key\nkey key\n", KEYS);
+    pki.folder().write("p2p.conf", &text).unwrap();
+    let run = run_in(pki.folder().path(), &["check", "p2p.conf"]);
     assert_eq!(run.code, 0, "{}", run.stdout);
     run.assert_says("  engine   yes\n");
     run.assert_says("The configuration is accepted: one of two ends.");

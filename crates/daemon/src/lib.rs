@@ -46,3 +46,4 @@ pub mod writepid;
 pub use culvert_host::run_directory as control_directory;
 pub use exit::Exit;
 pub use life::{Startup, run};
+pub use settings::tls::examine as examine_tls;
