@@ -1,5 +1,6 @@
 # Completions for culvert in fish, made from the option table by `culvert help --completion fish`.
 complete -c culvert -n __fish_use_subcommand -a check -d 'tells what is right, wrong and weak about a configuration without starting it'
+complete -c culvert -n __fish_use_subcommand -a doctor -d 'finds out why a tunnel does not come up, and what to do: reachability, certificates, clock, device, firewall'
 complete -c culvert -n __fish_use_subcommand -a help -d 'explains an option, or lists all; prints the manual page, completions for bash, fish or zsh'
 complete -c culvert -n __fish_use_subcommand -a genkey -d 'makes a key: as --genkey'
 complete -c culvert -n __fish_use_subcommand -a passwd -d 'adds, changes or removes a user of auth-users'

@@ -41,6 +41,11 @@ impl Level {
 }
 
 impl Finding {
+    /// Says that something is as it should be.
+    pub(crate) fn good(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, level: Level::Good, text: text.into(), remedy: String::new() }
+    }
+
     /// Says that something is worth knowing.
     pub(crate) fn note(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name, level: Level::Note, text: text.into(), remedy: remedy.into() }

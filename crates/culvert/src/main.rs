@@ -11,6 +11,7 @@ mod answers;
 mod bench;
 mod check;
 mod control;
+mod doctor;
 mod finding;
 mod passwd;
 mod reload;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, control, passwd, start};
+use crate::{answers, check, control, doctor, passwd, start};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -23,6 +23,12 @@ pub(crate) const VERBS: &[Verb] = &[
         arguments: "[--strict] [--json] FILE [OPTIONS]",
         help: "tells what is right, wrong and weak about a configuration without starting it",
         run: check::run,
+    },
+    Verb {
+        name: "doctor",
+        arguments: "[--json] [FILE [OPTIONS]]",
+        help: "finds out why a tunnel does not come up, and what to do: reachability, certificates, clock, device, firewall",
+        run: doctor::run,
     },
     Verb {
         name: "help",

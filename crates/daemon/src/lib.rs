@@ -28,6 +28,7 @@ pub mod network;
 mod offload;
 pub mod pool;
 pub mod privileges;
+pub mod probe;
 mod random;
 pub mod scripts;
 mod server;

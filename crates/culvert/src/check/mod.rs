@@ -28,16 +28,14 @@ struct Check {
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let own = |word: &&String| ["--json", "--strict"].contains(&word.as_str());
     let (own, rest): (Vec<&String>, Vec<&String>) = arguments.iter().partition(own);
-    let Some(first) = rest.first() else {
+    if rest.is_empty() {
         eprintln!(
-            "error: `culvert check` needs a configuration\nhint: culvert check [--strict] [--json] FILE, or culvert check \
+            "error: `culvert check` needs a configuration\nhint: culvert check FILE [--strict] [--json], or culvert check \
              --client --remote …"
         );
         return ExitCode::from(FAILURE);
-    };
-    let config = (!first.starts_with("--")).then(|| "--config".to_owned());
-    let command_line: Vec<String> =
-        config.into_iter().chain(rest.iter().map(|word| (*word).clone())).collect();
+    }
+    let command_line = command_line(&rest);
     let files = StartDirectory::here();
     let report = culvert_config::report(&command_line, &files);
     let (mut dated, mut findings) = (Vec::new(), Vec::new());
@@ -55,13 +53,20 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     if check.passes() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
 }
 
+/// The command line of a start with these words: a first one without dashes is a file.
+pub(crate) fn command_line(words: &[&String]) -> Vec<String> {
+    let is_file = words.first().is_some_and(|first| !first.starts_with("--"));
+    let config = is_file.then(|| "--config".to_owned());
+    config.into_iter().chain(words.iter().map(|word| (*word).clone())).collect()
+}
+
 /// This machine's time, Unix seconds.
 pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
 /// Has certificates and keys taken apart as a start does.
-fn usable(profile: &Profile) -> Vec<Finding> {
+pub(crate) fn usable(profile: &Profile) -> Vec<Finding> {
     if let Some(directory) = &profile.process.cd
         && std::env::set_current_dir(directory).is_err()
     {
