@@ -45,6 +45,8 @@ pub(crate) struct Draft {
     pub(crate) allow_compression: Option<&'static str>,
     /// `secret`.
     pub(crate) secret: bool,
+    /// The file of `secret`; no block.
+    pub(crate) secret_file: Option<PathBuf>,
     /// `allow-deprecated-insecure-static-crypto`.
     pub(crate) allow_static: bool,
     /// The management interface, as far as other options depend on it.

@@ -18,7 +18,7 @@ const WIDTH: usize = 100;
 const COLUMN: usize = 34;
 
 /// How a file with culvert's own options remains one that OpenVPN reads.
-const OWN: &str = "Where OpenVPN is to read the same file, write `setenv opt` before these.";
+pub(crate) const OWN: &str = "Where OpenVPN is to read the same file, write `setenv opt` before these.";
 
 /// Returns the text of `--help`.
 pub fn help() -> String {
@@ -131,7 +131,7 @@ pub fn reference() -> String {
     text
 }
 
-fn roles(set: Roles) -> String {
+pub(crate) fn roles(set: Roles) -> String {
     let all = [(SERVER, "server"), (CLIENT, "client"), (P2P, "p2p")];
     let names: Vec<_> = all.iter().filter(|(role, _)| set.has(*role)).map(|(_, name)| *name).collect();
     match names.len() {
@@ -141,7 +141,7 @@ fn roles(set: Roles) -> String {
     }
 }
 
-fn contexts(row: &OptionRow) -> String {
+pub(crate) fn contexts(row: &OptionRow) -> String {
     let all: [(Contexts, &str); 5] = [
         (CONNECTION, "connection"),
         (INLINE, "inline"),
@@ -157,7 +157,7 @@ fn contexts(row: &OptionRow) -> String {
     }
 }
 
-fn status(row: &OptionRow) -> String {
+pub(crate) fn status(row: &OptionRow) -> String {
     match row.status {
         Status::Works => "works".to_owned(),
         Status::NotYet => "not yet supported".to_owned(),
@@ -173,7 +173,7 @@ fn reload(row: &OptionRow) -> Vec<String> {
     if row.is_live() { vec!["live".to_owned()] } else { Vec::new() }
 }
 
-fn offload(row: &OptionRow) -> Vec<String> {
+pub(crate) fn offload(row: &OptionRow) -> Vec<String> {
     row.offload
         .iter()
         .map(|effect| {

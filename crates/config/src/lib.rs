@@ -16,12 +16,14 @@ mod ccd;
 mod check;
 pub mod cipher_list;
 mod compatibility;
+mod completion;
 mod diagnostic;
 mod draft;
 mod effect;
 mod files;
 mod help;
 pub mod lexer;
+mod man;
 mod origin;
 pub mod profile;
 mod push;
@@ -37,11 +39,13 @@ mod verdict;
 
 pub use ccd::{ClientOverrides, PushEdit, parse_ccd};
 pub use compatibility::compatibility;
+pub use completion::{Shell, completion};
 pub use culvert_wire::ProtocolFlags;
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use effect::{LogDestination, ParseEffect, ParseEffects};
 pub use files::{Access, Disk, Files, MemoryFiles};
 pub use help::{explain, help, reference};
+pub use man::{Subcommand, man};
 pub use origin::{COMMAND_LINE, Origin};
 pub use profile::{Mode, Profile, Role, Setting};
 pub use push::{PushFilter, PushNote, PushReason, PushRejected, Pushed};
@@ -178,6 +182,16 @@ impl Parsed {
     /// Returns `tls-crypt-v2` as written, for `genkey`: the server's key.
     pub fn tls_crypt_v2(&self) -> Option<&value::FileOrInline> {
         self.draft.wrap.tls_crypt_v2.as_ref().map(|wrap| &wrap.key)
+    }
+
+    /// Returns the word that tells what `mktun` and `rmtun` are about: `dev-type`, else `dev`.
+    pub fn device_kind(&self) -> &str {
+        self.draft.dev_type.as_deref().unwrap_or(&self.draft.profile.device.dev)
+    }
+
+    /// Returns the file of `secret`, for `genkey` in its old form.
+    pub fn secret_file(&self) -> Option<&std::path::Path> {
+        self.draft.secret_file.as_deref()
     }
 
     /// Expands helpers, finds contradictions and missing files.

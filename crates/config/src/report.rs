@@ -3,59 +3,94 @@
 use std::fmt::Write as _;
 
 use crate::{
-    Files, Profile, Role,
-    diagnostic::{Diagnostic, Severity, render_all},
+    Checked, Files, Profile, Role,
+    diagnostic::{Diagnostic, Severity},
     parse,
-    verdict::{Remark, kind_name, not_yet, verdict},
+    verdict::{Remark, Verdict, kind_name, not_yet, verdict},
 };
 
-/// The answer of `culvert check`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What `culvert check` finds without looking into any file but the configuration.
+#[derive(Debug)]
 pub struct Report {
-    /// Everything there is to say, with an end of line.
-    pub text: String,
-    /// Whether culvert would start with it.
-    pub accepted: bool,
+    /// Everything that a start would say before the version line, in that order.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What the configuration means; `None` where its syntax is wrong. With errors it is only good for messages.
+    pub profile: Option<Profile>,
+    /// Why it is refused.
+    refusal: Option<&'static str>,
 }
 
 /// Checks a command line (without the program's name and the verb) as far as that goes without starting.
 pub fn report(args: &[String], files: &dyn Files) -> Report {
-    let parsed = parse(args, files);
-    let mut text = render_all(&parsed.warnings);
+    let mut parsed = parse(args, files);
+    let mut diagnostics = std::mem::take(&mut parsed.warnings);
     if !parsed.errors.is_empty() {
-        return refused(text, &parsed.errors, "the syntax is wrong");
+        diagnostics.append(&mut parsed.errors);
+        return Report { diagnostics, profile: None, refusal: Some("the syntax is wrong") };
     }
-    let checked = parsed.check(files);
-    text.push_str(&render_all(&checked.notes));
-    if !checked.errors.is_empty() {
-        return refused(text, &checked.errors, "the options contradict each other, or something is missing");
+    let Checked { profile, mut errors, mut notes } = parsed.check(files);
+    diagnostics.append(&mut notes);
+    let mut refusal = None;
+    if !errors.is_empty() {
+        refusal = Some("the options contradict each other, or something is missing");
+    } else {
+        errors = not_yet(&profile);
+        if !errors.is_empty() {
+            refusal = Some("the configuration is correct, but culvert cannot do all of it yet");
+        }
     }
-    let missing = not_yet(&checked.profile);
-    offload(&mut text, &checked.profile);
-    if !missing.is_empty() {
-        return refused(text, &missing, "the configuration is correct, but culvert cannot do all of it yet");
-    }
-    let role = match checked.profile.role() {
-        Role::Server => "a server",
-        Role::Client => "a client",
-        Role::P2p => "one of two ends",
-    };
-    let _ = writeln!(text, "\nThe configuration is accepted: {role}.");
-    Report { text, accepted: true }
+    diagnostics.append(&mut errors);
+    Report { diagnostics, profile: Some(profile), refusal }
 }
 
-fn refused(mut text: String, errors: &[Diagnostic], why: &str) -> Report {
-    for error in errors {
-        text.push_str(&error.render());
+impl Report {
+    /// Returns whether culvert would start with it.
+    pub fn is_accepted(&self) -> bool {
+        self.refusal.is_none()
     }
-    let count =
-        errors.iter().filter(|error| error.severity == Severity::Error && error.origin.is_some()).count();
-    let plural = if count == 1 { "" } else { "s" };
-    let _ = match count {
-        0 => writeln!(text, "\nThe configuration is refused: {why}."),
-        _ => writeln!(text, "\nThe configuration is refused, {count} error{plural}: {why}."),
-    };
-    Report { text, accepted: false }
+
+    /// Returns whether a start would warn of something.
+    pub fn has_warnings(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Warning)
+    }
+
+    /// Returns what each data plane says; nothing where the meaning is not known.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        self.profile.as_ref().map_or_else(Vec::new, |profile| verdict(profile).to_vec())
+    }
+
+    /// Returns errors, warnings and notes with the lines that they are about.
+    pub fn diagnostics_text(&self) -> String {
+        self.diagnostics.iter().map(Diagnostic::render).collect()
+    }
+
+    /// Returns which data planes would carry it, and why others would not.
+    pub fn offload_text(&self) -> String {
+        let mut text = String::new();
+        if let Some(profile) = &self.profile {
+            offload(&mut text, profile);
+        }
+        text
+    }
+
+    /// Returns the last lines: whether it is accepted, as what, or why not.
+    pub fn conclusion(&self) -> String {
+        let Some(why) = self.refusal else {
+            let role = match self.profile.as_ref().map(Profile::role) {
+                Some(Role::Server) => "a server",
+                Some(Role::Client) => "a client",
+                Some(Role::P2p) | None => "one of two ends",
+            };
+            return format!("\nThe configuration is accepted: {role}.\n");
+        };
+        let is_counted =
+            |diagnostic: &&Diagnostic| diagnostic.severity == Severity::Error && diagnostic.origin.is_some();
+        match self.diagnostics.iter().filter(is_counted).count() {
+            0 => format!("\nThe configuration is refused: {why}.\n"),
+            1 => format!("\nThe configuration is refused, 1 error: {why}.\n"),
+            count => format!("\nThe configuration is refused, {count} errors: {why}.\n"),
+        }
+    }
 }
 
 /// Says which data planes would carry it: why others would not; what those that would leave to the engine, go without, or
@@ -90,9 +125,16 @@ mod tests {
     use super::*;
     use crate::MemoryFiles;
 
-    fn check(text: &str) -> Report {
+    fn check(text: &str) -> Answer {
         let files = ["ca", "c", "k"].iter().fold(MemoryFiles::default(), |files, name| files.with(name, ""));
-        report(&["a.conf".to_owned()], &files.with("a.conf", text))
+        let report = report(&["a.conf".to_owned()], &files.with("a.conf", text));
+        let text = report.diagnostics_text() + &report.offload_text() + &report.conclusion();
+        Answer { accepted: report.is_accepted(), text }
+    }
+
+    struct Answer {
+        accepted: bool,
+        text: String,
     }
 
     const CLIENT: &str =

@@ -89,13 +89,8 @@ fn ask(name: Option<&str>, question: &str) -> Result<bool, String> {
     Ok(good)
 }
 
-/// Finds the socket: a path, a name in the directory, or the only one that is there.
-fn find(name: Option<&str>, directory: &Path) -> Result<PathBuf, String> {
-    match name {
-        Some(path) if path.contains('/') => return Ok(path.into()),
-        Some(name) => return Ok(directory.join(format!("{}.sock", name.trim_end_matches(".sock")))),
-        None => {}
-    }
+/// The sockets of the processes that run in this network namespace.
+pub(crate) fn running(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut sockets: Vec<PathBuf> = entries
         .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
@@ -105,6 +100,17 @@ fn find(name: Option<&str>, directory: &Path) -> Result<PathBuf, String> {
         })
         .collect();
     sockets.sort();
+    sockets
+}
+
+/// Finds the socket: a path, a name in the directory, or the only one that is there.
+fn find(name: Option<&str>, directory: &Path) -> Result<PathBuf, String> {
+    match name {
+        Some(path) if path.contains('/') => return Ok(path.into()),
+        Some(name) => return Ok(directory.join(format!("{}.sock", name.trim_end_matches(".sock")))),
+        None => {}
+    }
+    let sockets = running(directory);
     let names = || {
         let stems = sockets.iter().filter_map(|path| path.file_stem()).map(|stem| stem.to_string_lossy());
         stems.collect::<Vec<_>>().join(", ")

@@ -11,6 +11,8 @@ mod answers;
 mod bench;
 mod check;
 mod control;
+mod doctor;
+mod finding;
 mod passwd;
 mod reload;
 mod start;

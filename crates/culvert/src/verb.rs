@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, control, passwd, start};
+use crate::{answers, check, control, doctor, passwd, start};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -20,14 +20,20 @@ pub(crate) struct Verb {
 pub(crate) const VERBS: &[Verb] = &[
     Verb {
         name: "check",
-        arguments: "FILE [OPTIONS]",
-        help: "validates a configuration without starting it",
+        arguments: "[--strict] [--json] FILE [OPTIONS]",
+        help: "tells what is right, wrong and weak about a configuration without starting it",
         run: check::run,
     },
     Verb {
+        name: "doctor",
+        arguments: "[--json] [FILE [OPTIONS]]",
+        help: "finds out why a tunnel does not come up, and what to do: reachability, certificates, clock, device, firewall",
+        run: doctor::run,
+    },
+    Verb {
         name: "help",
-        arguments: "[OPTION]",
-        help: "explains an option, or lists all",
+        arguments: "[OPTION | --man | --completion SHELL]",
+        help: "explains an option, or lists all; prints the manual page, completions for bash, fish or zsh",
         run: answers::help::verb,
     },
     Verb {

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-use culvert_testkit::TempDir;
+use culvert_testkit::{Algorithm, Pki, TempDir};
 
 /// What a run left behind.
 struct Run {
@@ -177,13 +177,24 @@ fn the_list_of_ciphers_has_the_form_that_scripts_cut() {
 }
 
 #[test]
-fn every_listed_cipher_and_none_pass_the_self_test() {
-    for cipher in ["AES-128-GCM", "AES-192-GCM", "aes-256-gcm", "CHACHA20-POLY1305", "none"] {
+fn what_is_listed_passes_the_self_test_and_so_does_none() {
+    let listed = run(&["--show-ciphers"]);
+    let (_, list) = listed.stdout.split_once("\n\n").unwrap();
+    let names: Vec<&str> = list
+        .lines()
+        .filter(|line| line.contains(" bit key"))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert!(names.len() >= 4, "{names:?}");
+    for cipher in names.into_iter().chain(["aes-256-gcm", "none"]) {
         let run = run(&["--test-crypto", "--cipher", cipher]);
         assert_eq!(run.code, 0, "{cipher}: {}", run.stdout);
         run.assert_says("OpenVPN crypto self-test mode SUCCEEDED.");
     }
-    assert_eq!(run(&["--test-crypto", "--cipher", "ROT13"]).code, 1);
+    let unknown = run(&["--test-crypto", "--cipher", "ROT13"]);
+    assert_eq!(unknown.code, 1);
+    unknown.assert_says("Cipher ROT13 not supported\n");
+    unknown.assert_says("Exiting due to fatal error\n");
 }
 
 #[test]
@@ -235,8 +246,31 @@ fn a_client_key_needs_its_servers_key() {
     let refused = run_in(folder.path(), &with_metadata);
     assert_eq!(refused.code, 1);
     refused.assert_says("failed to base64 decode provided metadata");
+    let long = "AAAA".repeat(245);
+    with_metadata[5] = &long;
+    let refused = run_in(folder.path(), &with_metadata);
+    assert_eq!(refused.code, 1);
+    refused.assert_says("ERROR: metadata too long (735 bytes, max 733 bytes)\n");
     with_metadata[5] = "aGVsbG8=";
     assert_eq!(run_in(folder.path(), &with_metadata).code, 0);
+}
+
+#[test]
+fn the_old_form_of_genkey_writes_the_file_of_secret() {
+    let folder = TempDir::new().unwrap();
+    let made = run_in(folder.path(), &["--suppress-timestamps", "--genkey", "--secret", "ta.key"]);
+    assert_eq!(made.code, 0);
+    assert_eq!(
+        made.stdout,
+        "DEPRECATED OPTION: The option --secret is deprecated.\nWARNING: Using --genkey --secret filename is \
+         DEPRECATED.  Use --genkey secret filename instead.\n"
+    );
+    let key = std::fs::read_to_string(folder.path().join("ta.key")).unwrap();
+    assert!(culvert_proto::static_key::parse_static_key(&key).is_ok());
+    let both = run_in(folder.path(), &["--genkey", "secret", "b.key", "--secret", "ta.key"]);
+    assert_eq!(both.code, 1);
+    both.assert_says("Options error: You must provide a filename to either --genkey or --secret, not both\n");
+    assert!(!folder.path().join("b.key").exists());
 }
 
 /// Complete, but for one thing that is not there yet.
@@ -299,6 +333,9 @@ fn check_shows_every_error_with_its_line_and_a_remedy() {
     run.assert_says("The configuration is refused, 2 errors");
 }
 
+/// Those of a certificate authority for tests.
+const KEYS: &str = "ca ca.crt\ncert client.crt\nkey client.key\n";
+
 #[test]
 fn check_says_which_data_planes_accept() {
     let folder = folder_with_fragment();
@@ -307,9 +344,11 @@ fn check_says_which_data_planes_accept() {
     blocked.assert_says("  linux    no\n           fragment: the kernel never splits packets");
     blocked.assert_says("not yet supported");
 
+    let pki = Pki::new(Algorithm::Ec).unwrap();
     let text = std::fs::read_to_string(folder.path().join("p2p.conf")).unwrap();
-    folder.write("p2p.conf", &text.replace("fragment 1300\n", "")).unwrap();
-    let run = run_in(folder.path(), &["check", "p2p.conf"]);
+    let text = text.replace("fragment 1300\n", "").replace("ca key\ncert key\nkey key\n", KEYS);
+    pki.folder().write("p2p.conf", &text).unwrap();
+    let run = run_in(pki.folder().path(), &["check", "p2p.conf"]);
     assert_eq!(run.code, 0, "{}", run.stdout);
     run.assert_says("  engine   yes\n");
     run.assert_says("The configuration is accepted: one of two ends.");

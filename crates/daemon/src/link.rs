@@ -57,7 +57,10 @@ pub(crate) async fn resolve(host: &str, port: u16, family: Family) -> Result<Vec
 }
 
 /// The number of a port; names are looked up in the services database.
-pub(crate) fn port_number(port: &Port) -> Result<u16, String> {
+///
+/// # Errors
+/// When there is no such name.
+pub fn port_number(port: &Port) -> Result<u16, String> {
     match port {
         Port::Number(number) => Ok(*number),
         Port::Service(name) => {

@@ -118,6 +118,14 @@ pub fn set_mtu_discovery(fd: impl AsFd, on: bool) -> io::Result<()> {
     set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value)
 }
 
+/// Returns the MTU of the path to the address that the socket is connected to, as far as the kernel knows it.
+///
+/// # Errors
+/// On a socket that is not connected.
+pub fn path_mtu(fd: impl AsFd) -> io::Result<u32> {
+    if is_v6(&fd)? { Ok(rx::ipv6_mtu(fd)?) } else { Ok(rx::ip_mtu(fd)?) }
+}
+
 /// Has the socket report the local address of each received datagram.
 ///
 /// # Errors

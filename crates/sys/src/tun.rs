@@ -7,9 +7,9 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-const IFF_TUN: u16 = 0x0001;
+pub(crate) const IFF_TUN: u16 = 0x0001;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
-const IFF_NO_PI: u16 = 0x1000;
+pub(crate) const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
 const TUN_F_CSUM: u32 = 0x01;
 const TUN_F_TSO4: u32 = 0x02;
@@ -65,9 +65,9 @@ pub struct TunQueue {
 
 /// `struct ifreq` with the members used here: flags, index or length at the start of its union.
 #[repr(C)]
-struct IfReq {
+pub(crate) struct IfReq {
     name: [u8; IFNAMSIZ],
-    value: [u8; 24],
+    pub(crate) value: [u8; 24],
 }
 
 impl Tun {
@@ -158,14 +158,14 @@ impl AsFd for TunQueue {
 }
 
 impl IfReq {
-    fn new(name: &str) -> io::Result<Self> {
+    pub(crate) fn new(name: &str) -> io::Result<Self> {
         let bytes = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?.into_bytes_with_nul();
         let mut request = Self { name: [0; IFNAMSIZ], value: [0; 24] };
         request.name.get_mut(..bytes.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(&bytes);
         Ok(request)
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let len = self.name.iter().position(|b| *b == 0).unwrap_or(IFNAMSIZ);
         String::from_utf8_lossy(&self.name[..len]).into_owned()
     }
@@ -214,12 +214,24 @@ fn set_offload(queue: &TunQueue, flags: u32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Returns the hardware address of a network device; zeros where it has none.
+///
+/// # Errors
+/// When there is no such device.
+pub fn hardware_address(device: &str) -> io::Result<[u8; 6]> {
+    let mut request = IfReq::new(device)?;
+    ioctl_ifreq(control_socket()?.as_fd(), libc::SIOCGIFHWADDR, &mut request)?;
+    // `struct sockaddr`: the family comes first.
+    let [_, _, a, b, c, d, e, f, ..] = request.value;
+    Ok([a, b, c, d, e, f])
+}
+
 fn control_socket() -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     Ok(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
 }
 
-fn ioctl_ifreq(fd: BorrowedFd<'_>, code: libc::c_ulong, request: &mut IfReq) -> io::Result<()> {
+pub(crate) fn ioctl_ifreq(fd: BorrowedFd<'_>, code: libc::c_ulong, request: &mut IfReq) -> io::Result<()> {
     // SAFETY: all codes passed here take a pointer to `struct ifreq`, whose 40 bytes `IfReq` has; the kernel writes
     // at most that many.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), code as _, std::ptr::from_mut(request)) };

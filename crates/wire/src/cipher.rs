@@ -61,6 +61,21 @@ const TABLE: [(&str, CipherName, u16); 20] = [
 ];
 
 impl CipherName {
+    /// Returns every cipher that has a name, "none" among them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.1)
+    }
+
+    /// Bits of its block; `None` for a stream cipher, and for no cipher.
+    #[must_use]
+    pub const fn block_bits(self) -> Option<u16> {
+        match self {
+            Self::ChaCha20Poly1305 | Self::None => None,
+            Self::BfCbc | Self::DesEde3Cbc | Self::Cast5Cbc => Some(64),
+            _ => Some(128),
+        }
+    }
+
     /// OpenVPN's spelling of the name.
     #[must_use]
     pub fn as_str(self) -> &'static str {

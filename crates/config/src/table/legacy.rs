@@ -108,6 +108,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.warn("DEPRECATED OPTION: The option --secret is deprecated.");
         a.get(1).map(|_| a.direction(1)).transpose()?;
         d.secret = true;
+        d.secret_file = a.inline.is_none().then(|| a.path(0));
         Ok(())
     }),
     row("allow-deprecated-insecure-static-crypto", "", "still permit secret; to be removed in 2.8")

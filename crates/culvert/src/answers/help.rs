@@ -2,13 +2,24 @@
 
 use std::process::ExitCode;
 
+use culvert_config::{Shell, Subcommand};
+
 use crate::{print, start::FAILURE, verb::VERBS};
 
-/// Answers `culvert help [OPTION]`.
+/// Answers `culvert help [OPTION]`, and writes the pages and scripts that are made from the table.
 pub(crate) fn verb(rest: &[String]) -> ExitCode {
-    let Some(name) = rest.first() else {
-        print(&format!("{}\n{}", commands(), culvert_config::help()));
-        return ExitCode::SUCCESS;
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let name = match words[..] {
+        [] => {
+            print(&format!("{}\n{}", commands(), culvert_config::help()));
+            return ExitCode::SUCCESS;
+        }
+        ["--man"] => {
+            print(&culvert_config::man(&subcommands()));
+            return ExitCode::SUCCESS;
+        }
+        ["--completion", ..] => return completion(&words[1..]),
+        [name, ..] => name,
     };
     match culvert_config::explain(name) {
         Ok(text) => {
@@ -20,6 +31,28 @@ pub(crate) fn verb(rest: &[String]) -> ExitCode {
             ExitCode::from(FAILURE)
         }
     }
+}
+
+fn completion(words: &[&str]) -> ExitCode {
+    let shell = match words {
+        [name] => Shell::ALL.into_iter().find(|shell| shell.name() == *name),
+        _ => None,
+    };
+    let Some(shell) = shell else {
+        eprintln!(
+            "error: `culvert help --completion` needs the name of a shell: {}",
+            Shell::ALL.map(Shell::name).join(", ")
+        );
+        return ExitCode::from(FAILURE);
+    };
+    print(&culvert_config::completion(shell, &subcommands()));
+    ExitCode::SUCCESS
+}
+
+/// The commands, but for what only some builds have: the pages are the same for all.
+fn subcommands() -> Vec<Subcommand> {
+    let verbs = VERBS.iter().filter(|verb| verb.name != "bench");
+    verbs.map(|verb| Subcommand { name: verb.name, arguments: verb.arguments, help: verb.help }).collect()
 }
 
 fn commands() -> String {

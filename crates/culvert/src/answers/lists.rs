@@ -5,9 +5,15 @@ use culvert_crypto::AuthDigest;
 use culvert_proto::tls::{group_names, tls_1_2_suites, tls_1_3_suites};
 use culvert_wire::CipherName;
 
-/// The ciphers that data can be carried with.
-pub(super) const CIPHERS: [CipherName; 4] =
-    [CipherName::Aes128Gcm, CipherName::Aes192Gcm, CipherName::Aes256Gcm, CipherName::ChaCha20Poly1305];
+use super::self_test;
+
+/// The ciphers that data can be carried with, by name: what `--test-crypto` passes.
+pub(super) fn usable() -> Vec<CipherName> {
+    let mut ciphers: Vec<CipherName> =
+        CipherName::all().filter(|cipher| self_test::is_usable(*cipher)).collect();
+    ciphers.sort_by_key(|cipher| cipher.as_str());
+    ciphers
+}
 
 pub(super) fn ciphers() -> String {
     let mut text = String::from(
@@ -15,12 +21,26 @@ pub(super) fn ciphers() -> String {
          with OpenVPN.  Each cipher shown below may be used as a\n\
          parameter to the --data-ciphers (or --cipher) option.\n\n",
     );
-    for cipher in CIPHERS {
-        let bits = cipher.key_len() * 8;
-        let block = if cipher.is_gcm() { "128 bit block" } else { "stream cipher" };
-        text += &format!("{cipher}  ({bits} bit key, {block}, TLS client/server mode only)\n");
+    let (small, usual): (Vec<CipherName>, Vec<CipherName>) =
+        usable().into_iter().partition(|cipher| cipher.block_bits().is_some_and(|bits| bits < 128));
+    for cipher in usual {
+        text += &line(cipher);
+    }
+    if !small.is_empty() {
+        text += "\nThe following ciphers have a block size of less than 128 bits, \n\
+                 and are therefore deprecated.  Do not use unless you have to.\n\n";
+        for cipher in small {
+            text += &line(cipher);
+        }
     }
     text + "\n"
+}
+
+fn line(cipher: CipherName) -> String {
+    let bits = cipher.key_len() * 8;
+    let block = cipher.block_bits().map_or("stream cipher".to_owned(), |bits| format!("{bits} bit block"));
+    let limit = if cipher.as_str().ends_with("-CBC") { "" } else { ", TLS client/server mode only" };
+    format!("{cipher}  ({bits} bit key, {block}{limit})\n")
 }
 
 pub(super) fn digests() -> String {
@@ -55,5 +75,5 @@ pub(super) fn groups() -> String {
 }
 
 pub(super) fn engines() -> String {
-    "OpenSSL Crypto Engines\n\nnone: this build has no OpenSSL\n".to_owned()
+    "Sorry, OpenSSL hardware crypto engine functionality is not available.\n".to_owned()
 }

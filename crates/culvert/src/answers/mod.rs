@@ -2,6 +2,8 @@
 //!
 //! All go where the log goes, without time stamps.
 
+mod device;
+mod gateway;
 mod genkey;
 pub(crate) mod help;
 mod lists;
@@ -28,9 +30,12 @@ pub(crate) fn answer(question: &Question, parsed: &Parsed, logger: &Logger) -> E
         Question::ShowTls => Ok(lists::tls()),
         Question::ShowGroups => Ok(lists::groups()),
         Question::ShowEngines => Ok(lists::engines()),
-        Question::GenKey(request) => genkey::make(request, parsed.tls_crypt_v2()),
+        Question::GenKey(request) => genkey::make(request, parsed),
         Question::TestCrypto => self_test::run(parsed.cipher()),
-        other => Err(not_yet(other)),
+        Question::ShowGateway(towards) => gateway::show(*towards),
+        Question::MkTun => device::make(parsed),
+        Question::RmTun => device::remove(parsed),
+        other => Err(format!("Options error: {other:?} is not yet supported")),
     };
     match answered {
         Ok(text) => {
@@ -41,17 +46,10 @@ pub(crate) fn answer(question: &Question, parsed: &Parsed, logger: &Logger) -> E
         }
         Err(error) => {
             logger.plain_error(&error);
+            if !error.starts_with("Options error") {
+                logger.plain_error("Exiting due to fatal error");
+            }
             ExitCode::from(FAILURE)
         }
     }
-}
-
-fn not_yet(question: &Question) -> String {
-    let (option, remedy) = match question {
-        Question::ShowGateway(_) => ("show-gateway", "use `ip route show default`"),
-        Question::MkTun => ("mktun", "use `ip tuntap add mode tun DEVICE`"),
-        Question::RmTun => ("rmtun", "use `ip tuntap del mode tun DEVICE`"),
-        _ => ("that question", "see `culvert help`"),
-    };
-    format!("Options error: --{option} is not yet supported\nhint: {remedy}")
 }

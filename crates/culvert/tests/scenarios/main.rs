@@ -14,6 +14,7 @@ mod causes;
 mod challenges;
 mod clocks;
 mod continuity;
+mod doctor;
 mod flood;
 mod hostile;
 mod live;
@@ -32,6 +33,7 @@ mod refusal;
 mod reload;
 mod scripts;
 mod settings;
+mod standalone;
 mod updates;
 
 use std::sync::Arc;

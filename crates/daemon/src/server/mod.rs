@@ -30,9 +30,9 @@ mod start;
 mod status;
 mod strangers;
 mod tls_in_force;
-mod watch;
 mod under_way;
 mod users;
+mod watch;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -70,6 +70,29 @@ fn tls_factory(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<RustlsFa
     Ok(factory)
 }
 
+/// Tells what a start would say about certificates, keys and TLS settings, without starting: its warnings, or why it would
+/// fail. Nobody is asked for a passphrase: a key that needs one is left out of account.
+///
+/// # Errors
+/// Why it would fail, with a remedy.
+pub fn examine(profile: &Profile) -> Result<Vec<String>, String> {
+    let Some(role) = profile.tls.role else { return Ok(Vec::new()) };
+    if profile.management.external_key.is_some() || profile.management.external_cert.is_some() {
+        return Ok(Vec::new());
+    }
+    let role = match role {
+        profile::TlsRole::Server => TlsRole::Server,
+        profile::TlsRole::Client => TlsRole::Client,
+    };
+    let made = tls_settings(profile, role, OwnKey::default())
+        .and_then(|settings| RustlsFactory::new(settings).map_err(SettingsError::from));
+    match made {
+        Ok(factory) => Ok(factory.warnings().to_vec()),
+        Err(SettingsError::Tls(TlsError::Passphrase(_))) => Ok(Vec::new()),
+        Err(failure) => Err(failure.to_string()),
+    }
+}
+
 /// What belongs to this end's certificate and does not stand in the profile.
 #[derive(Default)]
 struct OwnKey {

@@ -16,6 +16,7 @@ mod external_key;
 mod groups;
 #[cfg(test)]
 mod hostile_tests;
+mod inspect;
 mod peer_name;
 mod peer_verifier;
 mod pem;
@@ -31,6 +32,7 @@ mod usage;
 
 pub use external_key::{ExternalSigner, HashName, SignRequest, SignScheme};
 pub use groups::group_names;
+pub use inspect::{InspectedCertificate, crl_end, inspect_certificates};
 pub use private_key::needs_passphrase;
 pub use revocation::{CrlSource, Revocation, SerialLookup};
 pub use rustls_factory::RustlsFactory;

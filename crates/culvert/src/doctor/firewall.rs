@@ -1,0 +1,175 @@
+//! What the machine's packet filter drops, as far as its rules can be read: nftables, which iptables also writes today.
+
+use std::process::{Command, Stdio};
+
+use culvert_config::Profile;
+use culvert_daemon::probe::port_number;
+use serde_json::Value;
+
+use crate::finding::Finding;
+
+const NAME: &str = "firewall";
+
+/// Whether packets to the server's ports, and from its clients onward, pass.
+pub(super) fn of_server(profile: &Profile) -> Vec<Finding> {
+    let Some(rules) = Rules::read() else { return vec![unknown()] };
+    let mut findings = Vec::new();
+    let Some(entry) = profile.connections.first() else { return findings };
+    let locals = entry.locals.iter().map(|local| &local.port);
+    let ports: Vec<u16> = entry
+        .local_port
+        .iter()
+        .filter(|_| entry.locals.is_empty())
+        .chain(locals)
+        .filter_map(|port| port_number(port).ok())
+        .collect();
+    for port in ports {
+        match rules.drops("input").filter(|_| !rules.accepts_number(u64::from(port))) {
+            Some(chain) => findings.push(Finding::warning(
+                NAME,
+                format!("{chain} drops what no rule accepts, and no rule names port {port}"),
+                format!("accept it, for example: nft insert rule {chain} udp dport {port} accept"),
+            )),
+            None => findings
+                .push(Finding::good(NAME, format!("no chain drops packets to port {port} by its policy"))),
+        }
+    }
+    if let Some(chain) = rules.drops("forward").filter(|_| !rules.names_text(&device_name(profile))) {
+        findings.push(Finding::warning(
+            NAME,
+            format!("{chain} drops what no rule accepts, and no rule names the tunnel device: clients reach nothing behind this machine"),
+            format!("accept it, for example: nft insert rule {chain} iifname \"{}*\" accept", device_name(profile)),
+        ));
+    }
+    findings
+}
+
+/// Whether a client's packets leave.
+pub(super) fn of_client() -> Vec<Finding> {
+    let Some(rules) = Rules::read() else { return vec![unknown()] };
+    rules
+        .drops("output")
+        .map(|chain| {
+            Finding::note(
+                NAME,
+                format!("{chain} drops what no rule accepts"),
+                "see that it accepts packets to the server, and through the tunnel device",
+            )
+        })
+        .into_iter()
+        .collect()
+}
+
+fn unknown() -> Finding {
+    Finding::note(
+        NAME,
+        "the rules of the packet filter cannot be read from here",
+        "run as root, with nft installed",
+    )
+}
+
+/// `tun` of `tun0`: what rules name.
+fn device_name(profile: &Profile) -> String {
+    profile.device.dev.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()
+}
+
+/// The whole rule set, as `nft -j` prints it.
+struct Rules(Vec<Value>);
+
+impl Rules {
+    fn read() -> Option<Self> {
+        let mut command = Command::new("nft");
+        command.args(["-j", "list", "ruleset"]).stdin(Stdio::null()).stderr(Stdio::null());
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        let text: Value = serde_json::from_slice(&output.stdout).ok()?;
+        Some(Self(text["nftables"].as_array()?.clone()))
+    }
+
+    /// The first base chain of a hook whose policy is to drop: `inet filter input`.
+    fn drops(&self, hook: &str) -> Option<String> {
+        let chains = self.0.iter().map(|object| &object["chain"]);
+        let mut dropping = chains.filter(|chain| chain["hook"] == hook && chain["policy"] == "drop");
+        dropping.next().map(|chain| {
+            let word = |key: &str| chain[key].as_str().unwrap_or_default().to_owned();
+            format!("{} {} {}", word("family"), word("table"), word("name"))
+        })
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter().map(|object| &object["rule"]["expr"]).filter(|expr| expr.is_array())
+    }
+
+    /// Whether a rule that accepts names the number, alone, in a set or in a range.
+    fn accepts_number(&self, number: u64) -> bool {
+        self.rules().any(|rule| contains_key(rule, "accept") && contains_number(rule, number))
+    }
+
+    /// Whether a rule that accepts names a text that begins so.
+    fn names_text(&self, start: &str) -> bool {
+        self.rules().any(|rule| contains_key(rule, "accept") && contains_text(rule, start))
+    }
+}
+
+fn contains_key(value: &Value, key: &str) -> bool {
+    match value {
+        Value::Object(members) => {
+            members.contains_key(key) || members.values().any(|member| contains_key(member, key))
+        }
+        Value::Array(items) => items.iter().any(|item| contains_key(item, key)),
+        _ => false,
+    }
+}
+
+fn contains_number(value: &Value, number: u64) -> bool {
+    match value {
+        Value::Number(found) => found.as_u64() == Some(number),
+        Value::Object(members) => match members.get("range").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([from, to]) => (from.as_u64()..=to.as_u64()).contains(&Some(number)),
+            _ => members.values().any(|member| contains_number(member, number)),
+        },
+        Value::Array(items) => items.iter().any(|item| contains_number(item, number)),
+        _ => false,
+    }
+}
+
+fn contains_text(value: &Value, start: &str) -> bool {
+    match value {
+        Value::String(text) => text.starts_with(start),
+        Value::Object(members) => members.values().any(|member| contains_text(member, start)),
+        Value::Array(items) => items.iter().any(|item| contains_text(item, start)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rules(right: &Value) -> Rules {
+        Rules(vec![
+            json!({"chain": {"family": "inet", "table": "filter", "name": "input", "hook": "input", "policy": "drop"}}),
+            json!({"rule": {"chain": "input", "expr": [
+                {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": right}},
+                {"accept": null},
+            ]}}),
+        ])
+    }
+
+    #[test]
+    fn a_port_is_found_alone_in_a_set_and_in_a_range() {
+        for right in [
+            json!(1194),
+            json!({"set": [53, 1194]}),
+            json!({"range": [1000, 2000]}),
+            json!({"set": [{"range": [1190, 1194]}]}),
+        ] {
+            let rules = rules(&right);
+            assert_eq!(rules.drops("input").as_deref(), Some("inet filter input"));
+            assert!(rules.accepts_number(1194), "{right}");
+            assert!(!rules.accepts_number(22), "{right}");
+        }
+        assert_eq!(rules(&json!(1)).drops("forward"), None);
+    }
+}
