@@ -11,6 +11,11 @@ use std::{
 
 use tokio::sync::Notify;
 
+/// Returns what counts as one host: an IPv4 address, an IPv6 /64.
+pub(crate) fn host(address: IpAddr) -> IpAddr {
+    Source::of(address).host
+}
+
 /// What becomes of a newcomer when no net has clearly more places than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenFull {
@@ -152,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    fn host(last: u8) -> IpAddr {
+    fn neighbour(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
     }
 
@@ -163,10 +168,10 @@ mod tests {
     #[test]
     fn one_host_may_have_all_places_until_others_come() {
         let places = Places::new(4, WhenFull::NewcomerLeaves);
-        let greedy: Vec<_> = (0..4).filter_map(|_| places.take(host(1))).collect();
+        let greedy: Vec<_> = (0..4).filter_map(|_| places.take(neighbour(1))).collect();
         assert_eq!(greedy.len(), 4);
-        assert!(places.take(host(1)).is_none(), "it has enough");
-        let _neighbour = places.take(host(2)).expect("a neighbour gets one");
+        assert!(places.take(neighbour(1)).is_none(), "it has enough");
+        let _neighbour = places.take(neighbour(2)).expect("a neighbour gets one");
         let _other = places.take([198, 51, 100, 1].into()).expect("another net gets one");
         assert_eq!(greedy.iter().map(is_lost).collect::<Vec<_>>(), [true, true, false, false]);
         assert!(places.take([203, 0, 113, 1].into()).is_some());
@@ -195,9 +200,9 @@ mod tests {
     #[test]
     fn who_leaves_makes_room() {
         let places = Places::new(1, WhenFull::NewcomerLeaves);
-        let first = places.take(host(1)).expect("it is empty");
-        assert!(places.take(host(2)).is_none());
+        let first = places.take(neighbour(1)).expect("it is empty");
+        assert!(places.take(neighbour(2)).is_none());
         drop(first);
-        assert!(places.take(host(2)).is_some());
+        assert!(places.take(neighbour(2)).is_some());
     }
 }

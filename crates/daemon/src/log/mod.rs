@@ -129,13 +129,46 @@ struct State {
     output: Output,
 }
 
-/// The tap, if there is one.
-#[derive(Default)]
-struct Tap(Option<Arc<dyn LogTap>>);
+/// The tap, or what it is to be shown once it is there: the first lines say which program runs.
+enum Tap {
+    Awaited(Vec<EarlyLine>),
+    None,
+    There(Arc<dyn LogTap>),
+}
+
+/// Lines that are kept for a tap.
+const EARLY_LINES: usize = 100;
+
+/// A line from before the tap.
+struct EarlyLine {
+    verb: u8,
+    severity: Severity,
+    peer: Option<String>,
+    text: String,
+}
+
+impl Default for Tap {
+    fn default() -> Self {
+        Self::Awaited(Vec::new())
+    }
+}
+
+impl Tap {
+    fn show(&mut self, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
+        match self {
+            Self::Awaited(lines) if lines.len() < EARLY_LINES => {
+                let (peer, text) = (peer.map(str::to_owned), text.to_owned());
+                lines.push(EarlyLine { verb, severity, peer, text });
+            }
+            Self::Awaited(_) | Self::None => {}
+            Self::There(tap) => tap.line(verb, severity, peer, text),
+        }
+    }
+}
 
 impl std::fmt::Debug for Tap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Tap").field(&self.0.is_some()).finish()
+        f.debug_tuple("Tap").field(&matches!(self, Self::There(_))).finish()
     }
 }
 
@@ -144,9 +177,7 @@ impl State {
     fn write(&mut self, now: Timestamp, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
         let line = line::render(&self.prefix, now, verb, severity, peer, text);
         self.output.write(severity, line);
-        if let Some(tap) = &self.tap.0 {
-            tap.line(verb, severity, peer, text);
-        }
+        self.tap.show(verb, severity, peer, text);
     }
 }
 
@@ -331,9 +362,15 @@ impl Logger {
         self.shared.lock().config.mute
     }
 
-    /// Shows every line from here on to somebody else, too.
-    pub fn set_tap(&self, tap: Arc<dyn LogTap>) {
-        self.shared.lock().tap = Tap(Some(tap));
+    /// Shows every line to somebody else, too: what was logged so far, and what comes. `None`: nobody is interested.
+    pub fn set_tap(&self, tap: Option<Arc<dyn LogTap>>) {
+        let mut state = self.shared.lock();
+        let new = tap.map_or(Tap::None, Tap::There);
+        if let Tap::Awaited(lines) = std::mem::replace(&mut state.tap, new) {
+            for EarlyLine { verb, severity, peer, text } in lines {
+                state.tap.show(verb, severity, peer.as_deref(), &text);
+            }
+        }
     }
 
     /// Writes a line as it is, without time stamp: answers to questions. It may be several lines.
