@@ -152,7 +152,7 @@ impl Server {
         .replace('\n', "\r\n")
     }
 
-    fn counters(&self) -> Vec<PeerStats> {
+    pub(super) fn counters(&self) -> Vec<PeerStats> {
         let mut stats = Vec::new();
         // A device that is gone has counted nothing.
         let _gone = self.offload.stats(None, &mut stats);
@@ -376,6 +376,7 @@ impl Server {
         let link = stats.map(|stats| stats.link).unwrap_or_default();
         self.interface.earlier.0 += link.rx_bytes;
         self.interface.earlier.1 += link.tx_bytes;
+        self.interface.hub.tally().data_dropped(stats.map(|stats| stats.drops).unwrap_or_default());
         if !self.interface.hub.has_audience() {
             return;
         }

@@ -95,10 +95,12 @@ impl Server {
         match self.profile.role() {
             Role::Server => {
                 exposition.server(&self.server_status());
-                exposition.counts(&self.interface.hub.tally().counts());
             }
             Role::Client | Role::P2p => exposition.client(&self.statistics()),
         }
+        let counts = self.interface.hub.tally().counts();
+        exposition.counts(&counts);
+        exposition.data_drops(self.counters().iter().fold(counts.data_dropped, |sum, peer| sum + peer.drops));
         exposition.expiries(self.tls.expiries());
         exposition.text()
     }
