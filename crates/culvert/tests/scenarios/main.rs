@@ -14,6 +14,7 @@ mod causes;
 mod challenges;
 mod continuity;
 mod flood;
+mod full_disk;
 mod hostile;
 mod live;
 mod machine;

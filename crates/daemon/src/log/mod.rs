@@ -12,6 +12,7 @@
 mod layer;
 mod line;
 mod mute;
+mod outage;
 mod sink;
 mod writer;
 
@@ -22,8 +23,8 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -35,8 +36,9 @@ use self::{
     layer::Classic,
     line::Prefix,
     mute::{Mute, Muted},
+    outage::Destination,
     sink::Sink,
-    writer::{Entry, Queue},
+    writer::{Entry, Owner, Queue},
 };
 
 pub use line::Severity as Gravity;
@@ -117,6 +119,8 @@ pub struct Logger {
 struct Shared {
     verb: AtomicU8,
     zone: TimeZone,
+    /// Lines that could not be written.
+    lost: Arc<AtomicU64>,
     state: Mutex<State>,
 }
 
@@ -176,7 +180,7 @@ impl State {
     /// Writes a line, and shows it to the tap.
     fn write(&mut self, now: Timestamp, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
         let line = line::render(&self.prefix, now, verb, severity, peer, text);
-        self.output.write(severity, line);
+        self.output.write(severity, line, &self.prefix);
         self.tap.show(verb, severity, peer, text);
     }
 }
@@ -185,16 +189,41 @@ impl State {
 #[derive(Debug)]
 enum Output {
     /// Written by the caller: before the process forks.
-    Direct(Sink),
+    Direct(Destination),
     /// Written by the thread.
     Queue(Arc<Queue>),
 }
 
 impl Output {
-    fn write(&mut self, severity: Severity, line: String) {
+    fn write(&mut self, severity: Severity, line: String, prefix: &Prefix) {
         match self {
-            Self::Direct(sink) => sink.write(severity, &line),
+            Self::Direct(destination) => {
+                let render = |severity, text: &str| own_line(prefix, severity, text);
+                // Nobody else sees the log yet.
+                let _alarm = destination.write(severity, &line, &render);
+            }
             Self::Queue(queue) => queue.push(Entry::Line(severity, line)),
+        }
+    }
+}
+
+/// A line about the log itself.
+fn own_line(prefix: &Prefix, severity: Severity, text: &str) -> String {
+    line::render(prefix, Timestamp::now(), 1, severity, None, text)
+}
+
+/// The log, as long as there is one.
+struct Log(Weak<Shared>);
+
+impl Owner for Log {
+    fn render(&self, severity: Severity, text: &str) -> String {
+        let shared = self.0.upgrade();
+        shared.map_or_else(|| text.to_owned(), |shared| own_line(&shared.lock().prefix, severity, text))
+    }
+
+    fn alarm(&self, text: &str) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.lock().tap.show(1, Severity::Error, None, text);
         }
     }
 }
@@ -203,15 +232,17 @@ impl Shared {
     fn new(config: LogConfig, sink: Sink, zone: TimeZone) -> Self {
         let mut mute = Mute::default();
         mute.set_limit(config.mute);
+        let lost = Arc::<AtomicU64>::default();
         Self {
             verb: AtomicU8::new(config.verb),
             state: Mutex::new(State {
                 tap: Tap::default(),
                 prefix: prefix_of(&config, &zone),
                 mute,
-                output: Output::Direct(sink),
+                output: Output::Direct(Destination::new(sink, Arc::clone(&lost))),
                 config,
             }),
+            lost,
             zone,
         }
     }
@@ -300,7 +331,7 @@ impl Logger {
         if !same {
             let sink = Sink::open(&config.destination, config.errors_to_stderr, &self.shared.zone)?;
             match &mut state.output {
-                Output::Direct(old) => *old = sink,
+                Output::Direct(old) => old.switch(sink),
                 Output::Queue(queue) => queue.push(Entry::Switch(sink)),
             }
         }
@@ -320,9 +351,11 @@ impl Logger {
     /// When no thread can be started.
     pub fn start_writer(&self) -> io::Result<()> {
         let mut state = self.shared.lock();
-        let Output::Direct(sink) = &mut state.output else { return Ok(()) };
-        let sink = std::mem::replace(sink, Sink::Stdout { split: false });
-        state.output = Output::Queue(Queue::start(sink)?);
+        let Output::Direct(destination) = &mut state.output else { return Ok(()) };
+        let nowhere = Destination::new(Sink::Stdout { split: false }, Arc::default());
+        let destination = std::mem::replace(destination, nowhere);
+        let owner = Log(Arc::downgrade(&self.shared));
+        state.output = Output::Queue(Queue::start(destination, owner)?);
         Ok(())
     }
 
@@ -347,6 +380,12 @@ impl Logger {
     #[must_use]
     pub fn zone(&self) -> TimeZone {
         self.shared.zone.clone()
+    }
+
+    /// Returns how many lines could not be written so far.
+    #[must_use]
+    pub fn lost_lines(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
     /// Changes `mute`.
@@ -375,12 +414,14 @@ impl Logger {
 
     /// Writes a line as it is, without time stamp: answers to questions. It may be several lines.
     pub fn plain(&self, line: &str) {
-        self.shared.lock().output.write(Severity::Info, line.to_owned());
+        let state = &mut *self.shared.lock();
+        state.output.write(Severity::Info, line.to_owned(), &state.prefix);
     }
 
     /// Writes a line as it is, without time stamp: `Options error:` and what explains it.
     pub fn plain_error(&self, line: &str) {
-        self.shared.lock().output.write(Severity::Fatal, line.to_owned());
+        let state = &mut *self.shared.lock();
+        state.output.write(Severity::Fatal, line.to_owned(), &state.prefix);
     }
 
     /// Waits until what was logged so far is written, but not longer than a second.

@@ -149,6 +149,7 @@ impl ClientDesk {
         }
         exposition.client(&status_file::statistics(now, &self.stats()));
         exposition.data_drops(self.drops());
+        exposition.unwritten(self.logger.lost_lines(), &[]);
         exposition.text()
     }
 

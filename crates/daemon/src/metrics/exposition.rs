@@ -153,6 +153,15 @@ impl Exposition {
         self.counters("culvert_data_dropped_packets", help, samples);
     }
 
+    /// Adds what could not be written: lines of the log, and texts of files that are kept true.
+    pub(crate) fn unwritten(&mut self, log_lines: u64, files: &[(&'static str, u64)]) {
+        let help = "Lines of the log that could not be written";
+        self.counters("culvert_log_lines_lost", help, [(Vec::new(), log_lines)]);
+        let help = "How often a file could not be written";
+        let samples = files.iter().map(|&(file, count)| (vec![("file", file.to_owned())], count));
+        self.counters("culvert_file_write_failures", help, samples);
+    }
+
     /// Adds when credentials end.
     pub(crate) fn expiries(&mut self, expiries: Expiries) {
         let samples: Vec<_> = [("certificate", expiries.certificate), ("crl", expiries.crl)]
@@ -277,8 +286,11 @@ mod tests {
         exposition.counts(&tally.counts());
         exposition.data_drops(Drops { replay: 3, ..Drops::default() });
         exposition.expiries(Expiries { certificate: Some(1_800_000_000), crl: Some(-1) });
+        exposition.unwritten(4, &[("status", 2)]);
         let text = exposition.text();
         for line in [
+            "culvert_log_lines_lost_total 4",
+            "culvert_file_write_failures_total{file=\"status\"} 2",
             "culvert_dropped_packets_total{reason=\"rate_limit\"} 2",
             "culvert_handshake_failures_total{cause=\"tls\"} 1",
             "culvert_connects_total 1",

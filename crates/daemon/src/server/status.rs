@@ -101,6 +101,9 @@ impl Server {
         let counts = self.interface.hub.tally().counts();
         exposition.counts(&counts);
         exposition.data_drops(self.counters().iter().fold(counts.data_dropped, |sum, peer| sum + peer.drops));
+        let files = [("status", &self.status), ("ifconfig-pool-persist", &self.pool_file)];
+        let failures = files.map(|(name, file)| (name, file.as_ref().map_or(0, |file| file.failures())));
+        exposition.unwritten(self.logger.lost_lines(), &failures);
         exposition.expiries(self.tls.expiries());
         exposition.text()
     }
