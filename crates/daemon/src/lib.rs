@@ -26,6 +26,7 @@ mod management;
 mod metrics;
 pub mod network;
 mod offload;
+mod places;
 pub mod pool;
 pub mod privileges;
 pub mod probe;

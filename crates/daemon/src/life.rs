@@ -5,8 +5,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use culvert_config::{Configuration, Profile, Role, not_yet, profile::TlsRole, render_all, title};
+use culvert_mgmt::StateName;
 use culvert_proto::{Credentials, Session, tls::TlsFactory};
-use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     scripts::ScriptEnv,
     server,
     settings::{tls::private_key, wrapping},
-    signals::{Request, Signals},
+    signals::{Asked, Request, Signals},
     status_file::StatusFile,
     systemd::Notifier,
     threads::ThreadBudget,
@@ -68,8 +68,8 @@ pub(crate) struct Life {
     pub(crate) threads: ThreadBudget,
     pub(crate) handshakes: Arc<Handshakes<Session>>,
     pub(crate) management: Management,
-    /// What it asks for; taken once.
-    asked: Option<mpsc::Receiver<Request>>,
+    /// What it asks for.
+    asked: Asked,
     /// They stay loaded over restarts, as long as the configuration names the same.
     plugins: Option<Plugins>,
     /// Tokens stay good over SIGUSR1, also where their key is drawn at the start.
@@ -145,7 +145,7 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         threads,
         handshakes: Arc::new(Handshakes::new(threads.handshakes)),
         management,
-        asked: Some(asked),
+        asked,
         plugins: None,
         tokens: None,
         notifier,
@@ -219,8 +219,7 @@ async fn lives(
     reload: &dyn Fn() -> Option<Profile>,
     configuration: &Configuration<'_>,
 ) -> Exit {
-    let asked = life.asked.take().unwrap_or_else(|| mpsc::channel(1).1);
-    let mut signals = match Signals::new(asked) {
+    let mut signals = match Signals::new(life.asked.clone()) {
         Ok(signals) => signals,
         Err(failure) => {
             Ended::Fatal(format!("cannot listen to signals: {failure}")).log();
@@ -253,6 +252,8 @@ async fn live(
     reload: &dyn Fn() -> Option<Profile>,
     configuration: &Configuration<'_>,
 ) -> Exit {
+    // Once for each configuration that is read, not for each attempt; and before the hold.
+    life.management.set_state(StateName::Connecting, "");
     loop {
         if let Some(exit) = hold(life, signals).await {
             return exit;
@@ -283,6 +284,7 @@ async fn live(
                     life.tls = None;
                     life.tokens = None;
                     announce();
+                    life.management.set_state(StateName::Connecting, "");
                 }
                 None => return Exit::FAILURE,
             },

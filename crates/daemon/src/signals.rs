@@ -1,10 +1,13 @@
 //! Signals, by OpenVPN's meaning.
 
-use std::io;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 /// What somebody outside asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +38,39 @@ impl Request {
     }
 }
 
+/// What somebody within the process asks for. As with signals, one of each kind may be pending: however late they are
+/// looked at, none is lost. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    pending: Arc<Mutex<Vec<Request>>>,
+    wake: Arc<Notify>,
+}
+
+impl Asked {
+    /// Asks for something.
+    pub fn raise(&self, request: Request) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pending.contains(&request) {
+            pending.push(request);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Waits for the next request; the oldest comes first. Cancel safe.
+    pub async fn next(&self) -> Request {
+        loop {
+            let first = {
+                let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+                (!pending.is_empty()).then(|| pending.remove(0))
+            };
+            if let Some(request) = first {
+                return request;
+            }
+            self.wake.notified().await;
+        }
+    }
+}
+
 /// The signals of this process. From its making on they no longer end it. (SIGPIPE is ignored from the start.)
 #[cfg(unix)]
 #[derive(Debug)]
@@ -45,7 +81,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     /// What the management interface asks for.
-    asked: mpsc::Receiver<Request>,
+    asked: Asked,
 }
 
 #[cfg(unix)]
@@ -54,7 +90,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn new(asked: mpsc::Receiver<Request>) -> io::Result<Self> {
+    pub fn new(asked: Asked) -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
@@ -71,12 +107,10 @@ impl Signals {
             biased;
             Some(()) = self.terminate.recv() => Request::Terminate,
             Some(()) = self.interrupt.recv() => Request::Interrupt,
-            Some(request) = self.asked.recv() => request,
+            request = self.asked.next() => request,
             Some(()) = self.hangup.recv() => Request::Restart,
             Some(()) = self.user1.recv() => Request::SoftRestart,
             Some(()) = self.user2.recv() => Request::Statistics,
-            // Only when the runtime is going down.
-            else => std::future::pending().await,
         }
     }
 }
@@ -89,8 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn signals_have_openvpns_meaning() {
-        let (_management, asked) = mpsc::channel(1);
-        let mut signals = Signals::new(asked).expect("the system permits it");
+        let mut signals = Signals::new(Asked::default()).expect("the system permits it");
         let send = |name: &str| {
             let status = Command::new("kill").args([name, &std::process::id().to_string()]).status();
             assert!(status.expect("kill(1) is there").success());
@@ -105,5 +138,16 @@ mod tests {
             send(name);
             assert_eq!(signals.next().await, request);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_is_never_lost() {
+        let asked = Asked::default();
+        for _ in 0..100 {
+            asked.raise(Request::Statistics);
+        }
+        asked.raise(Request::Terminate);
+        assert_eq!(asked.next().await, Request::Statistics);
+        assert_eq!(asked.next().await, Request::Terminate);
     }
 }

@@ -6,12 +6,12 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Seek as _, Write as _},
+    io::{self, Seek as _, SeekFrom, Write as _},
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -315,6 +315,7 @@ struct Inner {
     busy: AtomicBool,
     /// The last write failed: said once.
     failing: AtomicBool,
+    failures: AtomicU64,
 }
 
 impl StatusFile {
@@ -324,8 +325,9 @@ impl StatusFile {
     /// When that is not possible.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        let (busy, failing) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), file: Mutex::new(file), busy, failing }) })
+        let (busy, failing, failures) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
+        let (path, file) = (path.to_owned(), Mutex::new(file));
+        Ok(Self { inner: Arc::new(Inner { path, file, busy, failing, failures }) })
     }
 
     /// Replaces the content, elsewhere: the caller never waits (SEC-LOG-2). While an earlier text is still being
@@ -341,6 +343,12 @@ impl StatusFile {
         });
     }
 
+    /// Returns how often the content could not be replaced.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.inner.failures.load(Ordering::Relaxed)
+    }
+
     /// Replaces the content now: for the end of the process.
     pub fn write_now(&self, text: &str) {
         self.inner.replace(text);
@@ -348,15 +356,11 @@ impl StatusFile {
 }
 
 impl Inner {
-    /// One write of the whole, then the cut: who reads in between sees old lines after `END`, never half a line of ours.
-    /// A full disk changes nothing else.
+    /// A full disk changes nothing: neither the file nor anything else.
     fn replace(&self, text: &str) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let seekable = file.rewind().is_ok();
-        let written = file.write_all(text.as_bytes());
-        if seekable && let (Ok(()), Ok(len)) = (&written, u64::try_from(text.len())) {
-            let _ = file.set_len(len);
-        }
+        let written = overwrite(&mut file, text.as_bytes());
+        drop(file);
         self.tell(written);
     }
 
@@ -364,6 +368,7 @@ impl Inner {
     fn tell(&self, written: io::Result<()>) {
         let failed = self.failing.swap(written.is_err(), Ordering::AcqRel);
         let path = self.path.display();
+        self.failures.fetch_add(u64::from(written.is_err()), Ordering::Relaxed);
         match written {
             Err(failure) if !failed => {
                 ovlog!(error 1, "cannot write {path}: {failure}; it stays as it is until there is room, everything else goes on");
@@ -372,6 +377,29 @@ impl Inner {
             _ => {}
         }
     }
+}
+
+/// First what the file has to grow by, for which there may be no room; then the beginning, for which there is; then the
+/// cut. Who reads in between sees lines after `END`, never half a line of ours.
+fn overwrite(file: &mut File, text: &[u8]) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return file.write_all(text); // a pipe or a terminal
+    }
+    let old = metadata.len();
+    file.rewind()?;
+    let kept = usize::try_from(old).unwrap_or(usize::MAX).min(text.len());
+    let (beginning, growth) = text.split_at(kept);
+    if !growth.is_empty() {
+        file.seek(SeekFrom::Start(old))?;
+        if let Err(failure) = file.write_all(growth) {
+            file.set_len(old)?;
+            return Err(failure);
+        }
+        file.rewind()?;
+    }
+    file.write_all(beginning)?;
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -475,6 +503,14 @@ mod tests {
         status.clients[0].username.clear();
         let text = status.render(StatusVersion::V2, &TimeZone::UTC);
         assert!(text.contains("CLIENT_LIST,a_b_END,udp4") && text.contains(",UNDEF,0,0,"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_counted() {
+        let file = StatusFile::open(Path::new("/dev/full")).expect("the device is there");
+        file.write_now("text\n");
+        file.write_now("text\n");
+        assert_eq!(file.failures(), 2);
     }
 
     #[tokio::test]

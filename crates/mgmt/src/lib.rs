@@ -12,12 +12,14 @@
 
 mod codec;
 mod notification;
+mod proxy;
 pub mod reply;
 mod request;
 mod state;
 
 pub use codec::{BlockOf, Codec, CodecError, Input, MAX_BLOCK, MAX_LINE, PASSWORD_TRIES};
 pub use notification::{ClientEvent, LogFlag, Need, Notification, SignatureAlgorithm, client_env_shown};
+pub use proxy::ProxyChoice;
 pub use request::{
     ClientName, History, HistoryOf, Hold, KeyName, KillTarget, Request, RequestError, SetNumber,
 };

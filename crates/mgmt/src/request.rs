@@ -1,7 +1,7 @@
 use culvert_config::lexer::{self, LexError, Word};
 use zeroize::Zeroizing;
 
-use crate::reply;
+use crate::{ProxyChoice, reply};
 
 /// A client of a server, by its number: the CID.
 pub type ClientName = u64;
@@ -120,7 +120,8 @@ pub enum Request {
     Help,
     History(HistoryOf, Vec<History>),
     Hold(Hold),
-    Kill(KillTarget),
+    /// `None`: its word names nobody.
+    Kill(Option<KillTarget>),
     LoadStats,
     Mute(SetNumber),
     NClients,
@@ -143,10 +144,12 @@ pub enum Request {
     Pkcs11IdGet(i64),
     /// Under the name it was called by: `pk-sig` or `rsa-sig`.
     PkSig(&'static str),
-    Proxy(Vec<String>),
+    /// `None`: its words make no sense.
+    Proxy(Option<ProxyChoice>),
     PushUpdateBroad(String),
     PushUpdateCid {
-        client: ClientName,
+        /// `None`: it is no number.
+        client: Option<ClientName>,
         options: String,
     },
     Remote(Vec<String>),
@@ -163,7 +166,7 @@ pub enum Request {
         name: String,
     },
     Verb(SetNumber),
-    /// Without argument that of this daemon is asked for.
+    /// Without argument that of this daemon is asked for. What is not a number counts as -1.
     Version(Option<i64>),
 }
 
@@ -187,12 +190,6 @@ pub enum RequestError {
     /// An argument is no number.
     #[error("ERROR: cannot parse {0}")]
     Number(&'static str),
-    /// `kill` with an empty name.
-    #[error("ERROR: kill parse")]
-    Kill,
-    /// `push-update-cid` for no number: two lines, as OpenVPN's.
-    #[error("ERROR: cannot parse CID\r\nERROR: push-update-cid fail during cid parsing")]
-    PushUpdateCid,
     /// `hold` with another word.
     #[error("ERROR: bad hold command parameter")]
     Hold,
@@ -207,7 +204,8 @@ impl Request {
     /// # Errors
     /// With the answer to the client.
     pub fn parse(line: &str) -> Result<Option<Self>, RequestError> {
-        let words: Vec<Word> = lexer::split(line).map_err(|error| RequestError::Words(describe(error)))?;
+        let words: Vec<Word> =
+            lexer::split(line).map_err(|error| RequestError::Words(describe(line, error)))?;
         let words: Vec<Zeroizing<String>> =
             words.into_iter().take(lexer::MAX_WORDS).map(|word| Zeroizing::new(word.text)).collect();
         let Some((command, arguments)) = words.split_first() else { return Ok(None) };
@@ -219,14 +217,14 @@ fn command_of(command: &str, a: &Arguments<'_>) -> Result<Request, RequestError>
     Ok(match command {
         "exit" | "quit" => Request::Exit,
         "help" => Request::Help,
-        "version" => Request::Version(a.get(0).map(atoi)),
+        "version" => Request::Version(a.get(0).map(|word| if is_number(word) { atoi(word) } else { -1 })),
         "pid" => Request::Pid,
         "nclients" => Request::NClients,
         "env-filter" => Request::EnvFilter(a.get(0).map_or(0, atoi)),
         "signal" => Request::Signal(a.need(1)?.text(0)),
         "load-stats" => Request::LoadStats,
         "status" => Request::Status(a.get(0).map_or(0, atoi)),
-        "kill" => Request::Kill(a.need(1)?.victim()?),
+        "kill" => Request::Kill(a.need(1)?.victim()),
         "verb" => Request::Verb(a.number()),
         "mute" => Request::Mute(a.number()),
         "auth-retry" => Request::AuthRetry(a.get(0).map(str::to_owned)),
@@ -247,14 +245,11 @@ fn command_of(command: &str, a: &Arguments<'_>) -> Result<Request, RequestError>
         "remote-entry-get" => {
             Request::RemoteEntryGet { from: a.need_at_least(1)?.text(0), to: a.get(1).map(str::to_owned) }
         }
-        "proxy" => Request::Proxy(a.need_at_least(1)?.texts()),
+        "proxy" => Request::Proxy(ProxyChoice::parse(&a.need_at_least(1)?.texts())),
         "remote" => Request::Remote(a.need_at_least(1)?.texts()),
         "cr-response" => Request::CrResponse(a.need(1)?.text(0)),
         "push-update-broad" => Request::PushUpdateBroad(a.need(1)?.text(0)),
-        "push-update-cid" => Request::PushUpdateCid {
-            client: a.need(2)?.client(0).map_err(|_| RequestError::PushUpdateCid)?,
-            options: a.text(1),
-        },
+        "push-update-cid" => Request::PushUpdateCid { client: a.need(2)?.client(0).ok(), options: a.text(1) },
         "test" => Request::Test(a.need(1)?.get(0).map_or(0, atoi)),
         _ => return login_or_client(command, a),
     })
@@ -356,16 +351,16 @@ impl Arguments<'_> {
         }
     }
 
-    fn victim(&self) -> Result<KillTarget, RequestError> {
+    fn victim(&self) -> Option<KillTarget> {
         let victim = self.get(0).unwrap_or_default();
         let mut parts = victim.splitn(4, ':');
         let mut part = || parts.next().unwrap_or_default().to_owned();
         match (part(), part(), part()) {
-            (name, ..) if name.is_empty() => Err(RequestError::Kill),
+            (name, ..) if name.is_empty() => None,
             (protocol, ip, port) if !ip.is_empty() && !port.is_empty() => {
-                Ok(KillTarget::Address { protocol, ip, port })
+                Some(KillTarget::Address { protocol, ip, port })
             }
-            (name, ..) => Ok(KillTarget::CommonName(name)),
+            (name, ..) => Some(KillTarget::CommonName(name)),
         }
     }
 
@@ -391,21 +386,33 @@ fn atoi(word: &str) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(sign)
 }
 
+/// Whether C's `atoi` finds a number.
+fn is_number(word: &str) -> bool {
+    let word = word.trim_start();
+    word.strip_prefix(['-', '+']).unwrap_or(word).starts_with(|c: char| c.is_ascii_digit())
+}
+
 fn leading_digits(word: &str) -> Option<u64> {
     let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
     word.get(..end).filter(|digits| !digits.is_empty())?.parse().ok()
 }
 
 /// OpenVPN's words about a line that cannot be split. It names the source `TCP` whatever the socket is.
-fn describe(error: LexError) -> String {
+fn describe(line: &str, error: LexError) -> String {
     match error {
         LexError::Unclosed { quote: '"', .. } => "Options error: No closing quotation (\") in TCP:0".to_owned(),
         LexError::Unclosed { .. } => "Options error: No closing single quotation (') in TCP:0".to_owned(),
-        LexError::LongWord(_) => {
-            format!("Options error: Parameter at TCP:0 is too long ({} chars max)", lexer::LIMIT)
+        LexError::LongWord(at) => {
+            let rest = line.get(at..).unwrap_or_default().trim_start_matches(['"', '\'']);
+            // Its buffer ends with a NUL.
+            let end = rest.char_indices().find(|(index, c)| index + c.len_utf8() >= lexer::LIMIT);
+            let word = rest.get(..end.map_or(rest.len(), |(index, _)| index)).unwrap_or_default();
+            format!("Options error: Parameter at TCP:0 is too long ({} chars max): {word}", lexer::LIMIT)
         }
         LexError::Dangling(_) => "Options error: Residual parse state (2) in TCP:0".to_owned(),
-        _ => "Options warning: Bad backslash ('\\') usage in TCP:0: remember that backslashes are treated as shell-escapes"
+        _ => "Options warning: Bad backslash ('\\') usage in TCP:0: remember that backslashes are treated as shell-escapes \
+              and if you need to pass backslash characters as part of a Windows filename, you should use double \
+              backslashes such as \"c:\\\\openvpn\\\\static.key\""
             .to_owned(),
     }
 }
@@ -445,13 +452,20 @@ mod tests {
                 client_reason: Some("ask again".to_owned())
             }
         );
-        assert_eq!(parsed("kill alice"), Request::Kill(KillTarget::CommonName("alice".to_owned())));
+        assert_eq!(parsed("kill alice"), Request::Kill(Some(KillTarget::CommonName("alice".to_owned()))));
         assert_eq!(
             parsed("kill 192.0.2.1:1194"),
-            Request::Kill(KillTarget::CommonName("192.0.2.1".to_owned())),
+            Request::Kill(Some(KillTarget::CommonName("192.0.2.1".to_owned()))),
             "OpenVPN 2.7 looks for the word before the colon"
         );
-        assert!(matches!(parsed("kill udp:192.0.2.1:1194"), Request::Kill(KillTarget::Address { .. })));
+        assert!(matches!(parsed("kill udp:192.0.2.1:1194"), Request::Kill(Some(KillTarget::Address { .. }))));
+    }
+
+    #[test]
+    fn what_only_a_server_looks_at_is_judged_there() {
+        assert_eq!(parsed("kill :x"), Request::Kill(None));
+        let options = "-route".to_owned();
+        assert_eq!(parsed("push-update-cid x -route"), Request::PushUpdateCid { client: None, options });
     }
 
     #[test]
@@ -473,11 +487,29 @@ mod tests {
             ("client-auth 0 x", "ERROR: cannot parse KID"),
             ("client-pending-auth 0 0 x y", "ERROR: cannot parse TIMEOUT"),
             ("hold maybe", "ERROR: bad hold command parameter"),
-            ("kill :x", "ERROR: kill parse"),
             ("pid \"x", "ERROR: Options error: No closing quotation (\") in TCP:0"),
+            (
+                "pid \\x",
+                r#"ERROR: Options warning: Bad backslash ('\') usage in TCP:0: remember that backslashes are treated as shell-escapes and if you need to pass backslash characters as part of a Windows filename, you should use double backslashes such as "c:\\openvpn\\static.key""#,
+            ),
         ] {
             assert_eq!(refused(line), answer);
         }
+    }
+
+    #[test]
+    fn a_word_that_is_too_long_is_shown_as_far_as_it_may_go() {
+        let (long, most) = ("x".repeat(300), "x".repeat(255));
+        let answer = format!("ERROR: Options error: Parameter at TCP:0 is too long (256 chars max): {most}");
+        assert_eq!(refused(&format!("pid {long}")), answer);
+        assert_eq!(refused(&format!("pid \"{long}\"")), answer);
+    }
+
+    #[test]
+    fn a_version_is_a_number() {
+        assert_eq!(parsed("version"), Request::Version(None));
+        assert_eq!(parsed("version 4x"), Request::Version(Some(4)));
+        assert_eq!(parsed("version x"), Request::Version(Some(-1)));
     }
 
     #[test]

@@ -157,3 +157,17 @@ pub struct Drops {
     /// Too short, or bad framing.
     pub malformed: u64,
 }
+
+impl std::ops::Add for Drops {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            auth: self.auth + other.auth,
+            replay: self.replay + other.replay,
+            source: self.source + other.source,
+            no_key: self.no_key + other.no_key,
+            malformed: self.malformed + other.malformed,
+        }
+    }
+}

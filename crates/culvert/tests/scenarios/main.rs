@@ -16,6 +16,7 @@ mod clocks;
 mod continuity;
 mod doctor;
 mod flood;
+mod full_disk;
 mod hostile;
 mod live;
 mod logins;

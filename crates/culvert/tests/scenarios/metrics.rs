@@ -2,12 +2,13 @@
 
 use std::{
     io::{Read as _, Write as _},
+    net::{TcpStream, UdpSocket},
     os::unix::net::UnixStream,
     path::Path,
     time::{Duration, Instant},
 };
 
-use culvert_testkit::{Release, Role, TempDir, TunnelSpec};
+use culvert_testkit::{Algorithm, NetnsLab, Release, Role, TempDir, Tunnel, TunnelSpec, eventually};
 
 use crate::{SOON, World};
 
@@ -67,4 +68,62 @@ fn a_server_tells_prometheus_of_its_clients_and_of_who_did_not_get_in() {
     let mut nonsense = UnixStream::connect(&socket).unwrap();
     nonsense.write_all(b"\x00\x01nonsense\r\n\r\n").unwrap();
     assert!(request(&socket, "GET /metrics").0.starts_with("HTTP/1.1 200"));
+}
+
+/// A scrape with curl in the server's namespace: its answer, or what curl said.
+fn curl(tunnel: &Tunnel, arguments: &[&str]) -> String {
+    let output = tunnel.lab.server.command("curl").args(["-sS", "--max-time", "10"]).args(arguments).output();
+    let output = output.unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+/// What the issue of the server lists, over TCP, beside connections that are held open.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn curl_learns_of_causes_reasons_bytes_offload_and_expiry() {
+    const AT: &str = "http://127.0.0.1:9176/metrics";
+    let world = World::new();
+    let pki = &world.materials.certificates(Algorithm::Ec).pki;
+    let revoked = pki.revoke(&pki.another_client("revoked").unwrap()).unwrap();
+    let expired = pki.expired_client().unwrap();
+    let server_extra = format!("metrics 127.0.0.1 9176\ncrl-verify {}\n", revoked.display());
+    let spec = TunnelSpec { server_extra, ..TunnelSpec::default() };
+    let tunnel = world.tunnel(Role::Server, Release::V2_7, &spec);
+    let way = tunnel.lab.add_client(2).unwrap();
+    let extra = format!("cert {}\nkey {}", expired.cert.display(), expired.key.display());
+    let _other = tunnel.start_another_client(2, (&way.0, way.1), &extra).unwrap();
+    tunnel.server.wait_for("certificate has expired", SOON).unwrap();
+    let half_a_reset = [7 << 3, 1, 2, 3];
+    let send = || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(&half_a_reset, (way.1, NetnsLab::PORT));
+    way.0.enter(send).unwrap().unwrap();
+
+    // More than there are places, all silent.
+    let hold = |_| TcpStream::connect("127.0.0.1:9176").unwrap();
+    let _held: Vec<_> = tunnel.lab.server.enter(|| (0..40).map(hold).collect()).unwrap();
+    eventually(SOON, || {
+        let text = curl(&tunnel, &[AT]);
+        let failed = |what: &str| format!("{what}\n{text}\n{}", tunnel.server.tail());
+        for series in [
+            "openvpn_server_client_received_bytes_total{",
+            "openvpn_server_client_sent_bytes_total{",
+            "openvpn_server_route_last_reference_time_seconds{",
+            "openvpn_status_update_time_seconds{",
+            "culvert_handshake_failures_total{cause=\"certificate\"}",
+            "culvert_dropped_packets_total{reason=",
+            "culvert_offload_info{kind=",
+            "culvert_expiry_time_seconds{kind=\"certificate\"}",
+            "culvert_expiry_time_seconds{kind=\"crl\"}",
+        ] {
+            if value(&text, series).is_none_or(|value| value <= 0.0) {
+                return Err(failed(series));
+            }
+        }
+        let none_lost = value(&text, "culvert_data_dropped_packets_total{reason=\"auth\"}") == Some(0.0);
+        if none_lost { Ok(()) } else { Err(failed("data drops")) }
+    });
+    let head = curl(&tunnel, &["--head", AT]);
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/openmetrics-text"), "{head}");
+    // One connection serves several scrapes.
+    let both = curl(&tunnel, &["-v", AT, AT]);
+    assert!(both.matches("# EOF").count() == 2 && both.contains("Re-using existing"), "{both}");
 }

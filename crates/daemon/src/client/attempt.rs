@@ -39,7 +39,6 @@ impl Client {
         let Some(mut entry) = self.profile.connections.get(self.remotes.current()).cloned() else {
             return Outcome::Ended(Ended::Fatal("there is no remote to connect to".to_owned()));
         };
-        self.management.set_state(StateName::Connecting, "");
         if let Err(ended) = self.ask_login(signals).await {
             return Outcome::Ended(ended);
         }

@@ -89,7 +89,7 @@ impl Client {
         if settings.query_proxy && !settings.query_remote {
             let index = self.remotes.current() + 1;
             let asking = management.ask_proxy(index, entry.proto.transport.is_tcp(), &remote.host);
-            self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)?;
+            let _none = self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 mod layer;
 mod line;
 mod mute;
+mod outage;
 mod sink;
 mod writer;
 
@@ -22,8 +23,8 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -35,8 +36,9 @@ use self::{
     layer::Classic,
     line::Prefix,
     mute::{Mute, Muted},
+    outage::Destination,
     sink::Sink,
-    writer::{Entry, Queue},
+    writer::{Entry, Owner, Queue},
 };
 
 pub use line::Severity as Gravity;
@@ -117,6 +119,8 @@ pub struct Logger {
 struct Shared {
     verb: AtomicU8,
     zone: TimeZone,
+    /// Lines that could not be written.
+    lost: Arc<AtomicU64>,
     state: Mutex<State>,
 }
 
@@ -129,13 +133,46 @@ struct State {
     output: Output,
 }
 
-/// The tap, if there is one.
-#[derive(Default)]
-struct Tap(Option<Arc<dyn LogTap>>);
+/// The tap, or what it is to be shown once it is there: the first lines say which program runs.
+enum Tap {
+    Awaited(Vec<EarlyLine>),
+    None,
+    There(Arc<dyn LogTap>),
+}
+
+/// Lines that are kept for a tap.
+const EARLY_LINES: usize = 100;
+
+/// A line from before the tap.
+struct EarlyLine {
+    verb: u8,
+    severity: Severity,
+    peer: Option<String>,
+    text: String,
+}
+
+impl Default for Tap {
+    fn default() -> Self {
+        Self::Awaited(Vec::new())
+    }
+}
+
+impl Tap {
+    fn show(&mut self, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
+        match self {
+            Self::Awaited(lines) if lines.len() < EARLY_LINES => {
+                let (peer, text) = (peer.map(str::to_owned), text.to_owned());
+                lines.push(EarlyLine { verb, severity, peer, text });
+            }
+            Self::Awaited(_) | Self::None => {}
+            Self::There(tap) => tap.line(verb, severity, peer, text),
+        }
+    }
+}
 
 impl std::fmt::Debug for Tap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Tap").field(&self.0.is_some()).finish()
+        f.debug_tuple("Tap").field(&matches!(self, Self::There(_))).finish()
     }
 }
 
@@ -143,10 +180,8 @@ impl State {
     /// Writes a line, and shows it to the tap.
     fn write(&mut self, now: Timestamp, verb: u8, severity: Severity, peer: Option<&str>, text: &str) {
         let line = line::render(&self.prefix, now, verb, severity, peer, text);
-        self.output.write(severity, line);
-        if let Some(tap) = &self.tap.0 {
-            tap.line(verb, severity, peer, text);
-        }
+        self.output.write(severity, line, &self.prefix);
+        self.tap.show(verb, severity, peer, text);
     }
 }
 
@@ -154,16 +189,41 @@ impl State {
 #[derive(Debug)]
 enum Output {
     /// Written by the caller: before the process forks.
-    Direct(Sink),
+    Direct(Destination),
     /// Written by the thread.
     Queue(Arc<Queue>),
 }
 
 impl Output {
-    fn write(&mut self, severity: Severity, line: String) {
+    fn write(&mut self, severity: Severity, line: String, prefix: &Prefix) {
         match self {
-            Self::Direct(sink) => sink.write(severity, &line),
+            Self::Direct(destination) => {
+                let render = |severity, text: &str| own_line(prefix, severity, text);
+                // Nobody else sees the log yet.
+                let _alarm = destination.write(severity, &line, &render);
+            }
             Self::Queue(queue) => queue.push(Entry::Line(severity, line)),
+        }
+    }
+}
+
+/// A line about the log itself.
+fn own_line(prefix: &Prefix, severity: Severity, text: &str) -> String {
+    line::render(prefix, Timestamp::now(), 1, severity, None, text)
+}
+
+/// The log, as long as there is one.
+struct Log(Weak<Shared>);
+
+impl Owner for Log {
+    fn render(&self, severity: Severity, text: &str) -> String {
+        let shared = self.0.upgrade();
+        shared.map_or_else(|| text.to_owned(), |shared| own_line(&shared.lock().prefix, severity, text))
+    }
+
+    fn alarm(&self, text: &str) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.lock().tap.show(1, Severity::Error, None, text);
         }
     }
 }
@@ -172,15 +232,17 @@ impl Shared {
     fn new(config: LogConfig, sink: Sink, zone: TimeZone) -> Self {
         let mut mute = Mute::default();
         mute.set_limit(config.mute);
+        let lost = Arc::<AtomicU64>::default();
         Self {
             verb: AtomicU8::new(config.verb),
             state: Mutex::new(State {
                 tap: Tap::default(),
                 prefix: prefix_of(&config, &zone),
                 mute,
-                output: Output::Direct(sink),
+                output: Output::Direct(Destination::new(sink, Arc::clone(&lost))),
                 config,
             }),
+            lost,
             zone,
         }
     }
@@ -277,7 +339,7 @@ impl Logger {
         if !same {
             let sink = Sink::open(&config.destination, config.errors_to_stderr, &self.shared.zone)?;
             match &mut state.output {
-                Output::Direct(old) => *old = sink,
+                Output::Direct(old) => old.switch(sink),
                 Output::Queue(queue) => queue.push(Entry::Switch(sink)),
             }
         }
@@ -297,9 +359,11 @@ impl Logger {
     /// When no thread can be started.
     pub fn start_writer(&self) -> io::Result<()> {
         let mut state = self.shared.lock();
-        let Output::Direct(sink) = &mut state.output else { return Ok(()) };
-        let sink = std::mem::replace(sink, Sink::Stdout { split: false });
-        state.output = Output::Queue(Queue::start(sink)?);
+        let Output::Direct(destination) = &mut state.output else { return Ok(()) };
+        let nowhere = Destination::new(Sink::Stdout { split: false }, Arc::default());
+        let destination = std::mem::replace(destination, nowhere);
+        let owner = Log(Arc::downgrade(&self.shared));
+        state.output = Output::Queue(Queue::start(destination, owner)?);
         Ok(())
     }
 
@@ -326,6 +390,12 @@ impl Logger {
         self.shared.zone.clone()
     }
 
+    /// Returns how many lines could not be written so far.
+    #[must_use]
+    pub fn lost_lines(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+
     /// Changes `mute`.
     pub fn set_mute(&self, mute: Option<u32>) {
         let mut state = self.shared.lock();
@@ -339,19 +409,27 @@ impl Logger {
         self.shared.lock().config.mute
     }
 
-    /// Shows every line from here on to somebody else, too.
-    pub fn set_tap(&self, tap: Arc<dyn LogTap>) {
-        self.shared.lock().tap = Tap(Some(tap));
+    /// Shows every line to somebody else, too: what was logged so far, and what comes. `None`: nobody is interested.
+    pub fn set_tap(&self, tap: Option<Arc<dyn LogTap>>) {
+        let mut state = self.shared.lock();
+        let new = tap.map_or(Tap::None, Tap::There);
+        if let Tap::Awaited(lines) = std::mem::replace(&mut state.tap, new) {
+            for EarlyLine { verb, severity, peer, text } in lines {
+                state.tap.show(verb, severity, peer.as_deref(), &text);
+            }
+        }
     }
 
     /// Writes a line as it is, without time stamp: answers to questions. It may be several lines.
     pub fn plain(&self, line: &str) {
-        self.shared.lock().output.write(Severity::Info, line.to_owned());
+        let state = &mut *self.shared.lock();
+        state.output.write(Severity::Info, line.to_owned(), &state.prefix);
     }
 
     /// Writes a line as it is, without time stamp: `Options error:` and what explains it.
     pub fn plain_error(&self, line: &str) {
-        self.shared.lock().output.write(Severity::Fatal, line.to_owned());
+        let state = &mut *self.shared.lock();
+        state.output.write(Severity::Fatal, line.to_owned(), &state.prefix);
     }
 
     /// Waits until what was logged so far is written, but not longer than a second.

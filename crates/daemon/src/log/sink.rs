@@ -15,15 +15,21 @@ use super::{LogError, line::Severity};
 /// The facility of daemons.
 const LOG_DAEMON: u32 = 3 << 3;
 
-/// An open destination. Errors of writing are lost: there is nobody to tell (SEC-LOG-2: a full disk changes nothing).
+/// An open destination.
 #[derive(Debug)]
 pub(super) enum Sink {
     Stdout {
         /// `errors-to-stderr`.
         split: bool,
     },
-    File(File),
+    File(LineFile),
     Syslog(Syslog),
+    /// A disk that may be full.
+    #[cfg(test)]
+    Disk {
+        full: std::sync::Arc<std::sync::atomic::AtomicBool>,
+        lines: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+    },
     #[cfg(test)]
     Memory(std::sync::Arc<std::sync::Mutex<Vec<String>>>),
 }
@@ -33,29 +39,70 @@ impl Sink {
         match destination {
             LogDestination::Stdout => Ok(Self::Stdout { split }),
             LogDestination::Syslog(name) => Ok(Self::Syslog(Syslog::new(name, zone.clone()))),
-            LogDestination::File { path, append } => open_file(path, *append).map(Self::File),
+            LogDestination::File { path, append } => {
+                open_file(path, *append).map(|file| Self::File(LineFile { file, torn: false }))
+            }
         }
     }
 
     /// Writes one line.
-    pub(super) fn write(&mut self, severity: Severity, line: &str) {
+    pub(super) fn write(&mut self, severity: Severity, line: &str) -> io::Result<()> {
         match self {
             Self::Stdout { split: true } if severity >= Severity::Error => {
-                let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+                io::stderr().lock().write_all(format!("{line}\n").as_bytes())
             }
             Self::Stdout { .. } => {
                 let mut out = io::stdout().lock();
-                let _ = out.write_all(format!("{line}\n").as_bytes());
-                let _ = out.flush();
+                out.write_all(format!("{line}\n").as_bytes())?;
+                out.flush()
             }
-            // One call per line: programs that follow the file see whole lines, and several processes may append.
-            Self::File(file) => {
-                let _ = file.write_all(format!("{line}\n").as_bytes());
-            }
+            Self::File(file) => file.write(line),
             Self::Syslog(syslog) => syslog.write(severity, line),
             #[cfg(test)]
-            Self::Memory(lines) => lines.lock().expect("not poisoned").push(line.to_owned()),
+            Self::Disk { full, .. } if full.load(std::sync::atomic::Ordering::Relaxed) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            #[cfg(test)]
+            Self::Memory(lines) | Self::Disk { lines, .. } => {
+                lines.lock().expect("not poisoned").push(line.to_owned());
+                Ok(())
+            }
         }
+    }
+
+    /// Tells the system log of an error, unless this is the system log.
+    pub(super) fn tell_syslog(&self, line: &str) -> bool {
+        !matches!(self, Self::Syslog(_))
+            && Syslog::new("openvpn", TimeZone::system()).write(Severity::Error, line).is_ok()
+    }
+}
+
+/// A file of lines.
+#[derive(Debug)]
+pub(super) struct LineFile {
+    file: File,
+    /// It ends in the middle of a line, for which there was no room.
+    torn: bool,
+}
+
+impl LineFile {
+    /// One call per line: programs that follow the file see whole lines, and several processes may append.
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let line = format!("{}{line}\n", if self.torn { "\n" } else { "" });
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => {
+                    rest = rest.get(len..).unwrap_or_default();
+                    self.torn = true;
+                }
+                Err(failure) if failure.kind() == io::ErrorKind::Interrupted => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.torn = false;
+        Ok(())
     }
 }
 
@@ -83,15 +130,13 @@ impl Syslog {
         Self { tag: name.to_owned(), zone, socket: LocalDatagram::connect("/dev/log").ok() }
     }
 
-    fn write(&mut self, severity: Severity, line: &str) {
+    fn write(&mut self, severity: Severity, line: &str) -> io::Result<()> {
         let message = self.message(severity, line, Timestamp::now());
-        let sent = self.socket.as_ref().is_some_and(|socket| socket.send(message.as_bytes()).is_ok());
-        if !sent {
-            self.socket = LocalDatagram::connect("/dev/log").ok();
-            if let Some(socket) = &self.socket {
-                let _ = socket.send(message.as_bytes());
-            }
+        if self.socket.as_ref().is_some_and(|socket| socket.send(message.as_bytes()).is_ok()) {
+            return Ok(());
         }
+        let socket = self.socket.insert(LocalDatagram::connect("/dev/log")?);
+        socket.send(message.as_bytes())
     }
 
     /// RFC 3164 as the C library writes it: `<29>Nov 22 12:05:24 openvpn[123]: text`. The id is asked for each line:

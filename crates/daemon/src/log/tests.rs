@@ -135,3 +135,25 @@ fn a_log_file_that_cannot_be_opened_is_an_error_with_its_name() {
     let error = logger.reconfigure(LogConfig { destination, ..bare(1) }).expect_err("no such directory");
     assert!(error.to_string().contains("/nonexistent/log"));
 }
+
+/// Remembers what it is shown.
+#[derive(Default)]
+struct Remembered(Mutex<Vec<String>>);
+
+impl LogTap for Remembered {
+    fn line(&self, _verb: u8, _gravity: Gravity, _peer: Option<&str>, text: &str) {
+        self.0.lock().expect("not poisoned").push(text.to_owned());
+    }
+}
+
+#[test]
+fn a_tap_is_shown_the_first_lines_too() {
+    let (logger, _lines, subscriber) = logger(bare(1));
+    let tap = Arc::new(Remembered::default());
+    tracing::subscriber::with_default(subscriber, || {
+        crate::ovlog!(1, "before");
+        logger.set_tap(Some(Arc::<Remembered>::clone(&tap)));
+        crate::ovlog!(1, "after");
+    });
+    assert_eq!(*tap.0.lock().expect("not poisoned"), ["before", "after"]);
+}

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{line::Severity, sink::Sink};
+use super::{line::Severity, outage::Destination, sink::Sink};
 
 /// Lines that may wait (SEC-LOG-2); more are dropped and counted.
 const CAPACITY: usize = 8192;
@@ -29,6 +29,14 @@ struct State {
     writing: bool,
 }
 
+/// Whom the thread asks about lines of its own.
+pub(super) trait Owner: Send + 'static {
+    /// Makes a line of a text.
+    fn render(&self, severity: Severity, text: &str) -> String;
+    /// The destination failed: others who see the log are told.
+    fn alarm(&self, text: &str);
+}
+
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -38,14 +46,14 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Starts the thread that owns `sink` from here on. It ends with the process.
-    pub(super) fn start(sink: Sink) -> io::Result<Arc<Self>> {
+    /// Starts the thread that owns `destination` from here on. It ends with the process.
+    pub(super) fn start(destination: Destination, owner: impl Owner) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self::default());
         let its = Arc::clone(&queue);
         std::thread::Builder::new()
             .name("log".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || its.run(sink))?;
+            .spawn(move || its.run(destination, &owner))?;
         Ok(queue)
     }
 
@@ -68,20 +76,24 @@ impl Queue {
         let _ = self.drained.wait_timeout_while(state, FLUSH_LIMIT, busy).map_err(PoisonError::into_inner);
     }
 
-    fn run(&self, mut sink: Sink) {
+    fn run(&self, mut destination: Destination, owner: &impl Owner) {
+        let render = |severity, text: &str| owner.render(severity, text);
         loop {
             let (batch, dropped) = self.take();
             for entry in batch {
                 match entry {
-                    Entry::Line(severity, line) => sink.write(severity, &line),
-                    Entry::Switch(new) => sink = new,
+                    Entry::Line(severity, line) => {
+                        if let Some(alarm) = destination.write(severity, &line, &render) {
+                            owner.alarm(&alarm);
+                        }
+                    }
+                    Entry::Switch(new) => destination.switch(new),
                 }
             }
             if dropped > 0 {
-                sink.write(
-                    Severity::Warning,
-                    &format!("{dropped} log lines lost: the log could not be written fast enough"),
-                );
+                destination.count_lost(dropped, "the log could not be written fast enough");
+                // If not now, then with the next line.
+                let _not_now = destination.tell_losses(&render);
             }
             self.lock().writing = false;
             self.drained.notify_all();
@@ -107,6 +119,16 @@ impl Queue {
 mod tests {
     use super::*;
 
+    struct Nobody;
+
+    impl Owner for Nobody {
+        fn render(&self, _: Severity, text: &str) -> String {
+            text.to_owned()
+        }
+
+        fn alarm(&self, _: &str) {}
+    }
+
     /// SEC-LOG-2
     #[test]
     fn a_full_queue_drops_and_counts() {
@@ -121,7 +143,8 @@ mod tests {
     #[test]
     fn flush_returns_when_everything_is_written() {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let queue = Queue::start(Sink::Memory(Arc::clone(&lines))).expect("a thread");
+        let destination = Destination::new(Sink::Memory(Arc::clone(&lines)), Arc::default());
+        let queue = Queue::start(destination, Nobody).expect("a thread");
         for index in 0..1000 {
             queue.push(Entry::Line(Severity::Info, index.to_string()));
         }

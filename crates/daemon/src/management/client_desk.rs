@@ -9,7 +9,7 @@ use std::{
 
 use culvert_config::{Profile, Role};
 use culvert_mgmt::{Notification, Request, reply};
-use culvert_offload::{Offload, PeerStats};
+use culvert_offload::{Drops, Offload, PeerStats};
 use culvert_proto::Command;
 use culvert_wire::OffloadKind;
 use serde_json::json;
@@ -36,6 +36,7 @@ struct Running {
     session: Option<SessionHandle>,
     /// Bytes of devices that are gone.
     earlier: (u64, u64),
+    earlier_drops: Drops,
 }
 
 impl ClientDesk {
@@ -56,9 +57,8 @@ impl ClientDesk {
 
     /// The session is over: what its peer carried is remembered.
     pub(crate) fn session_ended(&self) {
-        let total = self.bytes();
-        let mut running = self.running();
-        *running = Running { earlier: total, ..Running::default() };
+        let (earlier, earlier_drops) = (self.bytes(), self.drops());
+        *self.running() = Running { earlier, earlier_drops, ..Running::default() };
     }
 
     fn stats(&self) -> Vec<PeerStats> {
@@ -77,6 +77,12 @@ impl ClientDesk {
         self.stats().iter().fold(earlier, |(received, sent), peer| {
             (received + peer.link.rx_bytes, sent + peer.link.tx_bytes)
         })
+    }
+
+    /// Data packets that were not delivered.
+    fn drops(&self) -> Drops {
+        let earlier = self.running().earlier_drops;
+        self.stats().iter().fold(earlier, |sum, peer| sum + peer.drops)
     }
 
     /// Answers a command.
@@ -142,6 +148,8 @@ impl ClientDesk {
             exposition.offload(OffloadState::of(&**offload));
         }
         exposition.client(&status_file::statistics(now, &self.stats()));
+        exposition.data_drops(self.drops());
+        exposition.unwritten(self.logger.lost_lines(), &[]);
         exposition.text()
     }
 

@@ -1,17 +1,17 @@
 //! One client of the management interface: what it sends is read and answered here, what it is told leaves here.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use culvert_mgmt::{Codec, Input, client_version, reply};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use super::{Management, Watcher, dispatch::log_command};
+use super::{Management, Watcher, dispatch::log_command, door};
 use crate::{ovlog, signals};
 
 /// How many clients may be connected at once.
@@ -25,28 +25,35 @@ pub(super) struct Client {
     pub(super) codec: Codec,
     /// `bytecount`; zero: off.
     pub(super) bytecount: Duration,
-    /// `exit`, or too many wrong passwords.
+    /// `exit`.
     pub(super) leaving: bool,
+    /// It was greeted: what it did, and that it leaves, means something (SEC-MGMT-1).
+    welcome: bool,
 }
 
-/// Carries one connection to its end. `from` is how the log names the other end.
+/// Carries one connection to its end. `from` is how the log names the other end, `source` its address.
 pub(super) async fn serve(
     management: Management,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     from: String,
+    source: IpAddr,
 ) {
     let wake = Arc::new(Notify::new());
-    let Some(id) = management.admit(Arc::clone(&wake)) else {
-        return ovlog!(warn 3, "MANAGEMENT: {from} is refused: {MOST_CLIENTS} clients are connected");
-    };
+    let id = management.attach(Arc::clone(&wake));
     ovlog!(3, "MANAGEMENT: Client connected from {from}");
-    let (reader, writer) = tokio::io::split(stream);
+    let (mut reader, writer) = tokio::io::split(stream);
     let password = management.shared.password.clone();
-    let mut client = Client { id, codec: Codec::new(password), bytecount: Duration::ZERO, leaving: false };
+    let mut client =
+        Client { id, codec: Codec::new(password), bytecount: Duration::ZERO, leaving: false, welcome: false };
     let writing = write(&management, id, &wake, writer);
     tokio::pin!(writing);
+    let reading = async {
+        if management.let_in(&mut client, &mut reader, source).await {
+            read(&management, &mut client, &mut reader).await;
+        }
+    };
     tokio::select! {
-        () = read(&management, &mut client, reader) => {
+        () = reading => {
             // What it was told last is still on its way.
             management.leave(id);
             let _slow = tokio::time::timeout(super::LAST_WORDS, writing).await;
@@ -55,17 +62,28 @@ pub(super) async fn serve(
     }
     management.dismiss(id);
     ovlog!(3, "MANAGEMENT: Client disconnected");
-    management.after_client(!client.codec.needs_password());
+    management.after_client(client.welcome);
 }
 
 /// Reads and answers, until the client leaves.
-async fn read(management: &Management, client: &mut Client, mut reader: impl AsyncRead + Unpin) {
-    management.welcome(client);
+async fn read(management: &Management, client: &mut Client, reader: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = Zeroizing::new([0; READ]);
     let far = Duration::from_secs(86_400);
     let mut every = Duration::ZERO;
     let mut tick = interval_at(Instant::now() + far, far);
     loop {
+        // First what came together with the password.
+        loop {
+            let input = match client.codec.poll() {
+                Ok(Some(input)) => input,
+                Ok(None) => break,
+                Err(failure) => return warn!("MANAGEMENT: a client is sent away: {failure}"),
+            };
+            management.handle(client, input).await;
+            if client.leaving {
+                return;
+            }
+        }
         if every != client.bytecount {
             every = client.bytecount;
             let period = if every.is_zero() { far } else { every };
@@ -84,17 +102,6 @@ async fn read(management: &Management, client: &mut Client, mut reader: impl Asy
         };
         if let Err(failure) = client.codec.handle_bytes(&buffer[..len]) {
             return warn!("MANAGEMENT: a client is sent away: {failure}");
-        }
-        loop {
-            let input = match client.codec.poll() {
-                Ok(Some(input)) => input,
-                Ok(None) => break,
-                Err(failure) => return warn!("MANAGEMENT: a client is sent away: {failure}"),
-            };
-            management.handle(client, input).await;
-            if client.leaving {
-                return;
-            }
         }
     }
 }
@@ -132,12 +139,9 @@ async fn write(management: &Management, id: u64, wake: &Notify, mut writer: impl
 }
 
 impl Management {
-    /// Gives a connection its place; `None`: there are too many.
-    fn admit(&self, wake: Arc<Notify>) -> Option<u64> {
+    /// Gives a connection its queue.
+    fn attach(&self, wake: Arc<Notify>) -> u64 {
         let mut hub = self.lock();
-        if hub.watchers.len() >= MOST_CLIENTS {
-            return None;
-        }
         let id = hub.next_watcher;
         hub.next_watcher += 1;
         let watcher = Watcher {
@@ -153,7 +157,7 @@ impl Management {
             version: i64::from(client_version::DEFAULT),
         };
         hub.watchers.insert(id, watcher);
-        Some(id)
+        id
     }
 
     fn dismiss(&self, id: u64) {
@@ -177,9 +181,8 @@ impl Management {
             ovlog!(3, "MANAGEMENT: Reset authentication on disconnect");
             self.forget_passwords();
         }
-        if was_greeted && settings.signal {
+        if was_greeted && settings.signal && self.raise_unless_held(signals::Request::SoftRestart).is_ok() {
             ovlog!(3, "MANAGEMENT: Triggering management signal");
-            self.raise(signals::Request::SoftRestart);
         }
         if settings.connects {
             ovlog!(3, "MANAGEMENT: Triggering management exit");
@@ -197,23 +200,86 @@ impl Management {
         self.lock().watchers.get(&id).is_none_or(|watcher| watcher.over)
     }
 
-    /// Greets a client, or asks it for the password.
-    fn welcome(&self, client: &Client) {
-        if client.codec.needs_password() {
-            self.push(client.id, reply::PASSWORD_PROMPT);
-        } else {
-            self.greet(client.id);
+    /// Greets a client, once it has given the password where there is one; `false`: it is to go.
+    async fn let_in(
+        &self,
+        client: &mut Client,
+        reader: &mut (impl AsyncRead + Unpin),
+        source: IpAddr,
+    ) -> bool {
+        if !client.codec.needs_password() {
+            return self.greet(client);
+        }
+        // Never refused: the oldest stranger goes.
+        let Some(place) = self.shared.door.arrive(source) else { return false };
+        tokio::select! {
+            knows = self.hear_password(client, reader, source) => knows && self.greet(client),
+            () = place.lost() => {
+                ovlog!(warn 3, "MANAGEMENT: a client without password gives way to others");
+                false
+            }
+            () = sleep(door::PATIENCE) => {
+                ovlog!(warn 3, "MANAGEMENT: a client is sent away: no password within {} s", door::PATIENCE.as_secs());
+                false
+            }
         }
     }
 
-    fn greet(&self, id: u64) {
+    /// Asks for the password; returns whether the client knows it.
+    async fn hear_password(
+        &self,
+        client: &mut Client,
+        reader: &mut (impl AsyncRead + Unpin),
+        source: IpAddr,
+    ) -> bool {
+        self.push(client.id, reply::PASSWORD_PROMPT);
+        let mut buffer = Zeroizing::new([0; READ]);
+        loop {
+            let Ok(len @ 1..) = reader.read(&mut buffer[..]).await else { return false };
+            if let Err(failure) = client.codec.handle_bytes(&buffer[..len]) {
+                warn!("MANAGEMENT: a client is sent away: {failure}");
+                return false;
+            }
+            loop {
+                let turn = self.shared.door.turn(source).await;
+                match client.codec.poll() {
+                    Ok(Some(Input::LoggedIn)) => {
+                        self.push(client.id, &format!("{}\r\n", reply::PASSWORD_RIGHT));
+                        return true;
+                    }
+                    Ok(Some(Input::WrongPassword(last))) => {
+                        turn.was_wrong();
+                        self.push(client.id, &format!("{}\r\n", reply::PASSWORD_WRONG));
+                        if last {
+                            let tries = culvert_mgmt::PASSWORD_TRIES;
+                            warn!("MAN: client connection rejected after {tries} failed password attempts");
+                            return false;
+                        }
+                        self.push(client.id, reply::PASSWORD_PROMPT);
+                    }
+                    // Before the password there is nothing else.
+                    Ok(_) | Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// Greets a client, and tells it things from here on; `false`: there are too many.
+    fn greet(&self, client: &mut Client) -> bool {
         let mut hub = self.lock();
-        let Some(version) = hub.watchers.get(&id).map(|watcher| watcher.version) else { return };
+        if hub.watchers.values().filter(|watcher| watcher.greeted).count() >= MOST_CLIENTS {
+            drop(hub);
+            ovlog!(warn 3, "MANAGEMENT: a client is refused: {MOST_CLIENTS} are connected");
+            return false;
+        }
+        let version = hub.watchers.get(&client.id).map_or(0, |watcher| watcher.version);
         let special = Self::special_line(&hub, version).unwrap_or_default();
-        if let Some(watcher) = hub.watchers.get_mut(&id) {
+        if let Some(watcher) = hub.watchers.get_mut(&client.id) {
             watcher.greeted = true;
             watcher.push(&format!("{}\r\n{special}", reply::greeting()));
         }
+        client.welcome = true;
+        true
     }
 
     /// Sends text to one client.
@@ -225,20 +291,8 @@ impl Management {
 
     async fn handle(&self, client: &mut Client, input: Input) {
         match input {
-            Input::LoggedIn => {
-                self.push(client.id, &format!("{}\r\n", reply::PASSWORD_RIGHT));
-                self.greet(client.id);
-            }
-            Input::WrongPassword(last) => {
-                self.push(client.id, &format!("{}\r\n", reply::PASSWORD_WRONG));
-                if last {
-                    let tries = culvert_mgmt::PASSWORD_TRIES;
-                    warn!("MAN: client connection rejected after {tries} failed password attempts");
-                    client.leaving = true;
-                } else {
-                    self.push(client.id, reply::PASSWORD_PROMPT);
-                }
-            }
+            // Heard at the door.
+            Input::LoggedIn | Input::WrongPassword(_) => {}
             Input::Malformed(answer) => self.push(client.id, &format!("{answer}\r\n")),
             Input::Request(line, request) => {
                 log_command(&line, &request);

@@ -3,15 +3,16 @@
 //! A unix socket that the user of the process alone may open (mode 0600). It has no password: who may open it may end
 //! the process anyway.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use culvert_config::profile::ControlSocket;
 use culvert_mgmt::Request;
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
     sync::broadcast::error::RecvError,
+    time::timeout,
 };
 use tracing::warn;
 
@@ -20,6 +21,8 @@ use crate::ovlog;
 
 /// The longest command.
 const MAX_COMMAND: u64 = 4096;
+/// How long a command may take to arrive, and a line to be taken.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Management {
     /// Where the control socket is; `None`: it was switched off.
@@ -64,7 +67,7 @@ impl Management {
                     Ok((stream, _)) => drop(tokio::spawn(this.clone().serve_control(stream))),
                     Err(failure) => {
                         warn!("control socket: accept failed: {failure}; pausing");
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
             }
@@ -82,11 +85,7 @@ impl Management {
     /// Answers one command; `watch` goes on until the other end leaves.
     async fn serve_control(self, stream: UnixStream) {
         let (reader, mut writer) = stream.into_split();
-        let mut command = String::new();
-        let mut reader = BufReader::new(reader.take(MAX_COMMAND));
-        if reader.read_line(&mut command).await.is_err() {
-            return;
-        }
+        let Some(command) = read_command(reader, PATIENCE).await else { return };
         let answer = match command.trim_end().split_once(' ').unwrap_or((command.trim_end(), "")) {
             ("status", "") => self.ask_json(What::JsonStatus).await,
             ("text", "") => {
@@ -98,7 +97,7 @@ impl Management {
             ("watch", "") => return self.watch(&mut writer).await,
             (other, _) => json!({ "error": format!("unknown command '{other}'") }).to_string(),
         };
-        let _gone = writer.write_all(format!("{answer}\n").as_bytes()).await;
+        let _gone = send_line(&mut writer, &answer).await;
     }
 
     async fn ask_json(&self, what: What) -> String {
@@ -114,7 +113,7 @@ impl Management {
         let mut events = self.shared.events.subscribe();
         let first =
             json!({ "event": "watching", "pid": std::process::id(), "config": self.shared.config_name });
-        if writer.write_all(format!("{first}\n").as_bytes()).await.is_err() {
+        if send_line(writer, &first.to_string()).await.is_err() {
             return;
         }
         loop {
@@ -123,9 +122,38 @@ impl Management {
                 Err(RecvError::Lagged(missed)) => json!({ "event": "missed", "count": missed }).to_string(),
                 Err(RecvError::Closed) => return,
             };
-            if writer.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+            if send_line(writer, &line).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// Reads a command from who sends it in time.
+async fn read_command(reader: impl AsyncRead + Unpin, patience: Duration) -> Option<String> {
+    let mut command = String::new();
+    let mut reader = BufReader::new(reader.take(MAX_COMMAND));
+    let read = timeout(patience, reader.read_line(&mut command)).await;
+    matches!(read, Ok(Ok(_))).then_some(command)
+}
+
+/// Sends a line to who reads it in time.
+async fn send_line(writer: &mut (impl tokio::io::AsyncWrite + Unpin), line: &str) -> io::Result<()> {
+    let sent = timeout(PATIENCE, writer.write_all(format!("{line}\n").as_bytes())).await;
+    sent.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_is_not_awaited_for_ever() {
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(b"sta").await.unwrap();
+        assert_eq!(read_command(near, Duration::from_millis(50)).await, None);
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(b"status\n").await.unwrap();
+        assert_eq!(read_command(near, PATIENCE).await.as_deref(), Some("status\n"));
     }
 }

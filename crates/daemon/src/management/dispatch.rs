@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use culvert_config::{profile::AuthRetry, title};
-use culvert_mgmt::{BlockOf, History, HistoryOf, Hold, Request, SetNumber, client_version, reply};
+use culvert_config::{
+    profile::{AuthRetry, RemapUsr1},
+    title,
+};
+use culvert_mgmt::{
+    BlockOf, History, HistoryOf, Hold, Notification, Request, SetNumber, client_version, reply,
+};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -34,6 +39,9 @@ impl Management {
                     watcher.env_filter = level;
                 }
                 format!("SUCCESS: env_filter_level={level}")
+            }
+            Request::Version(Some(version)) if !(0..=i64::from(i32::MAX)).contains(&version) => {
+                "ERROR: Invalid value specified for management client version".to_owned()
             }
             Request::Version(Some(version)) => {
                 if let Some(watcher) = self.lock().watchers.get_mut(&client.id) {
@@ -101,8 +109,8 @@ impl Management {
                 "ERROR: Sorry, this command is currently only implemented on Windows".to_owned()
             }
             Request::LoadStats if self.is_vacant() => "SUCCESS: nclients=0,bytesin=0,bytesout=0".to_owned(),
-            Request::Remote(words) if self.is_client() => self.choose("remote", words),
-            Request::Proxy(words) if self.is_client() => self.choose("proxy", words),
+            Request::Remote(words) if self.is_client() => self.choose_remote(&words),
+            Request::Proxy(choice) if self.is_client() => self.choose_proxy(choice),
             other => {
                 let name = role_command(&other);
                 self.ask_role(What::Request(other), name).await
@@ -238,13 +246,33 @@ impl Management {
     fn throw(&self, name: &str) -> String {
         use signals::Request::{Interrupt, Restart, SoftRestart, Statistics, Terminate};
         let known = [Restart, SoftRestart, Statistics, Terminate, Interrupt];
-        match known.into_iter().find(|request| request.name() == name) {
-            Some(request) => {
-                self.raise(request);
-                format!("SUCCESS: signal {name} thrown")
-            }
-            None => format!("ERROR: signal '{name}' is not a known signal type"),
+        let Some(request) = known.into_iter().find(|request| request.name() == name) else {
+            return format!("ERROR: signal '{name}' is not a known signal type");
+        };
+        match self.raise_unless_held(request) {
+            Ok(thrown) => format!("SUCCESS: signal {} thrown", thrown.name()),
+            // Once more what is waited for, as OpenVPN.
+            Err(hold) => format!("ERROR: signal '{name}' is currently ignored\r\n{hold}"),
         }
+    }
+
+    /// Raises a signal, as `remap-usr1` has it. What is held does not restart: then the line about the hold comes back.
+    pub(super) fn raise_unless_held(
+        &self,
+        request: signals::Request,
+    ) -> Result<signals::Request, Notification> {
+        use signals::Request::{Restart, SoftRestart, Terminate};
+        let request = match (request, self.shared.remap_usr1) {
+            (SoftRestart, Some(RemapUsr1::Hup)) => Restart,
+            (SoftRestart, Some(RemapUsr1::Term)) => Terminate,
+            (other, _) => other,
+        };
+        let holding = self.lock().holding.filter(|_| matches!(request, Restart | SoftRestart));
+        if let Some(pause) = holding {
+            return Err(Notification::Hold(pause));
+        }
+        self.raise(request);
+        Ok(request)
     }
 
     /// `password TYPE` alone: lines follow, where the client may do so. Returns the refusal.

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
 };
@@ -17,6 +17,9 @@ use crate::{address::AfAddress, link, ovlog};
 
 /// How long after a failed accept the next one is tried: out of descriptors, most likely.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Where clients of a unix socket come from, as far as passwords are concerned.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Who may connect to a unix socket.
 #[derive(Clone, Copy, Default)]
@@ -44,7 +47,7 @@ impl Management {
                 if !may_connect(&stream, allowed) {
                     return Err(format!("MANAGEMENT: {} is another user's", path.display()));
                 }
-                self.begin(stream, format!("unix socket {}", path.display()));
+                self.begin(stream, format!("unix socket {}", path.display()), LOCAL);
                 Ok(())
             }
             Some(ManagementAddress::Unix(path)) => self.listen_unix(path, allowed),
@@ -55,7 +58,7 @@ impl Management {
                     let stream = TcpStream::connect(address).await.map_err(|failure| {
                         format!("MANAGEMENT: connect to {} failed: {failure}", AfAddress(address))
                     })?;
-                    self.begin(stream, AfAddress(address).to_string());
+                    self.begin(stream, AfAddress(address).to_string(), address.ip());
                     return Ok(());
                 }
                 self.listen_tcp(address)
@@ -116,7 +119,7 @@ impl Management {
                 match listener.accept().await {
                     Ok((stream, from)) => {
                         let _slow_answers = stream.set_nodelay(true);
-                        this.begin(stream, AfAddress(from).to_string());
+                        this.begin(stream, AfAddress(from).to_string(), from.ip());
                     }
                     Err(failure) => {
                         warn!("MANAGEMENT: accept failed: {failure}; pausing");
@@ -137,7 +140,7 @@ impl Management {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) if may_connect(&stream, allowed) => {
-                        this.begin(stream, format!("unix socket {name}"));
+                        this.begin(stream, format!("unix socket {name}"), LOCAL);
                     }
                     Ok(_) => warn!(
                         "MANAGEMENT: unix domain socket client connection rejected -- it is another user's"
@@ -156,8 +159,9 @@ impl Management {
         &self,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
         from: String,
+        source: IpAddr,
     ) {
-        tokio::spawn(connection::serve(self.clone(), stream, from));
+        tokio::spawn(connection::serve(self.clone(), stream, from, source));
     }
 
     /// Removes the sockets from the file system.

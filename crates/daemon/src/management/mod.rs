@@ -15,6 +15,7 @@ mod client_desk;
 mod connection;
 mod control;
 mod dispatch;
+mod door;
 mod events;
 mod external;
 mod history;
@@ -30,7 +31,7 @@ use std::{
 
 use culvert_config::{
     Profile,
-    profile::{self, AuthRetry},
+    profile::{self, AuthRetry, RemapUsr1},
 };
 use culvert_mgmt::{KeyName, LogFlag, Notification, Request, StateLine, StateName, client_env_shown};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -73,7 +74,9 @@ struct Shared {
     config_name: String,
     password: Option<Zeroizing<String>>,
     logger: Logger,
-    signals: mpsc::Sender<signals::Request>,
+    signals: signals::Asked,
+    remap_usr1: Option<RemapUsr1>,
+    door: door::Door,
     state: Mutex<State>,
     /// Counts what those who wait for a client are interested in.
     changes: watch::Sender<u64>,
@@ -196,13 +199,13 @@ impl Drop for Seat {
 }
 
 impl Management {
-    /// Makes the hub. What arrives at the receiver is to be treated like a signal.
+    /// Makes the hub. What it asks for is to be treated like a signal.
     pub(crate) fn new(
         profile: &Profile,
         logger: &Logger,
         password: Option<Zeroizing<String>>,
-    ) -> (Self, mpsc::Receiver<signals::Request>) {
-        let (signals, inbox) = mpsc::channel(8);
+    ) -> (Self, signals::Asked) {
+        let asked = signals::Asked::default();
         let settings = profile.management.clone();
         let mut echo = Lines::new(OTHER_LINES);
         for text in &settings.echo {
@@ -229,7 +232,9 @@ impl Management {
             settings,
             password,
             logger: logger.clone(),
-            signals,
+            signals: asked.clone(),
+            remap_usr1: profile.process.remap_usr1,
+            door: door::Door::new(),
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
             asking: tokio::sync::Mutex::new(()),
@@ -237,10 +242,9 @@ impl Management {
             tally: Arc::default(),
         });
         let management = Self { shared };
-        if management.is_configured() {
-            logger.set_tap(Arc::new(Tap { management: management.clone() }));
-        }
-        (management, inbox)
+        let tap = Tap { management: management.clone() };
+        logger.set_tap(management.is_configured().then(|| Arc::new(tap) as Arc<dyn LogTap>));
+        (management, asked)
     }
 
     /// Counts over the life of the process.
@@ -382,8 +386,7 @@ impl Management {
 
     /// Does what a signal would do.
     fn raise(&self, request: signals::Request) {
-        // A full channel holds several that nobody has looked at yet: one more changes nothing.
-        let _full = self.shared.signals.try_send(request);
+        self.shared.signals.raise(request);
     }
 }
 

@@ -4,19 +4,25 @@
 //! dropping the wait takes the question back.
 
 use culvert_config::{profile::StaticChallenge, value::Port};
-use culvert_mgmt::{BlockOf, Need, Notification, client_version, reply};
+use culvert_mgmt::{BlockOf, Need, Notification, ProxyChoice, client_version, reply};
 use culvert_proto::Credentials;
 use zeroize::Zeroizing;
 
 use super::{Management, State};
+use crate::ovlog;
+
+/// Whether the client can use what `proxy` names. What it cannot use is refused where it is given.
+const PROXIES: bool = false;
+/// How `>PROXY` calls a connection over TCP.
+const TCP: &str = "TCP";
 
 /// A question that is open.
 pub(super) struct Question {
     need: Need,
     username: Option<String>,
     password: Option<Zeroizing<String>>,
-    /// `remote` and `proxy`: the words.
-    words: Option<Vec<String>>,
+    remote: Option<RemoteChoice>,
+    proxy: Option<ProxyChoice>,
     /// `pk-sig` and `certificate`: the lines.
     lines: Option<Vec<Zeroizing<String>>>,
 }
@@ -29,7 +35,8 @@ impl Question {
             }
             Need::Username { .. } => self.username.is_some(),
             Need::Password { .. } | Need::Confirmation { .. } | Need::Text { .. } => self.password.is_some(),
-            Need::Remote { .. } | Need::Proxy { .. } => self.words.is_some(),
+            Need::Remote { .. } => self.remote.is_some(),
+            Need::Proxy { .. } => self.proxy.is_some(),
             Need::Certificate { .. } | Need::Signature { .. } => self.lines.is_some(),
         }
     }
@@ -138,13 +145,14 @@ impl Management {
     pub(crate) async fn ask_remote(&self, host: &str, port: &str, protocol: &str) -> RemoteChoice {
         let (host, port, protocol) = (host.to_owned(), port.to_owned(), protocol.to_owned());
         let answer = self.ask(Need::Remote { host, port, protocol }).await;
-        remote_choice(&answer.words.unwrap_or_default()).unwrap_or(RemoteChoice::Accept)
+        answer.remote.unwrap_or(RemoteChoice::Accept)
     }
 
-    /// Asks which proxy to use. No other answer than none is taken, so there is nothing to return.
-    pub(crate) async fn ask_proxy(&self, index: usize, tcp: bool, host: &str) {
-        let protocol = if tcp { "TCP" } else { "UDP" };
-        let _none = self.ask(Need::Proxy { index, protocol, host: host.to_owned() }).await;
+    /// Asks which proxy to use; of those that [`PROXIES`] says.
+    pub(crate) async fn ask_proxy(&self, index: usize, tcp: bool, host: &str) -> ProxyChoice {
+        let protocol = if tcp { TCP } else { "UDP" };
+        let answer = self.ask(Need::Proxy { index, protocol, host: host.to_owned() }).await;
+        answer.proxy.unwrap_or(ProxyChoice::None)
     }
 
     /// Asks for the certificate that goes with an external key.
@@ -228,27 +236,39 @@ impl Management {
         }
     }
 
-    /// Takes `remote` or `proxy`.
-    pub(super) fn choose(&self, command: &str, words: Vec<String>) -> String {
+    /// Takes `remote`.
+    pub(super) fn choose_remote(&self, words: &[String]) -> String {
         let mut hub = self.lock();
-        let taken = match (&mut hub.question, command) {
-            (Some(question), "remote") if matches!(question.need, Need::Remote { .. }) => {
-                let good = remote_choice(&words).is_some();
-                question.words = good.then_some(words);
-                good
-            }
-            // culvert speaks to no proxy yet: any other answer is refused here, where the client sees it.
-            (question, "proxy") if words.first().is_some_and(|word| word == "NONE") => {
-                if let Some(question) = question.as_mut().filter(|q| matches!(q.need, Need::Proxy { .. })) {
-                    question.words = Some(words);
-                }
-                true
-            }
-            _ => false,
-        };
+        let question = hub.question.as_mut().filter(|q| matches!(q.need, Need::Remote { .. }));
+        let choice = remote_choice(words);
+        let taken = question.is_some() && choice.is_some();
+        if let Some(question) = question {
+            question.remote = choice;
+        }
         drop(hub);
         self.changed();
-        reply::outcome(command, taken)
+        reply::outcome("remote", taken)
+    }
+
+    /// Takes `proxy`. That none is to be used is always right, as with OpenVPN, also where nobody asks.
+    pub(super) fn choose_proxy(&self, choice: Option<ProxyChoice>) -> String {
+        let mut hub = self.lock();
+        let question = hub.question.as_mut().filter(|q| matches!(q.need, Need::Proxy { .. }));
+        let is_asked = question.is_some();
+        let over_tcp = matches!(question.as_ref().map(|q| &q.need), Some(Need::Proxy { protocol: TCP, .. }));
+        let usable = usable_proxy(choice, over_tcp, PROXIES);
+        if let (Some(question), Ok(choice)) = (question, &usable) {
+            question.proxy = Some(choice.clone());
+        }
+        drop(hub);
+        self.changed();
+        match usable {
+            Ok(choice) => reply::outcome("proxy", is_asked || choice == ProxyChoice::None),
+            Err(why) => {
+                ovlog!(warn 1, "{why}");
+                reply::outcome("proxy", false)
+            }
+        }
     }
 
     /// Whether a signature or certificate is waited for.
@@ -288,6 +308,25 @@ fn block_fits(question: &Question, of: &BlockOf) -> bool {
     )
 }
 
+/// Whether a proxy can be used; if not, the line for the log.
+fn usable_proxy(
+    choice: Option<ProxyChoice>,
+    over_tcp: bool,
+    proxies: bool,
+) -> Result<ProxyChoice, &'static str> {
+    match choice {
+        None => Err("Bad proxy command: it is NONE, HTTP HOST PORT [nct] or SOCKS HOST PORT"),
+        Some(ProxyChoice::None) => Ok(ProxyChoice::None),
+        Some(_) if !proxies => Err(
+            "MANAGEMENT: culvert does not speak to proxies yet; the only answer to >PROXY is `proxy NONE`",
+        ),
+        Some(ProxyChoice::Http { .. }) if !over_tcp => {
+            Err("HTTP proxy support only works for TCP based connections")
+        }
+        Some(choice) => Ok(choice),
+    }
+}
+
 /// Reads the words of `remote`; `None`: they make no sense.
 fn remote_choice(words: &[String]) -> Option<RemoteChoice> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -316,7 +355,8 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn begin(management: &'a Management, need: Need) -> Self {
-        let question = Question { need, username: None, password: None, words: None, lines: None };
+        let question =
+            Question { need, username: None, password: None, remote: None, proxy: None, lines: None };
         let mut hub = management.lock();
         for watcher in hub.watchers.values_mut().filter(|watcher| watcher.greeted) {
             watcher.push(&question.line(watcher.version));
@@ -353,6 +393,20 @@ impl Drop for Held<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_must_be_one_that_can_be_used() {
+        let (host, port) = ("proxy.example".to_owned(), Port::Number(1080));
+        let http = || Some(ProxyChoice::Http { host: host.clone(), port: port.clone(), clear_text: true });
+        let socks = || Some(ProxyChoice::Socks { host: host.clone(), port: port.clone() });
+        let usable = |choice, over_tcp, proxies| usable_proxy(choice, over_tcp, proxies).is_ok();
+        for (over_tcp, proxies) in [(false, false), (false, true), (true, false), (true, true)] {
+            assert!(usable(Some(ProxyChoice::None), over_tcp, proxies));
+            assert!(!usable(None, over_tcp, proxies));
+            assert_eq!(usable(http(), over_tcp, proxies), over_tcp && proxies);
+            assert_eq!(usable(socks(), over_tcp, proxies), proxies);
+        }
+    }
 
     #[test]
     fn words_of_remote_choose() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use culvert_config::Profile;
-use culvert_offload::Offload;
+use culvert_offload::{Drops, Offload};
 use culvert_proto::tls::Expiries;
 use prometheus_client::{
     encoding::text::encode,
@@ -138,6 +138,30 @@ impl Exposition {
         self.counters("culvert_dropped_packets", help, by("reason", &counts.dropped));
     }
 
+    /// Adds the data packets that were not delivered.
+    pub(crate) fn data_drops(&mut self, drops: Drops) {
+        let Drops { auth, replay, source, no_key, malformed } = drops;
+        let samples = [
+            ("auth", auth),
+            ("replay", replay),
+            ("source", source),
+            ("no_key", no_key),
+            ("malformed", malformed),
+        ];
+        let help = "Data packets of peers that were dropped, by reason";
+        let samples = samples.map(|(reason, count)| (vec![("reason", reason.to_owned())], count));
+        self.counters("culvert_data_dropped_packets", help, samples);
+    }
+
+    /// Adds what could not be written: lines of the log, and texts of files that are kept true.
+    pub(crate) fn unwritten(&mut self, log_lines: u64, files: &[(&'static str, u64)]) {
+        let help = "Lines of the log that could not be written";
+        self.counters("culvert_log_lines_lost", help, [(Vec::new(), log_lines)]);
+        let help = "How often a file could not be written";
+        let samples = files.iter().map(|&(file, count)| (vec![("file", file.to_owned())], count));
+        self.counters("culvert_file_write_failures", help, samples);
+    }
+
     /// Adds when credentials end.
     pub(crate) fn expiries(&mut self, expiries: Expiries) {
         let samples: Vec<_> = [("certificate", expiries.certificate), ("crl", expiries.crl)]
@@ -260,12 +284,18 @@ mod tests {
         tally.connected();
         let mut exposition = Exposition::new("server".to_owned(), at(0));
         exposition.counts(&tally.counts());
+        exposition.data_drops(Drops { replay: 3, ..Drops::default() });
         exposition.expiries(Expiries { certificate: Some(1_800_000_000), crl: Some(-1) });
+        exposition.unwritten(4, &[("status", 2)]);
         let text = exposition.text();
         for line in [
+            "culvert_log_lines_lost_total 4",
+            "culvert_file_write_failures_total{file=\"status\"} 2",
             "culvert_dropped_packets_total{reason=\"rate_limit\"} 2",
             "culvert_handshake_failures_total{cause=\"tls\"} 1",
             "culvert_connects_total 1",
+            "culvert_data_dropped_packets_total{reason=\"replay\"} 3",
+            "culvert_data_dropped_packets_total{reason=\"source\"} 0",
             "culvert_expiry_time_seconds{kind=\"certificate\"} 1800000000.0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use culvert_offload::Drops;
 use culvert_proto::CloseReason;
 
 /// What is counted, by reason.
@@ -16,6 +17,8 @@ pub(crate) struct Counts {
     pub(crate) failed: BTreeMap<&'static str, u64>,
     /// Clients that got in.
     pub(crate) connected: u64,
+    /// Data packets of peers that are gone, and were not delivered.
+    pub(crate) data_dropped: Drops,
 }
 
 /// Counts that tasks share. The lock is held for an addition, by threads that are rarely more than one.
@@ -33,6 +36,12 @@ impl Tally {
         *self.lock().dropped.entry(reason).or_default() += packets;
     }
 
+    /// A peer is gone, of which so many data packets were not delivered.
+    pub(crate) fn data_dropped(&self, drops: Drops) {
+        let mut counts = self.lock();
+        counts.data_dropped = counts.data_dropped + drops;
+    }
+
     /// A client is connected.
     pub(crate) fn connected(&self) {
         self.lock().connected += 1;
@@ -42,7 +51,7 @@ impl Tally {
     pub(crate) fn failed(&self, reason: &CloseReason) {
         let cause = match reason {
             CloseReason::HandshakeTimeout => "timeout",
-            CloseReason::Tls(_) => "tls",
+            CloseReason::Tls(text) => tls_cause(text),
             CloseReason::Protocol(_) => "protocol",
             CloseReason::Denied(_) | CloseReason::AuthFailed(_) => "denied",
             CloseReason::NoCommonCipher => "no_common_cipher",
@@ -61,5 +70,32 @@ impl Tally {
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who refused whom, as the text of the failure tells.
+fn tls_cause(text: &str) -> &'static str {
+    if text.contains("VERIFY") {
+        "certificate"
+    } else if text.contains("sent the TLS alert") {
+        "refused_by_peer"
+    } else {
+        "tls"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_proto::tls::TlsError;
+
+    use super::*;
+
+    #[test]
+    fn failures_of_tls_are_told_apart() {
+        let refused =
+            TlsError::Certificate("VERIFY ERROR: depth=0, error=certificate has expired".to_owned());
+        assert_eq!(tls_cause(&refused.to_string()), "certificate");
+        assert_eq!(tls_cause("the peer sent the TLS alert bad certificate"), "refused_by_peer");
+        assert_eq!(tls_cause("no version in common"), "tls");
     }
 }

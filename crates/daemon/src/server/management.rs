@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use culvert_config::{Configuration, Role};
-use culvert_mgmt::{ClientEvent, KeyName, KillTarget, Notification, Request, reply};
+use culvert_mgmt::{ClientEvent, KeyName, KillTarget, Notification, ProxyChoice, Request, reply};
 use culvert_offload::{PeerStats, Protocol};
 use culvert_proto::{AuthRequest, Authorization, Command};
 use culvert_wire::KeyId;
@@ -122,15 +122,18 @@ impl Server {
                 }
             }
             Request::PushUpdateBroad(options) if is_server => self.tell_options(Recipients::All, &options),
-            Request::PushUpdateCid { client, options } if is_server => {
+            Request::PushUpdateCid { client: Some(client), options } if is_server => {
                 self.tell_options(Recipients::One(SessionKey(client)), &options)
+            }
+            Request::PushUpdateCid { client: None, .. } if is_server => {
+                "ERROR: cannot parse CID\r\nERROR: push-update-cid fail during cid parsing".to_owned()
             }
             // A waiting end answers as a calling one, which it could be.
             Request::RemoteEntryCount if !is_server => format!("{}\r\nEND", self.profile.connections.len()),
             Request::RemoteEntryGet { .. } if !is_server => "END".to_owned(),
             Request::Remote(_) if !is_server => reply::outcome("remote", false),
-            Request::Proxy(words) if !is_server => {
-                reply::outcome("proxy", words.first().is_some_and(|word| word == "NONE"))
+            Request::Proxy(choice) if !is_server => {
+                reply::outcome("proxy", choice == Some(ProxyChoice::None))
             }
             other => reply::wrong_mode(role_command(&other)),
         }
@@ -139,16 +142,21 @@ impl Server {
     fn status_of(&self, version: i64) -> String {
         match self.profile.role() {
             Role::Server => {
-                // 0 and what is unknown is the first.
-                let version = u8::try_from(version).ok().and_then(StatusVersion::from_number);
-                self.server_status().render(version.unwrap_or(StatusVersion::V1), &self.logger.zone())
+                let version = match version {
+                    0 => Some(StatusVersion::V1),
+                    number => u8::try_from(number).ok().and_then(StatusVersion::from_number),
+                };
+                let Some(version) = version else {
+                    return "ERROR: bad status format version number".to_owned();
+                };
+                self.server_status().render(version, &self.logger.zone())
             }
             Role::Client | Role::P2p => self.statistics().render(&self.logger.zone()),
         }
         .replace('\n', "\r\n")
     }
 
-    fn counters(&self) -> Vec<PeerStats> {
+    pub(super) fn counters(&self) -> Vec<PeerStats> {
         let mut stats = Vec::new();
         // A device that is gone has counted nothing.
         let _gone = self.offload.stats(None, &mut stats);
@@ -176,13 +184,14 @@ impl Server {
             .collect()
     }
 
-    fn kill(&mut self, target: KillTarget) -> String {
+    fn kill(&mut self, target: Option<KillTarget>) -> String {
         match target {
-            KillTarget::CommonName(name) => match self.kill_named(&name) {
+            None => "ERROR: kill parse".to_owned(),
+            Some(KillTarget::CommonName(name)) => match self.kill_named(&name) {
                 0 => format!("ERROR: common name '{name}' not found"),
                 killed => format!("SUCCESS: common name '{name}' found, {killed} client(s) killed"),
             },
-            KillTarget::Address { protocol, ip, port } => self.kill_address(&protocol, &ip, &port),
+            Some(KillTarget::Address { protocol, ip, port }) => self.kill_address(&protocol, &ip, &port),
         }
     }
 
@@ -375,6 +384,7 @@ impl Server {
         let link = stats.map(|stats| stats.link).unwrap_or_default();
         self.interface.earlier.0 += link.rx_bytes;
         self.interface.earlier.1 += link.tx_bytes;
+        self.interface.hub.tally().data_dropped(stats.map(|stats| stats.drops).unwrap_or_default());
         if !self.interface.hub.has_audience() {
             return;
         }

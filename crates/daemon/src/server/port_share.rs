@@ -17,23 +17,34 @@ use std::{
 use culvert_config::{Profile, value::Family};
 use culvert_wire::Opcode;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Notify, mpsc},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
-use crate::{address::AfAddress, link, ovlog};
+use crate::{
+    address::AfAddress,
+    link, ovlog,
+    places::{Places, WhenFull},
+};
 
-/// How long the first bytes of a connection may take.
-const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// How long the first bytes of a connection may take: both kinds of client send them at once.
+const FIRST_BYTES: Duration = Duration::from_secs(5);
 /// How long the other server may take to answer.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Looking at bytes does not wait for more of them: a pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Connections that are sorted or carried at a time.
-const MOST: usize = 1024;
+/// How long a connection is carried over which nothing goes, in either direction. Web servers wait a minute or two for
+/// the next request; what talks over an open one (web sockets) asks for a sign of life about as often.
+const IDLE: Duration = Duration::from_secs(300);
+/// Connections that are sorted at a time. The oldest gives way: its first bytes are overdue.
+const SORTED: usize = 256;
+/// Connections that are carried at a time.
+const CARRIED: usize = 1024;
+/// Bytes that are carried at a time.
+const READ: usize = 8192;
 
 /// Length of a client's first packet: without wrapping or with the longest one, and with a wrapped client key
 /// (tls-crypt-v2: 290 bytes at least, 1024 of metadata and framing at most). Source: OpenVPN, `ps.c`.
@@ -46,7 +57,9 @@ pub(super) struct PortShare {
     servers: Arc<[SocketAddr]>,
     /// Tells the other server whom it really talks to: a file per connection.
     journal: Option<PathBuf>,
-    room: Arc<Semaphore>,
+    /// Who has not said yet what it wants takes no place from those who have.
+    sorted: Arc<Places>,
+    carried: Arc<Places>,
 }
 
 /// Whom a connection is for.
@@ -86,11 +99,16 @@ impl PortShare {
         let servers = link::resolve(&share.host, port, Family::Any)
             .await
             .map_err(|failure| format!("--port-share: {failure}"))?;
-        Ok(Some(Self {
+        Ok(Some(Self::new(servers, share.journal.clone())))
+    }
+
+    fn new(servers: Vec<SocketAddr>, journal: Option<PathBuf>) -> Self {
+        Self {
             servers: servers.into(),
-            journal: share.journal.clone(),
-            room: Arc::new(Semaphore::new(MOST)),
-        }))
+            journal,
+            sorted: Places::new(SORTED, WhenFull::OldestLeaves),
+            carried: Places::new(CARRIED, WhenFull::NewcomerLeaves),
+        }
     }
 
     /// Sorts a connection on a task of its own: it goes to the server of this process, or to the other one.
@@ -100,14 +118,17 @@ impl PortShare {
         remote: SocketAddr,
         streams: mpsc::Sender<(TcpStream, SocketAddr)>,
     ) {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-            return debug!("--port-share: too many connections; the one from {remote} is closed");
-        };
+        let Some(place) = self.sorted.take(remote.ip()) else { return };
         let share = self.clone();
         tokio::spawn(async move {
-            match timeout(FIRST_BYTES, look(&stream)).await {
+            let looked = tokio::select! {
+                looked = timeout(FIRST_BYTES, look(&stream)) => looked,
+                () = place.lost() => return debug!("--port-share: {remote} gives way to others"),
+            };
+            drop(place);
+            match looked {
                 Ok(Ok(Caller::Vpn)) => drop(streams.send((stream, remote)).await),
-                Ok(Ok(Caller::Other)) => share.carry(stream, remote, room).await,
+                Ok(Ok(Caller::Other)) => share.carry(stream, remote).await,
                 Ok(Ok(Caller::Unclear)) => {} // closed by the peer
                 Ok(Err(failure)) => debug!("--port-share: {remote}: {failure}"),
                 Err(_elapsed) => debug!("--port-share: {remote} says nothing"),
@@ -116,10 +137,20 @@ impl PortShare {
     }
 
     /// Carries a connection to the other server until it ends.
-    async fn carry(&self, mut stream: TcpStream, remote: SocketAddr, _room: OwnedSemaphorePermit) {
+    async fn carry(&self, stream: TcpStream, remote: SocketAddr) {
+        let Some(place) = self.carried.take(remote.ip()) else {
+            return debug!("--port-share: too many connections; the one from {remote} is closed");
+        };
+        tokio::select! {
+            () = self.carry_in_place(stream, remote) => {}
+            () = place.lost() => debug!("--port-share: {remote} gives way to others"),
+        }
+    }
+
+    async fn carry_in_place(&self, stream: TcpStream, remote: SocketAddr) {
         let connect = timeout(CONNECT, TcpStream::connect(&self.servers[..])).await;
         let connected = connect.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
-        let mut server = match connected {
+        let server = match connected {
             Ok(server) => server,
             Err(failure) => {
                 let to: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
@@ -135,9 +166,47 @@ impl PortShare {
                 .ok()
         });
         debug!("--port-share: the connection from {remote} is for the other server");
-        if let Err(failure) = copy_bidirectional(&mut stream, &mut server).await {
+        if let Err(failure) = carry_both_ways(stream, server, IDLE).await {
             debug!("--port-share: {remote}: {failure}");
         }
+    }
+}
+
+/// Carries bytes both ways until both are done, one fails, or nothing moves for so long.
+async fn carry_both_ways(
+    one: impl AsyncRead + AsyncWrite,
+    other: impl AsyncRead + AsyncWrite,
+    idle: Duration,
+) -> io::Result<()> {
+    let moved = Notify::new();
+    let (one_reads, one_writes) = tokio::io::split(one);
+    let (other_reads, other_writes) = tokio::io::split(other);
+    let both = async {
+        tokio::try_join!(
+            carry_one_way(one_reads, other_writes, &moved),
+            carry_one_way(other_reads, one_writes, &moved)
+        )
+    };
+    let nothing_moves = async { while timeout(idle, moved.notified()).await.is_ok() {} };
+    tokio::select! {
+        ended = both => ended.map(drop),
+        () = nothing_moves => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn carry_one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &Notify,
+) -> io::Result<()> {
+    let mut buffer = vec![0; READ];
+    loop {
+        let len = from.read(&mut buffer).await?;
+        if len == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(buffer.get(..len).unwrap_or_default()).await?;
+        moved.notify_one();
     }
 }
 
@@ -205,6 +274,100 @@ mod tests {
         assert_eq!(caller(b"G"), Caller::Other);
         assert_eq!(caller(&[0, 54]), Caller::Unclear);
         assert_eq!(caller(&[0, 3]), Caller::Other);
+    }
+
+    /// A web server that answers every connection with `web`, and a port that is shared with it.
+    async fn shared_port() -> (SocketAddr, mpsc::Receiver<(TcpStream, SocketAddr)>) {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let web = tokio::net::TcpListener::bind(any).await.unwrap();
+        let mut share = PortShare::new(vec![web.local_addr().unwrap()], None);
+        share.sorted = Places::new(4, WhenFull::OldestLeaves);
+        share.carried = Places::new(4, WhenFull::NewcomerLeaves);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = web.accept().await.unwrap();
+                tokio::spawn(async move {
+                    stream.write_all(b"web").await.unwrap();
+                    let _until_closed = stream.read_to_end(&mut Vec::new()).await;
+                });
+            }
+        });
+        let port = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], port.local_addr().unwrap().port()));
+        let (streams, inbox) = mpsc::channel(8);
+        tokio::spawn(async move {
+            loop {
+                let (stream, remote) = port.accept().await.unwrap();
+                share.sort(stream, remote, streams.clone());
+            }
+        });
+        (at, inbox)
+    }
+
+    /// A caller from this address of the loopback net.
+    async fn call(at: SocketAddr, from: [u8; 4], says: &[u8]) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(at).await.unwrap();
+        stream.write_all(says).await.unwrap();
+        stream
+    }
+
+    /// SEC-CTL-11
+    #[tokio::test]
+    async fn who_says_nothing_and_who_holds_all_places_shuts_nobody_out() {
+        let (at, mut vpn) = shared_port().await;
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(call(at, [127, 0, 0, 1], b"").await);
+        }
+        // Four of them are carried, the others are told to go.
+        let mut reached = 0;
+        for _ in 0..8 {
+            let mut stream = call(at, [127, 0, 0, 1], b"GET").await;
+            reached += usize::from(stream.read_exact(&mut [0; 3]).await.is_ok());
+            held.push(stream);
+        }
+        assert_eq!(reached, 4);
+
+        let mut other = call(at, [127, 0, 9, 1], b"GET").await;
+        let mut answer = [0; 3];
+        other.read_exact(&mut answer).await.expect("another net is served");
+        assert_eq!(&answer, b"web");
+        let client = call(at, [127, 0, 0, 1], &[0, 14, 7 << 3]).await;
+        let (_stream, remote) = vpn.recv().await.expect("a client of the VPN is let through");
+        assert_eq!(remote, client.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_which_nothing_goes_ends() {
+        let (near, mut client) = tokio::io::duplex(16);
+        let (far, mut server) = tokio::io::duplex(16);
+        let carrying = tokio::spawn(carry_both_ways(near, far, Duration::from_millis(300)));
+        client.write_all(b"question").await.unwrap();
+        let mut bytes = [0; 8];
+        server.read_exact(&mut bytes).await.unwrap();
+        server.write_all(b"the answer").await.unwrap();
+        let mut bytes = [0; 10];
+        client.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"the answer");
+        assert_eq!(carrying.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(client.read(&mut bytes).await.unwrap(), 0, "it was closed");
+    }
+
+    #[tokio::test]
+    async fn a_direction_that_is_done_leaves_the_other_open() {
+        let (near, mut client) = tokio::io::duplex(16);
+        let (far, mut server) = tokio::io::duplex(16);
+        let carrying = tokio::spawn(carry_both_ways(near, far, IDLE));
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);
+        server.write_all(b"late").await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"late");
+        carrying.await.unwrap().unwrap();
     }
 
     #[test]

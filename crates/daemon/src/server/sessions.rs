@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
+use culvert_config::Role;
+use culvert_mgmt::StateName;
 use culvert_offload::{Protocol, TransportSpec};
 use culvert_proto::{Authorization, CloseReason, Command, Event, Note, PeerMessage, Session, Verdict};
 use tokio::net::TcpStream;
@@ -106,6 +108,11 @@ impl Server {
             warn!("ERROR: {problem} (from {remote})");
             let _refused = answer.send(None);
             return;
+        }
+        if self.profile.role() == Role::P2p {
+            // In this order: OpenVPN announces the packet before the handshake that it begins.
+            self.interface.hub.set_state(StateName::Auth, "");
+            self.interface.hub.set_state(StateName::Wait, "");
         }
         let judged = accepted.metadata.clone().filter(|_| self.admission.key_verify.is_some());
         let key = SessionKey(self.next_session);

@@ -173,7 +173,6 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
     let hooks = Hooks::new(&profile, life.management.clone());
     let plugins = life.plugins(&hooks.environment()).await?;
     let hooks = Arc::new(hooks.with_plugins(plugins));
-    life.management.set_state(StateName::Connecting, "");
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let again = kept.is_some();
     let standing = match kept {

@@ -95,10 +95,15 @@ impl Server {
         match self.profile.role() {
             Role::Server => {
                 exposition.server(&self.server_status());
-                exposition.counts(&self.interface.hub.tally().counts());
             }
             Role::Client | Role::P2p => exposition.client(&self.statistics()),
         }
+        let counts = self.interface.hub.tally().counts();
+        exposition.counts(&counts);
+        exposition.data_drops(self.counters().iter().fold(counts.data_dropped, |sum, peer| sum + peer.drops));
+        let files = [("status", &self.status), ("ifconfig-pool-persist", &self.pool_file)];
+        let failures = files.map(|(name, file)| (name, file.as_ref().map_or(0, |file| file.failures())));
+        exposition.unwritten(self.logger.lost_lines(), &failures);
         exposition.expiries(self.expiries);
         exposition.text()
     }

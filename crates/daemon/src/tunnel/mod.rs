@@ -188,7 +188,8 @@ impl Tunnel {
         if let Some(delay) = spec.routes.delay {
             tokio::time::sleep(delay).await;
         }
-        if remote.is_some() || !spec.routes.routes.is_empty() || !spec.routes.routes6.is_empty() {
+        let routes = &spec.routes;
+        if !routes.routes.is_empty() || !routes.routes6.is_empty() || routes.redirect.is_some() {
             tunnel.hooks.management.set_state(StateName::AddRoutes, "");
         }
         match tunnel.routes(&spec, &device.name, remote).await {

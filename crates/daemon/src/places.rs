@@ -1,0 +1,208 @@
+//! Places that strangers take for a while, shared out so that nobody who has many keeps others from having one.
+//!
+//! Whoever comes to a full house is weighed against those who are inside: by their net (IPv4 /24, IPv6 /48), and within
+//! a net by their host (IPv4 address, IPv6 /64). The net with most places gives the oldest of its greediest host.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+/// Returns what counts as one host: an IPv4 address, an IPv6 /64.
+pub(crate) fn host(address: IpAddr) -> IpAddr {
+    Source::of(address).host
+}
+
+/// What becomes of a newcomer when no net has clearly more places than its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// The oldest leaves: for what should be over soon anyway.
+    OldestLeaves,
+    /// The newcomer does.
+    NewcomerLeaves,
+}
+
+/// A house with so many places.
+#[derive(Debug)]
+pub(crate) struct Places {
+    most: usize,
+    when_full: WhenFull,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    /// By age.
+    guests: BTreeMap<u64, Guest>,
+}
+
+#[derive(Debug)]
+struct Guest {
+    source: Source,
+    lost: Arc<Notify>,
+}
+
+/// Where somebody comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Source {
+    net: IpAddr,
+    host: IpAddr,
+}
+
+impl Source {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(host) => {
+                let net = Ipv4Addr::from_bits(host.to_bits() >> 8 << 8);
+                Self { net: net.into(), host: host.into() }
+            }
+            IpAddr::V6(address) => {
+                let prefix = |rest: u32| Ipv6Addr::from_bits(address.to_bits() >> rest << rest).into();
+                Self { net: prefix(80), host: prefix(64) }
+            }
+        }
+    }
+}
+
+/// A place; it is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    lost: Arc<Notify>,
+}
+
+impl Place {
+    /// Waits until somebody else got the place.
+    pub(crate) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().guests.remove(&self.number);
+    }
+}
+
+impl Places {
+    pub(crate) fn new(most: usize, when_full: WhenFull) -> Arc<Self> {
+        Arc::new(Self { most, when_full, taken: Mutex::default() })
+    }
+
+    /// Gives somebody from this address a place; `None`: there is none.
+    pub(crate) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+        let source = Source::of(from);
+        let mut taken = self.lock();
+        if taken.guests.len() >= self.most {
+            let leaves = taken.who_leaves(source, self.when_full)?;
+            if let Some(guest) = taken.guests.remove(&leaves) {
+                guest.lost.notify_one();
+            }
+        }
+        let number = taken.next;
+        taken.next += 1;
+        let lost = Arc::new(Notify::new());
+        taken.guests.insert(number, Guest { source, lost: Arc::clone(&lost) });
+        Some(Place { places: Arc::clone(self), number, lost })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// The guest that leaves for a newcomer.
+    fn who_leaves(&self, newcomer: Source, when_full: WhenFull) -> Option<u64> {
+        let mut nets: HashMap<IpAddr, usize> = HashMap::new();
+        let mut hosts: HashMap<IpAddr, usize> = HashMap::new();
+        for guest in self.guests.values() {
+            *nets.entry(guest.source.net).or_default() += 1;
+            *hosts.entry(guest.source.host).or_default() += 1;
+        }
+        let weight = |source: Source| {
+            let count = |counts: &HashMap<IpAddr, usize>, key| counts.get(&key).copied().unwrap_or(0);
+            (count(&nets, source.net), count(&hosts, source.host))
+        };
+        // Of equals the oldest.
+        let greediest = |guests: &mut dyn Iterator<Item = (u64, Source)>| {
+            guests.max_by_key(|&(number, source)| (weight(source), std::cmp::Reverse(number)))
+        };
+        let mut all = self.guests.iter().map(|(&number, guest)| (number, guest.source));
+        let mut neighbours = all.clone().filter(|(_, source)| source.net == newcomer.net);
+        let (of_all, of_net) = (greediest(&mut all)?, greediest(&mut neighbours));
+        // Two more: with one more they would take the place from each other for ever.
+        let ours = weight(newcomer);
+        if weight(of_all.1).0 >= ours.0.saturating_add(2) {
+            return Some(of_all.0);
+        }
+        if let Some((number, _)) = of_net.filter(|of_net| weight(of_net.1).1 >= ours.1.saturating_add(2)) {
+            return Some(number);
+        }
+        (when_full == WhenFull::OldestLeaves).then_some(of_all.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    fn neighbour(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn is_lost(place: &Place) -> bool {
+        pin!(place.lost()).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn one_host_may_have_all_places_until_others_come() {
+        let places = Places::new(4, WhenFull::NewcomerLeaves);
+        let greedy: Vec<_> = (0..4).filter_map(|_| places.take(neighbour(1))).collect();
+        assert_eq!(greedy.len(), 4);
+        assert!(places.take(neighbour(1)).is_none(), "it has enough");
+        let _neighbour = places.take(neighbour(2)).expect("a neighbour gets one");
+        let _other = places.take([198, 51, 100, 1].into()).expect("another net gets one");
+        assert_eq!(greedy.iter().map(is_lost).collect::<Vec<_>>(), [true, true, false, false]);
+        assert!(places.take([203, 0, 113, 1].into()).is_some());
+    }
+
+    #[test]
+    fn among_equals_the_newcomer_leaves_or_the_oldest() {
+        let nets = |n: u8| IpAddr::from([10, 0, n, 1]);
+        for (when_full, gets_in) in [(WhenFull::NewcomerLeaves, false), (WhenFull::OldestLeaves, true)] {
+            let places = Places::new(3, when_full);
+            let guests: Vec<_> = (0..3).filter_map(|n| places.take(nets(n))).collect();
+            assert_eq!(places.take(nets(9)).is_some(), gets_in);
+            assert_eq!(guests.iter().map(is_lost).collect::<Vec<_>>(), [gets_in, false, false]);
+        }
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_48_are_one_net_and_of_one_64_one_host() {
+        let source = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!(source("2001:db8:1:2::3"), source("2001:db8:1:2:ffff::4"));
+        assert_eq!(source("2001:db8:1:2::3").net, source("2001:db8:1:ffff::3").net);
+        assert_ne!(source("2001:db8:1:2::3").net, source("2001:db8:2:2::3").net);
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+    }
+
+    #[test]
+    fn who_leaves_makes_room() {
+        let places = Places::new(1, WhenFull::NewcomerLeaves);
+        let first = places.take(neighbour(1)).expect("it is empty");
+        assert!(places.take(neighbour(2)).is_none());
+        drop(first);
+        assert!(places.take(neighbour(2)).is_some());
+    }
+}
