@@ -13,6 +13,7 @@ mod crypto;
 mod engine;
 mod mgmt;
 mod proto;
+mod proxy;
 mod wire;
 
 /// One decoder.
@@ -54,6 +55,9 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "push_reply", run: config::push_reply, seeds: config::push_replies },
     Decoder { name: "push_update", run: config::push_update, seeds: config::push_updates },
     Decoder { name: "management", run: mgmt::management, seeds: mgmt::sessions },
+    Decoder { name: "http_proxy", run: proxy::http, seeds: proxy::http_answers },
+    Decoder { name: "socks_proxy", run: proxy::socks, seeds: proxy::socks_answers },
+    Decoder { name: "socks_datagram", run: proxy::datagram, seeds: proxy::datagrams },
     Decoder { name: "joined_packets", run: engine::joined_packets, seeds: engine::packets_to_join },
     Decoder { name: "super_packet", run: engine::super_packet, seeds: engine::super_packets },
 ];

@@ -16,6 +16,7 @@ mod error;
 mod ids;
 mod reader;
 mod replay;
+pub mod socks;
 pub mod tcp;
 mod time;
 

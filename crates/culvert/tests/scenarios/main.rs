@@ -26,6 +26,7 @@ mod messages;
 mod metrics;
 mod plugins;
 mod policy;
+mod proxies;
 mod refusal;
 mod scripts;
 mod settings;
