@@ -44,6 +44,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "peer_info", run: proto::peer_info, seeds: proto::peer_infos },
     Decoder { name: "options_string", run: proto::options_string, seeds: proto::options_strings },
     Decoder { name: "key_files", run: proto::key_files, seeds: proto::key_file_texts },
+    Decoder { name: "pkcs12", run: proto::pkcs12, seeds: proto::pkcs12_files },
     Decoder {
         name: "wrapped_client_key",
         run: crypto::wrapped_client_key,

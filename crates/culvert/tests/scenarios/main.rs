@@ -15,6 +15,7 @@ mod challenges;
 mod continuity;
 mod flood;
 mod hostile;
+mod keys;
 mod live;
 mod machine;
 mod machine_rules;
