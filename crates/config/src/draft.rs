@@ -6,7 +6,7 @@ use crate::{
     Question,
     diagnostic::Diagnostic,
     effect::{ParseEffect, ParseEffects},
-    profile::{ConnectionEntry, Profile, TlsCryptV2},
+    profile::{ConnectionEntry, HttpProxy, Profile, SocksProxy, TlsCryptV2},
     value::{Compression, Family, FileOrInline, KeyDirection, Net6, Port},
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Draft {
     pub(crate) helpers: Helpers,
     /// `proto-force`.
     pub(crate) proto_force: Option<RawTransport>,
+    /// `http-proxy-override`.
+    pub(crate) http_proxy_override: Option<HttpProxy>,
     /// `dev-type`.
     pub(crate) dev_type: Option<String>,
     /// `cipher` or `data-ciphers-fallback`, whichever came last.
@@ -114,10 +116,39 @@ pub(crate) struct ConnectionDraft {
     pub(crate) locals: Vec<LocalDraft>,
     /// `link-mtu`.
     pub(crate) link_mtu: bool,
-    /// `http-proxy` with a server; other options of it without.
-    pub(crate) http_proxy: Option<bool>,
+    /// `http-proxy` and its options.
+    pub(crate) http_proxy: Option<HttpProxyDraft>,
     /// `socks-proxy`.
-    pub(crate) socks_proxy: bool,
+    pub(crate) socks_proxy: Option<SocksProxy>,
+}
+
+/// `http-proxy` and what belongs to it, in any order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HttpProxyDraft {
+    /// `http-proxy`.
+    pub(crate) server: Option<HttpProxy>,
+    /// `http-proxy-user-pass`.
+    pub(crate) login: Option<FileOrInline>,
+    /// `http-proxy-option VERSION`.
+    pub(crate) version: Option<String>,
+    /// `http-proxy-option AGENT`.
+    pub(crate) agent: Option<String>,
+    /// `http-proxy-option CUSTOM-HEADER`.
+    pub(crate) headers: Vec<(String, Option<String>)>,
+}
+
+impl HttpProxyDraft {
+    /// Returns the proxy, if there is one.
+    pub(crate) fn build(self) -> Option<HttpProxy> {
+        let server = self.server?;
+        Some(HttpProxy {
+            login: self.login.or(server.login),
+            version: self.version.unwrap_or(server.version),
+            agent: self.agent,
+            headers: self.headers,
+            ..server
+        })
+    }
 }
 
 /// `local HOST [PORT] [PROTO]`.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use culvert_config::{
     GenKeyKind, LogDestination, MemoryFiles, ParseEffect, Parsed, Question, parse,
-    profile::{Bind, MssFix},
+    profile::{Bind, HttpProxyAuth, MssFix, Proxy},
     render_all,
-    value::Port,
+    value::{Family, Port},
 };
 use proptest::prelude::*;
 
@@ -233,4 +233,66 @@ proptest! {
         let _ = render_all(&parsed.errors);
         let _ = render_all(&parsed.check(&none()).errors);
     }
+}
+
+/// The proxies of the connections of a client with these options.
+fn proxies(options: &str) -> Vec<Option<Proxy>> {
+    let line = format!("--client --remote a --proto tcp --ca c --auth-user-pass {options}");
+    let files = none().with("c", "").with("up", "");
+    good(&line, &files).check(&files).profile.connections.iter().map(|entry| entry.proxy.clone()).collect()
+}
+
+#[test]
+fn an_http_proxy_is_told_in_several_options_of_any_order() {
+    let proxy = proxies("--http-proxy-option AGENT x --http-proxy p 80 auto-nct --http-proxy-user-pass up");
+    let [Some(Proxy::Http(http))] = &proxy[..] else { panic!("{proxy:?}") };
+    assert_eq!((http.host.as_str(), &http.port), ("p", &Port::Number(80)));
+    assert_eq!(http.auth, HttpProxyAuth::Auto { clear_text: false });
+    assert_eq!((http.agent.as_deref(), http.version.as_str()), (Some("x"), "1.0"));
+    assert!(http.login.is_some(), "the login of http-proxy-user-pass");
+    let auths = ["", "up", "up none", "up digest", "stdin ntlm2", "auto"];
+    let read = auths.map(|words| match &proxies(&format!("--http-proxy p 80 {words}"))[0] {
+        Some(Proxy::Http(http)) => (http.auth, http.login.is_some()),
+        other => panic!("{other:?}"),
+    });
+    let auto = HttpProxyAuth::Auto { clear_text: true };
+    use HttpProxyAuth::{Basic, Digest, None, Ntlm2};
+    assert_eq!(
+        read,
+        [(None, false), (Basic, true), (None, true), (Digest, true), (Ntlm2, false), (auto, false)]
+    );
+}
+
+#[test]
+fn proxies_that_make_no_sense_are_refused() {
+    let first = |options: &str| {
+        run(&format!("--client --remote a --proto tcp {options}"), &none()).errors[0].openvpn_line.clone()
+    };
+    assert_eq!(
+        first("--http-proxy p 80 up ntlm"),
+        "Options error: unknown HTTP authentication method: 'ntlm'"
+    );
+    let eleven = "--http-proxy-option EXT1 x ".repeat(11);
+    assert_eq!(
+        first(&eleven),
+        "Options error: Cannot use more than 10 http-proxy-option CUSTOM-HEADER : 'EXT1'"
+    );
+}
+
+#[test]
+fn an_override_takes_over_all_of_tcp_and_leaves_nothing_else() {
+    let two = "--remote b 1 udp --remote c 2 tcp --http-proxy-override p 80 nct";
+    let proxy = proxies(two);
+    assert_eq!(proxy.len(), 2, "the remote over UDP is not tried");
+    assert!(proxy.iter().all(|proxy| matches!(proxy, Some(Proxy::Http(http)) if http.auth == HttpProxyAuth::Auto { clear_text: false })));
+}
+
+#[test]
+fn udp_through_socks_is_ipv4() {
+    let files = none().with("c", "");
+    let line = "--client --remote a --ca c --auth-user-pass --socks-proxy p";
+    let profile = good(line, &files).check(&files).profile;
+    let entry = &profile.connections[0];
+    assert_eq!(entry.proto.family, Family::V4);
+    assert!(matches!(&entry.proxy, Some(Proxy::Socks(socks)) if socks.port == Port::Number(1080)));
 }

@@ -151,25 +151,51 @@ fn text(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, ()> {
 /// # Errors
 /// When the file cannot be read, or nobody answers.
 pub fn login(source: &AuthUserPass, prompter: &Prompter) -> Result<Credentials, CredentialError> {
-    let (username, password) = match source {
+    let found = match source {
         AuthUserPass::Ask => (None, None),
         AuthUserPass::UsernameOnly => (None, Some(Zeroizing::new(String::new()))),
-        AuthUserPass::Stored(stored) => {
-            let content = read(stored)?;
-            let mut lines = content.lines();
-            let username = lines.next().filter(|line| !line.is_empty()).map(str::to_owned);
-            let password =
-                lines.next().filter(|line| !line.is_empty()).map(|line| Zeroizing::new(line.to_owned()));
-            (username, password)
-        }
+        AuthUserPass::Stored(stored) => two_lines(stored)?,
     };
+    complete("Auth", found, prompter)
+}
+
+/// Returns the login of a proxy: from its file or block as far as it goes, the rest from the prompter. `kind` is what the
+/// questions call it.
+///
+/// # Errors
+/// When the file cannot be read, or nobody answers.
+pub fn proxy_login(
+    kind: &str,
+    stored: Option<&FileOrInline>,
+    prompter: &Prompter,
+) -> Result<Credentials, CredentialError> {
+    let found = stored.map(two_lines).transpose()?.unwrap_or_default();
+    complete(kind, found, prompter)
+}
+
+/// User name and password, as far as they are known.
+type Found = (Option<String>, Option<Zeroizing<String>>);
+
+fn two_lines(stored: &FileOrInline) -> Result<Found, CredentialError> {
+    let content = read(stored)?;
+    let mut lines = content.lines();
+    let username = lines.next().filter(|line| !line.is_empty()).map(str::to_owned);
+    let password = lines.next().filter(|line| !line.is_empty()).map(|line| Zeroizing::new(line.to_owned()));
+    Ok((username, password))
+}
+
+fn complete(
+    kind: &str,
+    (username, password): Found,
+    prompter: &Prompter,
+) -> Result<Credentials, CredentialError> {
     let username = match username {
         Some(username) => username,
-        None => prompter.ask("Enter Auth Username:", Echo::Shown)?.to_string(),
+        None => prompter.ask(&format!("Enter {kind} Username:"), Echo::Shown)?.to_string(),
     };
     let password = match password {
         Some(password) => password,
-        None => prompter.ask("Enter Auth Password:", Echo::Hidden)?,
+        None => prompter.ask(&format!("Enter {kind} Password:"), Echo::Hidden)?,
     };
     Ok(Credentials { username, password })
 }

@@ -21,7 +21,7 @@ use crate::{
     privileges::{self, Identity},
     scripts::ScriptEnv,
     server,
-    settings::{tls::private_key, wrapping},
+    settings::{own_files::wants_passphrase, wrapping},
     signals::{Asked, Request, Signals},
     status_file::StatusFile,
     systemd::Notifier,
@@ -168,13 +168,7 @@ fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
     if profile.management.query_passwords {
         return Ok(secrets); // asked for when they are needed
     }
-    let needs = match &profile.tls.key {
-        Some(key) => {
-            let key = private_key(key).map_err(|failure| failure.to_string())?;
-            culvert_proto::tls::needs_passphrase(&key.text)
-        }
-        None => false,
-    };
+    let needs = wants_passphrase(&profile.tls).map_err(|failure| failure.to_string())?;
     if needs || matches!(profile.tls.askpass, Some(Some(_))) {
         let source = profile.tls.askpass.as_ref().and_then(Option::as_ref);
         let passphrase = credentials::passphrase(source, &prompter).map_err(|failure| failure.to_string())?;

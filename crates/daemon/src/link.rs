@@ -99,6 +99,7 @@ pub(crate) fn udp_options(profile: &Profile, entry: &ConnectionEntry) -> UdpOpti
             MtuDiscovery::Yes => Some(true),
             MtuDiscovery::Maybe => None,
         }),
+        socks_relay: None,
     }
 }
 

@@ -13,6 +13,7 @@ mod crypto;
 mod engine;
 mod mgmt;
 mod proto;
+mod proxy;
 mod wire;
 
 /// One decoder.
@@ -43,6 +44,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "peer_info", run: proto::peer_info, seeds: proto::peer_infos },
     Decoder { name: "options_string", run: proto::options_string, seeds: proto::options_strings },
     Decoder { name: "key_files", run: proto::key_files, seeds: proto::key_file_texts },
+    Decoder { name: "pkcs12", run: proto::pkcs12, seeds: proto::pkcs12_files },
     Decoder {
         name: "wrapped_client_key",
         run: crypto::wrapped_client_key,
@@ -54,6 +56,9 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "push_reply", run: config::push_reply, seeds: config::push_replies },
     Decoder { name: "push_update", run: config::push_update, seeds: config::push_updates },
     Decoder { name: "management", run: mgmt::management, seeds: mgmt::sessions },
+    Decoder { name: "http_proxy", run: proxy::http, seeds: proxy::http_answers },
+    Decoder { name: "socks_proxy", run: proxy::socks, seeds: proxy::socks_answers },
+    Decoder { name: "socks_datagram", run: proxy::datagram, seeds: proxy::datagrams },
     Decoder { name: "joined_packets", run: engine::joined_packets, seeds: engine::packets_to_join },
     Decoder { name: "super_packet", run: engine::super_packet, seeds: engine::super_packets },
 ];

@@ -9,9 +9,11 @@ use culvert_proto::{
     Transport, decoders,
     endpoint::{Endpoint, EndpointAction, EndpointConfig, MAX_FIRST_PACKET},
     static_key,
+    tls::{SecretPem, open_pkcs12},
     wrap::{EARLY_NEGOTIATION_START, ReplayId, ReplayLimits, WrapKeys},
 };
 use culvert_wire::{Control, Now};
+use zeroize::Zeroizing;
 
 use crate::{as_text, crypto::wrapped_client_keys, wire::control_packets};
 
@@ -186,4 +188,16 @@ pub(crate) fn key_file_texts() -> Vec<Vec<u8>> {
         static_key::generate_auth_token_key(),
     ];
     files.into_iter().flatten().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// PKCS #12 files without a MAC and without encryption: with them, a changed number of iterations takes minutes.
+pub(crate) fn pkcs12(bytes: &[u8]) {
+    let file = SecretPem { origin: "--pkcs12".to_owned(), text: Zeroizing::new(bytes.to_vec()) };
+    if let Ok(opened) = open_pkcs12(&file, None) {
+        assert!(opened.certificate.starts_with(b"-----BEGIN CERTIFICATE-----"));
+    }
+}
+
+pub(crate) fn pkcs12_files() -> Vec<Vec<u8>> {
+    vec![include_bytes!("../../proto/tests/fixtures/tls/ec.open.p12").to_vec()]
 }

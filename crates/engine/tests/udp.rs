@@ -343,3 +343,31 @@ fn no_datagram_stops_the_engine() {
     socket.send_to(&good, b.address()).unwrap();
     assert_eq!(b.packet(), numbered(0));
 }
+
+#[test]
+fn a_socks_relay_is_spoken_to_in_headers_and_strangers_are_not_heard() {
+    let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+    relay.set_read_timeout(Some(PATIENCE)).unwrap();
+    let options =
+        culvert_offload::UdpOptions { socks_relay: Some(relay.local_addr().unwrap()), ..Default::default() };
+    let local = "127.0.0.1:0".parse().unwrap();
+    let mut a = End::open(
+        &device(DeviceMode::PointToPoint),
+        EngineConfig::default(),
+        TransportSpec::BindUdp { local, remote: None, options },
+    );
+    let server = SocketAddr::from(([192, 0, 2, 7], 1194));
+    support::wait(|cx| a.sender.poll_send(cx, &Transmit { to: server, from: None, bytes: &[7 << 3, 1] }))
+        .unwrap();
+    let mut header = Vec::new();
+    culvert_wire::socks::push_header(server, &mut header);
+    let mut buffer = [0; 64];
+    let (len, from) = relay.recv_from(&mut buffer).unwrap();
+    assert_eq!(buffer[..len], [&header[..], &[7 << 3, 1]].concat());
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(&[&header[..], &[7 << 3, 2]].concat(), from).unwrap();
+    relay.send_to(&[&header[..4], &[7 << 3, 3]].concat(), from).unwrap(); // cut off
+    relay.send_to(&[&header[..], &[7 << 3, 4]].concat(), from).unwrap();
+    let packet = a.control().remove(0);
+    assert_eq!((packet.from, &packet.bytes[..]), (server, &[7 << 3, 4][..]));
+}

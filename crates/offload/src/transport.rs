@@ -64,6 +64,8 @@ pub struct UdpOptions {
     pub multihome: bool,
     /// Path MTU discovery: `Some(true)` always (`mtu-disc yes`), `Some(false)` never (`no`); `None` as the system.
     pub mtu_discovery: Option<bool>,
+    /// The relay of a SOCKS proxy: everything goes there, and comes from there, with a header in front.
+    pub socks_relay: Option<SocketAddr>,
 }
 
 impl UdpOptions {

@@ -36,6 +36,7 @@ mod negotiate;
 pub mod options_string;
 mod params;
 pub mod peer_info;
+pub mod proxy;
 mod push;
 pub mod reliable;
 mod renegotiation;

@@ -35,6 +35,14 @@ pub enum WireError {
         /// The limit.
         max: usize,
     },
+    /// A datagram of a SOCKS relay that is a fragment, or from something else than an address.
+    #[error("SOCKS header with fragment {fragment} and address type {kind}")]
+    SocksHeader {
+        /// The fragment's number; 0 is a whole datagram.
+        fragment: u8,
+        /// The kind of address.
+        kind: u8,
+    },
     /// The caller's buffer is too small to emit into.
     #[error("buffer of {have} bytes, need {need}")]
     NoRoom {

@@ -17,6 +17,7 @@ mod flags;
 mod ids;
 mod reader;
 mod replay;
+pub mod socks;
 pub mod tcp;
 mod time;
 

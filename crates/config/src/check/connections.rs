@@ -3,9 +3,9 @@
 use super::Findings;
 use crate::{
     diagnostic::Severity,
-    draft::{ConnectionDraft, Draft, RawTransport},
-    profile::{Bind, ConnectionEntry, Local, Mode, MssFix, Remote},
-    value::{Port, Proto, Transport},
+    draft::{ConnectionDraft, Draft, HttpProxyDraft, RawTransport},
+    profile::{Bind, ConnectionEntry, Local, Mode, MssFix, Proxy, Remote},
+    value::{Family, Port, Proto, Transport},
 };
 
 /// Builds `profile.connections`; `draft.connections` keeps the drafts beside them, index by index, for the rules.
@@ -29,17 +29,28 @@ pub(super) fn build(d: &mut Draft, f: &mut Findings) {
         decide_transport(d, connection);
         entries.push(entry(d, connection));
     }
-    if let Some(proto) = d.proto_force {
-        let keep: Vec<bool> = connections.iter().map(|c| c.proto.transport == proto).collect();
-        if !keep.contains(&true) {
-            let text = "No connection profile remains after --proto-force";
-            f.error("proto-force", text, "remove `proto-force`, or add a remote of that protocol");
+    if let Some(proto) = d.proto_force
+        && !keep_only(&mut connections, &mut entries, |c| c.proto.transport == proto)
+    {
+        let text = "No connection profile remains after --proto-force";
+        f.error("proto-force", text, "remove `proto-force`, or add a remote of that protocol");
+    }
+    if let Some(proxy) = &d.http_proxy_override {
+        let is_tcp =
+            |c: &ConnectionDraft| matches!(c.proto.transport, RawTransport::Tcp | RawTransport::TcpClient);
+        if keep_only(&mut connections, &mut entries, is_tcp) {
+            entries.iter_mut().for_each(|entry| entry.proxy = Some(Proxy::Http(proxy.clone())));
         } else {
-            let mut kept = keep.iter();
-            connections.retain(|_| kept.next().copied().unwrap_or(true));
-            let mut kept = keep.iter();
-            entries.retain(|_| kept.next().copied().unwrap_or(true));
+            f.note(
+                Severity::Note,
+                "http-proxy-override",
+                "Note: option http-proxy-override ignored because no TCP-based connection profiles are defined",
+                "add a `remote` with tcp",
+            );
         }
+    }
+    for (entry, connection) in entries.iter_mut().zip(&connections) {
+        socks_is_ipv4(entry, connection, f);
     }
     if entries.iter().any(|entry| entry.proto.transport.is_tcp() && entry.explicit_exit_notify > 0) {
         f.note(
@@ -54,6 +65,36 @@ pub(super) fn build(d: &mut Draft, f: &mut Findings) {
     }
     d.connections = connections;
     d.profile.connections = entries;
+}
+
+/// Keeps the connections of one kind, if there are any; returns whether there are.
+fn keep_only(
+    connections: &mut Vec<ConnectionDraft>,
+    entries: &mut Vec<ConnectionEntry>,
+    wanted: impl Fn(&ConnectionDraft) -> bool,
+) -> bool {
+    let keep: Vec<bool> = connections.iter().map(wanted).collect();
+    if keep.contains(&true) {
+        let mut kept = keep.iter();
+        connections.retain(|_| kept.next().copied().unwrap_or(true));
+        let mut kept = keep.iter();
+        entries.retain(|_| kept.next().copied().unwrap_or(true));
+    }
+    keep.contains(&true)
+}
+
+/// UDP through SOCKS is IPv4, as in OpenVPN.
+fn socks_is_ipv4(entry: &mut ConnectionEntry, c: &ConnectionDraft, f: &mut Findings) {
+    if c.socks_proxy.is_none() || entry.proto.transport.is_tcp() || entry.proto.family == Family::V4 {
+        return;
+    }
+    let line = if entry.proto.family == Family::V6 {
+        "WARNING: '--proto udp6' is not compatible with '--socks-proxy' today.  Forcing IPv4 mode."
+    } else {
+        "NOTICE: dual-stack mode for '--proto udp' does not work correctly with '--socks-proxy' today.  Forcing IPv4."
+    };
+    f.note(Severity::Note, "socks-proxy", line, "write `proto udp4`");
+    entry.proto.family = Family::V4;
 }
 
 /// `tcp` waits on a server and calls elsewhere.
@@ -71,11 +112,15 @@ fn decide_transport(d: &Draft, connection: &mut ConnectionDraft) {
 fn entry(d: &Draft, c: &ConnectionDraft) -> ConnectionEntry {
     let mut entry = c.entry.clone();
     let proto = proto(c.proto);
-    let calls = proto.transport == Transport::TcpClient || c.socks_proxy || d.profile.client.pull;
+    let calls = proto.transport == Transport::TcpClient || c.socks_proxy.is_some() || d.profile.client.pull;
     let asked = c.local_port_defined || c.bind_defined || !c.locals.is_empty();
     let bound = !c.nobind && (asked || !calls);
     let port = c.local_port.clone().unwrap_or(Port::OPENVPN);
     entry.proto = proto;
+    entry.proxy = match (c.http_proxy.clone().and_then(HttpProxyDraft::build), &c.socks_proxy) {
+        (Some(http), _) => Some(Proxy::Http(http)),
+        (None, socks) => socks.clone().map(Proxy::Socks),
+    };
     entry.remote =
         c.remote.clone().map(|host| Remote { host, port: c.remote_port.clone().unwrap_or(Port::OPENVPN) });
     entry.bind = if bound { Bind::Bind { ipv6_only: c.ipv6_only } } else { Bind::NoBind };

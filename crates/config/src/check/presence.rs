@@ -7,7 +7,7 @@ use crate::{
     diagnostic::{Diagnostic, Severity, os_error},
     draft::Draft,
     files::{Access, Files},
-    profile::{AuthUserPass, CrlSource, Dh, TlsRole},
+    profile::{AuthUserPass, CrlSource, Dh, Proxy, TlsRole},
     value::{Command, FileOrInline},
 };
 
@@ -48,6 +48,12 @@ pub(super) fn check(d: &Draft, files: &dyn Files, f: &mut Findings) {
         p.private(f, "tls-auth", "--tls-auth", entry.tls_auth.as_ref());
         p.private(f, "tls-crypt", "--tls-crypt", entry.tls_crypt.as_ref());
         p.private(f, "tls-crypt-v2", "--tls-crypt-v2", entry.tls_crypt_v2.as_ref().map(|v2| &v2.key));
+    }
+    for proxy in profile.connections.iter().filter_map(|entry| entry.proxy.as_ref()) {
+        match proxy {
+            Proxy::Http(http) => p.private(f, "http-proxy", "--http-proxy", http.login.as_ref()),
+            Proxy::Socks(socks) => p.private(f, "socks-proxy", "--socks-proxy", socks.login.as_ref()),
+        }
     }
     let askpass = tls.askpass.as_ref().and_then(Option::as_ref);
     p.private(f, "askpass", "--askpass", askpass);

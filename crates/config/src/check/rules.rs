@@ -157,18 +157,18 @@ fn transport(d: &Draft, f: &mut Findings, c: &ConnectionDraft) {
         let text = "--http-proxy MUST be used in TCP Client mode (i.e. --proto tcp-client)";
         f.error("http-proxy", text, "write `proto tcp-client`");
     }
-    if c.http_proxy == Some(false) {
+    if c.http_proxy.as_ref().is_some_and(|proxy| proxy.server.is_none()) {
         let text = "--http-proxy not specified but other http proxy options present";
         f.error("http-proxy-option", text, "add `http-proxy HOST PORT`");
     }
-    if c.http_proxy.is_some() && c.socks_proxy {
+    if c.http_proxy.is_some() && c.socks_proxy.is_some() {
         f.error(
             "socks-proxy",
             "--http-proxy can not be used together with --socks-proxy",
             "remove one of them",
         );
     }
-    if c.socks_proxy && c.proto.transport == RawTransport::TcpServer {
+    if c.socks_proxy.is_some() && c.proto.transport == RawTransport::TcpServer {
         f.error("socks-proxy", "--socks-proxy can not be used in TCP Server mode", "remove it");
     }
     if c.proto.transport == RawTransport::TcpServer && d.connections.len() > 1 {

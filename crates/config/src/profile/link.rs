@@ -89,6 +89,8 @@ pub struct ConnectionEntry {
     pub tls_crypt: Option<FileOrInline>,
     /// `tls-crypt-v2`.
     pub tls_crypt_v2: Option<TlsCryptV2>,
+    /// `http-proxy`, `socks-proxy`, `http-proxy-override`.
+    pub proxy: Option<super::Proxy>,
 }
 
 impl Default for ConnectionEntry {
@@ -109,6 +111,7 @@ impl Default for ConnectionEntry {
             key_direction: None,
             tls_crypt: None,
             tls_crypt_v2: None,
+            proxy: None,
         }
     }
 }

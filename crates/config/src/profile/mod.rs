@@ -9,6 +9,7 @@ mod device;
 mod link;
 mod management;
 mod process;
+mod proxy;
 mod server;
 mod tls;
 
@@ -23,6 +24,7 @@ pub use management::{ControlSocket, ExternalKey, Management, ManagementAddress, 
 pub use process::{
     Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog,
 };
+pub use proxy::{HttpProxy, HttpProxyAuth, Proxy, SocksProxy};
 pub use server::{
     AuthGenToken, AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist,
     PortShare, Server, VerifyVia,

@@ -33,7 +33,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.profile.tls.ca = Some(a.material());
         Ok(())
     }),
-    row("capath", "DIR", "directory of hashed CA files and CRLs").group(Group::Tls).not_yet().set(|d, a| {
+    row("capath", "DIR", "directory of hashed CA files and CRLs").live().group(Group::Tls).set(|d, a| {
         d.profile.tls.capath = Some(a.path(0));
         Ok(())
     }),
@@ -51,14 +51,12 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         },
     ),
-    row("pkcs12", "FILE", "key, certificate and CA in one file")
-        .group(Group::Tls)
-        .also(INLINE)
-        .not_yet()
-        .set(|d, a| {
+    row("pkcs12", "FILE", "key, certificate and CA in one file").group(Group::Tls).live().also(INLINE).set(
+        |d, a| {
             d.profile.tls.pkcs12 = Some(a.material());
             Ok(())
-        }),
+        },
+    ),
     row(
         "dh",
         "FILE|none",

@@ -14,7 +14,7 @@ use culvert_testkit::{Algorithm, Management, Release, Role, TempDir, TlsVersion,
 use crate::{SOON, World, assert_no_panic};
 
 /// Takes an option, or its inline block, out of a configuration.
-fn without(text: &str, option: &str) -> String {
+pub(crate) fn without(text: &str, option: &str) -> String {
     let (begin, end) = (format!("<{option}>"), format!("</{option}>"));
     let mut inside = false;
     let mut kept = String::new();
@@ -29,7 +29,7 @@ fn without(text: &str, option: &str) -> String {
 }
 
 /// Starts one end of a tunnel again, without these options and with other lines.
-fn start_again(tunnel: &mut Tunnel, role: Role, without_options: &[&str], lines: &str) {
+pub(crate) fn start_again(tunnel: &mut Tunnel, role: Role, without_options: &[&str], lines: &str) {
     tunnel
         .edit_config(role, |text| {
             let text = without_options.iter().fold(text, |text, option| without(&text, option));

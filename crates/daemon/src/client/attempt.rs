@@ -1,15 +1,20 @@
 //! One attempt: resolve, open the transport, start a session.
 
-use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
 
-use culvert_config::profile::{Bind, ConnectionEntry, ResolvRetry};
+use culvert_config::profile::{Bind, ConnectionEntry, MssFix, ResolvRetry};
 use culvert_mgmt::StateName;
-use culvert_offload::{ControlBatch, ControlReceiver, ControlSender, Offload, TransportId, TransportSpec};
+use culvert_offload::{
+    ControlBatch, ControlReceiver, ControlSender, Offload, TransportId, TransportSpec, UdpOptions,
+};
 use culvert_proto::Session;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, warn};
 
-use super::{Advance, Client, Outcome, Restart};
+use super::{
+    Advance, Client, Outcome, Restart,
+    proxy::{Association, NoWay, first_hop},
+};
 use crate::{
     address::AfAddress,
     clock,
@@ -24,11 +29,37 @@ use crate::{
 /// A session with its transport, while it lasts.
 pub(super) struct Link {
     pub(super) remote: SocketAddr,
+    /// The relay of a SOCKS proxy that packets go through.
+    pub(super) association: Option<Association>,
     pub(super) transport: TransportId,
     pub(super) session: SessionHandle,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) started: Instant,
 }
+
+impl Link {
+    /// Where packets go outside of the tunnel: to a relay, else to the server.
+    pub(super) fn outside(&self) -> SocketAddr {
+        self.association.as_ref().map_or(self.remote, |association| association.relay)
+    }
+
+    /// Bytes of a relay's header that a clamped MSS has to leave room for.
+    pub(super) fn relay_header(&self, entry: &ConnectionEntry) -> u16 {
+        let counts = self.association.is_some() && !matches!(entry.mtu.mssfix, MssFix::Fixed(_));
+        if counts { RELAY_HEADER } else { 0 }
+    }
+}
+
+/// A transport that is open.
+struct Opened {
+    transport: TransportId,
+    receiver: Box<dyn ControlReceiver>,
+    control: Arc<dyn ControlSender>,
+    association: Option<Association>,
+}
+
+/// The header of a datagram to an IPv4 address ([`culvert_wire::socks::V4_HEADER_LEN`]).
+const RELAY_HEADER: u16 = 10;
 
 /// How long to wait between two tries to resolve a name.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
@@ -45,6 +76,12 @@ impl Client {
         if let Err(outcome) = self.ask_remote(&mut entry, signals).await {
             return outcome;
         }
+        let hop = first_hop(&entry);
+        if self.first_hop != hop {
+            // What was resolved before is another host's.
+            self.remotes.resolved(Vec::new());
+            self.first_hop = hop;
+        }
         let remote = match self.remotes.address() {
             Some(remote) => remote,
             None => match self.resolve(&entry, signals).await {
@@ -57,17 +94,13 @@ impl Client {
             Ok(offload) => offload,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
-        let opening = self.open_transport(&*offload, &entry, remote);
-        let (transport, receiver, control) = match self.unless_signalled(opening, signals).await {
-            Err(request) => return Outcome::by_signal(request),
-            Ok(Ok(opened)) => opened,
-            Ok(Err(failure)) => {
-                ovlog!(error 1, "{failure}");
-                return Outcome::Restart(Restart::because("connection-failed"));
-            }
+        let opened = match self.open_transport(&*offload, &entry, remote, signals).await {
+            Ok(opened) => opened,
+            Err(outcome) => return outcome,
         };
+        let transport = opened.transport;
         life.ready();
-        let started = match self.start_session(&offload, &entry, remote, transport, receiver, control) {
+        let started = match self.start_session(&offload, &entry, remote, opened) {
             Ok(started) => started,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
@@ -90,8 +123,8 @@ impl Client {
         signals: &mut Signals,
     ) -> Result<SocketAddr, Outcome> {
         let fatal = |text: &str| Outcome::Ended(Ended::Fatal(text.to_owned()));
-        let remote = entry.remote.as_ref().ok_or_else(|| fatal("this connection has no `remote`"))?;
-        let port = link::port_number(&remote.port).map_err(|failure| fatal(&failure))?;
+        let (host, port) = self.first_hop.clone().ok_or_else(|| fatal("this connection has no `remote`"))?;
+        let port = link::port_number(&port).map_err(|failure| fatal(&failure))?;
         let give_up = match self.profile.link.resolv_retry {
             ResolvRetry::Infinite => None,
             ResolvRetry::For(limit) => Some(Instant::now() + limit),
@@ -102,11 +135,11 @@ impl Client {
             self.remotes.resolved(kept.clone());
             return self.remotes.address().ok_or_else(|| fatal("a kept address is gone"));
         }
-        if remote.host.parse::<std::net::IpAddr>().is_err() {
+        if host.parse::<std::net::IpAddr>().is_err() {
             self.management.set_state(StateName::Resolve, "");
         }
         loop {
-            let resolving = link::resolve(&remote.host, port, entry.proto.family);
+            let resolving = link::resolve(&host, port, entry.proto.family);
             match self.unless_signalled(resolving, signals).await.map_err(Outcome::by_signal)? {
                 Ok(addresses) => {
                     let first = addresses.first().copied();
@@ -144,32 +177,59 @@ impl Client {
     }
 
     async fn open_transport(
-        &self,
+        &mut self,
         offload: &dyn Offload,
         entry: &ConnectionEntry,
         remote: SocketAddr,
-    ) -> Result<(TransportId, Box<dyn ControlReceiver>, Arc<dyn ControlSender>), String> {
-        let local = self.local_address(entry, remote).await?;
+        signals: &mut Signals,
+    ) -> Result<Opened, Outcome> {
+        let logger = self.logger.clone();
+        let opening = self.try_transport(offload, entry, remote);
+        let mut opening = pin!(opening);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened,
+                request = signals.next() => match request {
+                    Request::Statistics => super::log_statistics(Some(offload), &logger),
+                    request => return Err(Outcome::by_signal(request)),
+                },
+            }
+        };
+        opened.map_err(|NoWay { reason, text }| {
+            ovlog!(error 1, "{text}");
+            Outcome::Restart(Restart::because(reason))
+        })
+    }
+
+    async fn try_transport(
+        &mut self,
+        offload: &dyn Offload,
+        entry: &ConnectionEntry,
+        remote: SocketAddr,
+    ) -> Result<Opened, NoWay> {
+        let failed = |text| NoWay { reason: "connection-failed", text };
+        let local = self.local_address(entry, remote).await.map_err(failed)?;
         let family = if remote.is_ipv4() { 4 } else { 6 };
+        let mut association = None;
         let spec = if entry.proto.transport.is_tcp() {
-            ovlog!(1, "Attempting to establish TCP connection with {}", AfAddress(remote));
             self.management.set_state(StateName::TcpConnect, "");
-            let stream = link::connect_tcp(&self.profile, remote, local, entry.connect_timeout)
-                .await
-                .map_err(|failure| format!("TCP: connect to {} failed: {failure}", AfAddress(remote)))?;
-            ovlog!(1, "TCP connection established with {}", AfAddress(remote));
+            let stream = self.open_stream(entry, remote, local).await?;
             let stream: OwnedFd = stream
                 .into_std()
-                .map_err(|failure| format!("cannot take over the stream: {failure}"))?
+                .map_err(|failure| failed(format!("cannot take over the stream: {failure}")))?
                 .into();
             TransportSpec::AdoptTcp { stream, remote }
         } else {
+            association = self.associate(entry).await?;
             TransportSpec::BindUdp {
                 local: local.unwrap_or_else(|| link::unspecified_like(remote, 0)),
                 // Not connected: a connected socket keeps its source address when this machine's changes, and hears
                 // no server that answers from another address (`float`). The session checks who speaks.
                 remote: None,
-                options: link::udp_options(&self.profile, entry),
+                options: UdpOptions {
+                    socks_relay: association.as_ref().map(|association| association.relay),
+                    ..link::udp_options(&self.profile, entry)
+                },
             }
         };
         let word = if entry.proto.transport.is_tcp() {
@@ -182,7 +242,9 @@ impl Client {
             None => ovlog!(1, "{word} link local: (not bound)"),
         }
         ovlog!(1, "{word} link remote: {}", AfAddress(remote));
-        offload.open_transport(spec).map_err(|failure| link::describe(&failure))
+        let (transport, receiver, control) =
+            offload.open_transport(spec).map_err(|failure| failed(link::describe(&failure)))?;
+        Ok(Opened { transport, receiver, control, association })
     }
 
     /// Where to bind: `local` and `lport`; `None` with `nobind`.
@@ -209,10 +271,9 @@ impl Client {
         offload: &Arc<dyn Offload>,
         entry: &ConnectionEntry,
         remote: SocketAddr,
-        transport: TransportId,
-        receiver: Box<dyn ControlReceiver>,
-        control: Arc<dyn ControlSender>,
+        opened: Opened,
     ) -> Result<Link, String> {
+        let Opened { transport, receiver, control, association } = opened;
         let config = Arc::new(session_config(&self.profile, entry, offload.capabilities(), 0));
         let wrapping = wrapping::client(&self.profile, entry).map_err(|failure| failure.to_string())?;
         let tls = Arc::clone(&self.tls);
@@ -223,7 +284,7 @@ impl Client {
         let ports = Ports { control, offload: Arc::clone(offload), handshakes: Arc::clone(&self.handshakes) };
         let handle = session_task::spawn(SessionKey(0), session, ports, owner, tracing::Span::none());
         tokio::spawn(pump(receiver, handle.clone()));
-        Ok(Link { remote, transport, session: handle, reports, started: Instant::now() })
+        Ok(Link { remote, association, transport, session: handle, reports, started: Instant::now() })
     }
 }
 

@@ -10,7 +10,7 @@ use culvert_wire::{OffloadKind, PeerId};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
-use super::{Advance, Client, Outcome, Restart, Up, attempt::Link, login};
+use super::{Advance, Client, Outcome, Restart, Up, attempt::Link, login, proxy::Association};
 use crate::{
     address::AfAddress,
     exit::Ended,
@@ -109,6 +109,10 @@ impl Client {
                     None => Some(self.lost_device()),
                 },
                 request = signals.next() => self.handle_signal(progress, offload, request),
+                () = relay_ended(&mut progress.link.association) => {
+                    ovlog!(error 1, "the SOCKS proxy closed its connection, and with it the relay");
+                    Some(Outcome::Restart(Restart::because("socks-error")))
+                }
                 () = sleep_until(deadline) => {
                     if Instant::now() >= status_due {
                         status_due = self.write_status(life);
@@ -348,7 +352,8 @@ impl Client {
                         culvert_offload::Framing::Lzo | culvert_offload::Framing::Swap
                     ),
                 },
-            ),
+            )
+            .map(|mss| mss.saturating_sub(progress.link.relay_header(entry))),
         }
     }
 
@@ -388,7 +393,7 @@ impl Client {
             device: device.clone(),
             spec: spec.clone(),
             dns_updown: self.profile.routes.dns_updown.clone(),
-            remote: Some(progress.link.remote),
+            remote: Some(progress.link.outside()),
             env: progress.env.clone(),
             context: self.context,
         };
@@ -514,6 +519,14 @@ impl Client {
         ovlog!(error 1, "the tunnel device is gone: connecting again with a new one");
         self.device_lost = true;
         Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("device-gone") })
+    }
+}
+
+/// Waits for the end of a relay, if there is one.
+async fn relay_ended(association: &mut Option<Association>) {
+    match association {
+        Some(association) => association.ended().await,
+        None => std::future::pending().await,
     }
 }
 

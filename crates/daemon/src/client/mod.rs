@@ -8,12 +8,13 @@ mod drive;
 mod ending;
 mod interface;
 mod login;
+mod proxy;
 mod remotes;
 mod update;
 
 use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use culvert_config::{Profile, profile::ConnectRetryMax};
+use culvert_config::{Profile, profile::ConnectRetryMax, value::Port};
 use culvert_offload::{Device, Offload};
 use culvert_proto::{
     Session,
@@ -35,6 +36,7 @@ use crate::{
     tunnel::{ScriptContext, Tunnel},
 };
 use login::Login;
+use proxy::ProxyLogins;
 use remotes::{Advance, Remotes};
 
 /// Runs a client until something ends its life.
@@ -64,7 +66,10 @@ struct Client {
     tls: Arc<dyn TlsFactory>,
     handshakes: Arc<Handshakes<Session>>,
     remotes: Remotes,
+    /// What [`Self::remotes`] holds the addresses of.
+    first_hop: Option<(String, Port)>,
     login: Login,
+    proxy_logins: ProxyLogins,
     /// What names resolved to, kept with `persist-remote-ip`; by connection.
     kept_addresses: HashMap<usize, Vec<SocketAddr>>,
     offload: Option<Arc<dyn Offload>>,
@@ -137,6 +142,8 @@ impl Client {
             management,
             tls,
             remotes: Remotes::new(order),
+            first_hop: None,
+            proxy_logins: ProxyLogins::new(),
             login: Login::new(&profile, &mut life.secrets),
             kept_addresses: HashMap::new(),
             offload: None,
@@ -250,19 +257,27 @@ impl Client {
 
     /// Writes the counters into the log (SIGUSR2).
     fn log_statistics(&self) {
-        for line in self.statistics().lines() {
-            ovlog!(1, "{line}");
-        }
+        log_statistics(self.offload.as_deref(), &self.logger);
     }
 
     fn statistics(&self) -> String {
-        let mut stats = Vec::new();
-        if let Some(offload) = &self.offload
-            && let Err(failure) = offload.stats(None, &mut stats)
-        {
-            warn!("no statistics: {failure}");
-        }
-        crate::status_file::statistics(std::time::SystemTime::now(), &stats).render(&self.logger.zone())
+        statistics(self.offload.as_deref(), &self.logger)
+    }
+}
+
+fn statistics(offload: Option<&dyn Offload>, logger: &Logger) -> String {
+    let mut stats = Vec::new();
+    if let Some(offload) = offload
+        && let Err(failure) = offload.stats(None, &mut stats)
+    {
+        warn!("no statistics: {failure}");
+    }
+    crate::status_file::statistics(std::time::SystemTime::now(), &stats).render(&logger.zone())
+}
+
+fn log_statistics(offload: Option<&dyn Offload>, logger: &Logger) {
+    for line in statistics(offload, logger).lines() {
+        ovlog!(1, "{line}");
     }
 }
 

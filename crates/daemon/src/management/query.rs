@@ -136,6 +136,15 @@ impl Management {
         }
     }
 
+    /// Asks for the login of something else than the server: a proxy.
+    pub(crate) async fn ask_login_of(&self, kind: &str) -> Credentials {
+        let mut answer = self.ask(Need::Login { kind: kind.to_owned(), challenge: None }).await;
+        Credentials {
+            username: answer.username.take().unwrap_or_default(),
+            password: answer.password.take().unwrap_or_default(),
+        }
+    }
+
     /// Asks for the passphrase of the private key.
     pub(crate) async fn ask_passphrase(&self) -> Zeroizing<String> {
         self.ask(Need::Password { kind: "Private Key".to_owned() }).await.password.unwrap_or_default()

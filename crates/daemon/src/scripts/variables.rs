@@ -7,7 +7,7 @@ use std::{
 
 use culvert_config::{
     Profile,
-    profile::ConnectionEntry,
+    profile::{ConnectionEntry, Proxy},
     value::{Family, Transport},
 };
 use culvert_proto::{
@@ -89,6 +89,14 @@ impl ScriptEnv {
             remote_port = Some(&remote.port);
         }
         self.set_opt(&format!("remote_port_{number}"), remote_port);
+        if let Some(proxy) = &connection.proxy {
+            let kind = match proxy {
+                Proxy::Http(_) => "http",
+                Proxy::Socks(_) => "socks",
+            };
+            self.set(&format!("{kind}_proxy_server_{number}"), proxy.host());
+            self.set(&format!("{kind}_proxy_port_{number}"), proxy.port());
+        }
     }
 
     /// Sets `trusted_ip`/`trusted_ip6` and `trusted_port`, or the same with `untrusted`.

@@ -1,7 +1,9 @@
 //! From a [`culvert_config::Profile`] to the typed settings of the parts that run: nobody below reads a profile.
 
+mod capath;
 mod crl_file;
 pub(crate) mod mss;
+pub(crate) mod own_files;
 pub(crate) mod session;
 pub(crate) mod tls;
 pub(crate) mod wrapping;

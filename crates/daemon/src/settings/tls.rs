@@ -11,11 +11,15 @@ use culvert_mgmt::Notification;
 use culvert_proto::tls::{
     CertProfile, ClientCertificate, ExternalSigner, KeyUsageRule, NameKind, NameRule, OwnCertificate,
     PeerRules, Pem, Revocation, RustlsFactory, SecretPem, TlsError, TlsRole, TlsSettings, TlsVersion,
-    needs_passphrase,
 };
 use zeroize::Zeroizing;
 
-use super::{SettingsError, crl_file::CrlFile};
+use super::{
+    SettingsError,
+    capath::{self, CaDirectory},
+    crl_file::CrlFile,
+    own_files::{OwnFiles, from_pkcs12, join, wants_passphrase},
+};
 use crate::{
     clock,
     exit::Ended,
@@ -155,8 +159,7 @@ impl OwnKey {
 /// Whether the management interface is asked for the passphrase of the key.
 fn asks_for_passphrase(profile: &Profile) -> bool {
     // A file that cannot be read is reported by who needs it.
-    let is_encrypted = |key| private_key(key).is_ok_and(|key| needs_passphrase(&key.text));
-    profile.management.query_passwords && profile.tls.key.as_ref().is_some_and(is_encrypted)
+    profile.management.query_passwords && wants_passphrase(&profile.tls).unwrap_or(false)
 }
 
 /// The key that the management interface has.
@@ -170,14 +173,25 @@ fn tls_settings(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<TlsSett
     let tls = &profile.tls;
     let mut settings = TlsSettings::new(role, Arc::new(|| u64::from(clock::unix_seconds())));
     settings.external_key = own.external.clone();
-    settings.own = own_certificate(tls, own)?;
-    settings.ca = tls.ca.as_ref().map(|ca| pem("ca", ca)).transpose()?;
+    let directory = tls.capath.as_deref().map(capath::read).transpose()?;
+    let OwnFiles { own, ca } = match &tls.pkcs12 {
+        Some(file) => from_pkcs12(tls, file, own.passphrase.as_ref().map(|text| text.as_str()))?,
+        None => OwnFiles { own: own_certificate(tls, own)?, ca: None },
+    };
+    settings.own = own;
+    settings.ca = tls.ca.as_ref().map(|ca| pem("ca", ca)).transpose()?.or(ca);
     settings.client_certificate = match profile.server.client_cert {
         CertPolicy::None => ClientCertificate::NotAsked,
         CertPolicy::Optional => ClientCertificate::Optional,
         CertPolicy::Require => ClientCertificate::Required,
     };
     settings.peer = peer_rules(tls)?;
+    if let Some(CaDirectory { authorities, lists }) = directory {
+        settings.ca = join(settings.ca.take(), Some(authorities));
+        // Those of `crl-verify`, which are named, come before those that are found.
+        let found = lists.map(|lists| Revocation::Lists(Arc::new(lists)));
+        settings.peer.revocation = settings.peer.revocation.take().or(found);
+    }
     settings.version_min = tls.version_min.map_or(TlsVersion::V1_2, version);
     settings.version_min_or_highest = tls.version_min_or_highest;
     settings.version_max = tls.version_max.map_or(TlsVersion::V1_3, version);
@@ -290,7 +304,7 @@ const fn version(version: profile::TlsVersion) -> TlsVersion {
     }
 }
 
-fn pem(option: &'static str, source: &FileOrInline) -> Result<Pem, SettingsError> {
+pub(super) fn pem(option: &'static str, source: &FileOrInline) -> Result<Pem, SettingsError> {
     let text = match source {
         FileOrInline::File(path) => read(option, path)?,
         FileOrInline::Inline(text) => text.expose().as_bytes().to_vec(),
@@ -298,7 +312,7 @@ fn pem(option: &'static str, source: &FileOrInline) -> Result<Pem, SettingsError
     Ok(Pem { origin: origin(option, source), text })
 }
 
-fn origin(option: &str, source: &FileOrInline) -> String {
+pub(super) fn origin(option: &str, source: &FileOrInline) -> String {
     match source {
         FileOrInline::File(path) => format!("--{option} {}", path.display()),
         FileOrInline::Inline(_) => format!("--{option} [inline]"),

@@ -182,7 +182,15 @@ impl Receiver {
             for message in self.batch.messages() {
                 let size = message.segment.max(1);
                 let origin = Origin { transport, from: message.from, to: message.to };
-                control |= self.data.handle_message(origin, message.bytes, size);
+                if !udp.is_relayed() {
+                    control |= self.data.handle_message(origin, message.bytes, size);
+                    continue;
+                }
+                for packet in message.bytes.chunks(size) {
+                    if let Some((from, packet)) = udp.unwrap_relayed(message.from, packet) {
+                        control |= self.data.handle_message(Origin { from, ..origin }, packet, packet.len());
+                    }
+                }
             }
             if control {
                 // Now: up to half a megabyte of data is still to be written, and more may wait in the socket.

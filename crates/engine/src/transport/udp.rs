@@ -94,10 +94,28 @@ impl Udp {
 
     pub(super) fn send(&self, worker: usize, trains: &[Train<'_>], backpressure: Backpressure<'_>) {
         let Some(socket) = self.sending_socket(worker) else { return };
+        if let Some(relay) = self.options.socks_relay {
+            let packets = trains.iter().flat_map(|train| {
+                train.bytes.chunks(train.segment.max(1)).map(|packet| with_socks_header(train.to, packet))
+            });
+            let packets: Vec<Vec<u8>> = packets.collect();
+            let messages = packets.iter().map(|bytes| to_relay(relay, bytes)).collect();
+            self.send_messages(socket, messages, backpressure);
+            return;
+        }
         let mut messages = Vec::with_capacity(trains.len());
         for train in trains {
             self.push(&mut messages, socket, train);
         }
+        self.send_messages(socket, messages, backpressure);
+    }
+
+    fn send_messages(
+        &self,
+        socket: &UdpSocket,
+        mut messages: Vec<Outgoing<'_>>,
+        backpressure: Backpressure<'_>,
+    ) {
         let mut at = 0;
         let mut retried = false;
         while at < messages.len() {
@@ -157,11 +175,35 @@ impl Udp {
         }
     }
 
+    /// Takes the header of a SOCKS relay off. `None`: it is not from the relay, or malformed.
+    pub(crate) fn unwrap_relayed<'a>(
+        &self,
+        from: SocketAddr,
+        bytes: &'a [u8],
+    ) -> Option<(SocketAddr, &'a [u8])> {
+        if self.options.socks_relay != Some(from) {
+            return None;
+        }
+        culvert_wire::socks::split_header(bytes).ok()
+    }
+
+    /// Whether everything goes through a SOCKS relay.
+    pub(crate) const fn is_relayed(&self) -> bool {
+        self.options.socks_relay.is_some()
+    }
+
     /// Sends a control packet. A full socket drops it: the protocol repeats.
     pub(super) fn send_control(&self, packet: &Transmit<'_>) -> io::Result<()> {
         let Some(socket) = self.sockets.first() else { return Ok(()) };
         let to = (socket.peer() != Some(packet.to)).then_some(packet.to);
-        let message = Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from };
+        let with_header;
+        let message = match self.options.socks_relay {
+            Some(relay) => {
+                with_header = with_socks_header(packet.to, packet.bytes);
+                to_relay(relay, &with_header)
+            }
+            None => Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from },
+        };
         match socket.send_batch(&[message]) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -189,6 +231,18 @@ const EMSGSIZE: i32 = 90;
 
 fn is_about_segments(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EIO | EINVAL | EMSGSIZE))
+}
+
+/// A datagram for a SOCKS relay. It is copied: who goes through a proxy has slower parts on the way.
+fn with_socks_header(to: SocketAddr, packet: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(culvert_wire::socks::V6_HEADER_LEN + packet.len());
+    culvert_wire::socks::push_header(to, &mut bytes);
+    bytes.extend_from_slice(packet);
+    bytes
+}
+
+const fn to_relay(relay: SocketAddr, bytes: &[u8]) -> Outgoing<'_> {
+    Outgoing { bytes, segment: None, to: Some(relay), from: None }
 }
 
 /// One message for each packet of a train.

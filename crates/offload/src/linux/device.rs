@@ -264,6 +264,11 @@ impl Offload for KernelOffload {
         let waiting = &self.shared.waiting;
         let (transport, receiver, sender): (_, Box<dyn ControlReceiver>, Arc<dyn ControlSender>) = match spec
         {
+            TransportSpec::BindUdp { options, .. } | TransportSpec::AdoptUdp { options, .. }
+                if options.socks_relay.is_some() =>
+            {
+                return Err(OffloadError::Unsupported("a SOCKS relay"));
+            }
             TransportSpec::BindUdp { local, options, .. } => {
                 let udp = Udp::bind(local, options, waiting)
                     .map_err(|source| OffloadError::system(format!("bind UDP {local}"), source))?;

@@ -8,6 +8,7 @@
 //! the handshake's signature proved that the peer holds the key; [`TlsSession::identity`] shows it from then on.
 
 mod algorithms;
+mod ber;
 mod certificate;
 mod der;
 mod distinguished_name;
@@ -20,6 +21,7 @@ mod inspect;
 mod peer_name;
 mod peer_verifier;
 mod pem;
+mod pkcs12;
 mod private_key;
 mod refusal;
 mod revocation;
@@ -33,6 +35,7 @@ mod usage;
 pub use external_key::{ExternalSigner, HashName, SignRequest, SignScheme};
 pub use groups::group_names;
 pub use inspect::{InspectedCertificate, crl_end, inspect_certificates};
+pub use pkcs12::{Pkcs12, open_pkcs12, pkcs12_needs_passphrase};
 pub use private_key::needs_passphrase;
 pub use revocation::{CrlSource, Revocation, SerialLookup};
 pub use rustls_factory::RustlsFactory;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use culvert_proto::tls::{RustlsFactory, TlsError, TlsSettings, needs_passphrase};
+use culvert_proto::tls::{
+    RustlsFactory, SecretPem, TlsError, TlsSettings, needs_passphrase, open_pkcs12, pkcs12_needs_passphrase,
+};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -163,4 +165,48 @@ fn an_expired_certificate_of_our_own_is_a_warning() {
         "{:?}",
         factory.warnings()
     );
+}
+
+fn p12(name: &str) -> SecretPem {
+    SecretPem { origin: format!("--pkcs12 {name}"), text: Zeroizing::new(fixture(name)) }
+}
+
+/// Those with the password `culvert`, then those without.
+const PKCS12: [&[&str]; 2] =
+    [&["ec.aes.p12", "ec.3des.p12", "ec.nomac.p12"], &["ec.empty.p12", "ec.open.p12"]];
+
+#[test]
+fn pkcs_12_files_hold_a_key_with_its_certificate_and_others() {
+    for (names, passphrase) in PKCS12.iter().zip([Some("culvert"), None]) {
+        for name in *names {
+            assert_eq!(pkcs12_needs_passphrase(&fixture(name)), passphrase.is_some(), "{name}");
+            let opened =
+                open_pkcs12(&p12(name), passphrase).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let mut settings = both().server;
+            let own = settings.own.as_mut().unwrap();
+            own.certificate.text = opened.certificate;
+            own.key.text = opened.key;
+            RustlsFactory::new(settings).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let other = String::from_utf8(fixture("rsa.crt.pem")).unwrap();
+            assert_eq!(String::from_utf8(opened.others).unwrap().trim(), other.trim(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn pkcs_12_files_stay_closed_to_a_wrong_password() {
+    for name in PKCS12[0] {
+        for passphrase in [Some("Culvert"), None] {
+            let error = open_pkcs12(&p12(name), passphrase).err().unwrap();
+            assert!(matches!(&error, TlsError::Passphrase(_)), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn pkcs_12_files_that_cannot_be_read_say_why() {
+    let rc2 = open_pkcs12(&p12("ec.rc2.p12"), Some("culvert")).err().unwrap().to_string();
+    assert!(rc2.contains("RC2") && rc2.contains("openssl pkcs12 -export"), "{rc2}");
+    let pem = open_pkcs12(&p12("ec.crt.pem"), None).err().unwrap().to_string();
+    assert!(pem.contains("it is malformed"), "{pem}");
 }
