@@ -177,16 +177,23 @@ fn the_list_of_ciphers_has_the_form_that_scripts_cut() {
 }
 
 #[test]
-fn what_is_listed_passes_the_self_test_and_so_does_none() {
-    let listed = run(&["--show-ciphers"]);
-    let (_, list) = listed.stdout.split_once("\n\n").unwrap();
-    let names: Vec<&str> = list
-        .lines()
-        .filter(|line| line.contains(" bit key"))
-        .map(|line| line.split(' ').next().unwrap())
-        .collect();
-    assert!(names.len() >= 4, "{names:?}");
-    for cipher in names.into_iter().chain(["aes-256-gcm", "none"]) {
+fn every_listed_cipher_and_none_pass_the_self_test() {
+    for (legacy, count) in [(&[][..], 17), (&["--providers", "legacy", "default"][..], 19)] {
+        let list = run(&[&["--show-ciphers"], legacy].concat()).stdout;
+        let names: Vec<_> = list
+            .lines()
+            .filter(|line| line.contains("bit key"))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(names.len(), count, "{names:?}");
+        for cipher in names {
+            let run = run(&[&["--test-crypto", "--cipher", cipher], legacy].concat());
+            assert_eq!(run.code, 0, "{cipher}: {}", run.stdout);
+        }
+    }
+    let without = run(&["--test-crypto", "--cipher", "BF-CBC"]);
+    assert_eq!(without.code, 1, "{}", without.stdout);
+    for cipher in ["aes-256-gcm", "none"] {
         let run = run(&["--test-crypto", "--cipher", cipher]);
         assert_eq!(run.code, 0, "{cipher}: {}", run.stdout);
         run.assert_says("OpenVPN crypto self-test mode SUCCEEDED.");

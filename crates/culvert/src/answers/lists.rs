@@ -5,33 +5,36 @@ use culvert_crypto::AuthDigest;
 use culvert_proto::tls::{group_names, tls_1_2_suites, tls_1_3_suites};
 use culvert_wire::CipherName;
 
-use super::self_test;
-
-/// The ciphers that data can be carried with, by name: what `--test-crypto` passes.
-pub(super) fn usable() -> Vec<CipherName> {
+/// The ciphers that data can be carried with, by name, which `--test-crypto` passes; `legacy`: also those of the legacy
+/// provider.
+fn usable(legacy: bool) -> Vec<CipherName> {
     let mut ciphers: Vec<CipherName> =
-        CipherName::all().filter(|cipher| self_test::is_usable(*cipher)).collect();
+        CipherName::all().filter(|cipher| *cipher != CipherName::None && is_there(*cipher, legacy)).collect();
     ciphers.sort_by_key(|cipher| cipher.as_str());
     ciphers
 }
 
-pub(super) fn ciphers() -> String {
+/// Whether data can be carried with this cipher, with or without `providers legacy`.
+pub(super) const fn is_there(cipher: CipherName, legacy: bool) -> bool {
+    legacy || !cipher.needs_opt_in()
+}
+
+/// Lists the ciphers; `legacy`: also those of the legacy provider.
+pub(super) fn ciphers(legacy: bool) -> String {
     let mut text = String::from(
         "The following ciphers and cipher modes are available for use\n\
          with OpenVPN.  Each cipher shown below may be used as a\n\
          parameter to the --data-ciphers (or --cipher) option.\n\n",
     );
     let (small, usual): (Vec<CipherName>, Vec<CipherName>) =
-        usable().into_iter().partition(|cipher| cipher.block_bits().is_some_and(|bits| bits < 128));
+        usable(legacy).into_iter().partition(|cipher| cipher.block_bits().is_some_and(|bits| bits < 128));
     for cipher in usual {
         text += &line(cipher);
     }
-    if !small.is_empty() {
-        text += "\nThe following ciphers have a block size of less than 128 bits, \n\
-                 and are therefore deprecated.  Do not use unless you have to.\n\n";
-        for cipher in small {
-            text += &line(cipher);
-        }
+    text += "\nThe following ciphers have a block size of less than 128 bits, \n\
+             and are therefore deprecated.  Do not use unless you have to.\n\n";
+    for cipher in small {
+        text += &line(cipher);
     }
     text + "\n"
 }
@@ -39,7 +42,8 @@ pub(super) fn ciphers() -> String {
 fn line(cipher: CipherName) -> String {
     let bits = cipher.key_len() * 8;
     let block = cipher.block_bits().map_or("stream cipher".to_owned(), |bits| format!("{bits} bit block"));
-    let limit = if cipher.as_str().ends_with("-CBC") { "" } else { ", TLS client/server mode only" };
+    // A static key could do without TLS, with CBC.
+    let limit = if cipher.padded_block().is_some() { "" } else { ", TLS client/server mode only" };
     format!("{cipher}  ({bits} bit key, {block}{limit})\n")
 }
 

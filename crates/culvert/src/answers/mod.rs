@@ -25,13 +25,13 @@ pub(crate) fn answer(question: &Question, parsed: &Parsed, logger: &Logger) -> E
             return ExitCode::from(FAILURE);
         }
         Question::Version => Ok(version::text()),
-        Question::ShowCiphers => Ok(lists::ciphers()),
+        Question::ShowCiphers => Ok(lists::ciphers(parsed.legacy_provider())),
         Question::ShowDigests => Ok(lists::digests()),
         Question::ShowTls => Ok(lists::tls()),
         Question::ShowGroups => Ok(lists::groups()),
         Question::ShowEngines => Ok(lists::engines()),
         Question::GenKey(request) => genkey::make(request, parsed),
-        Question::TestCrypto => self_test::run(parsed.cipher()),
+        Question::TestCrypto => self_test::run(parsed.cipher(), parsed.legacy_provider()),
         Question::ShowGateway(towards) => gateway::show(*towards),
         Question::MkTun => device::make(parsed),
         Question::RmTun => device::remove(parsed),
