@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use culvert_offload::{Drops, Framing, Keepalive, PeerSpec, PeerStats, Traffic};
+use culvert_offload::{Drops, Framing, Keepalive, PeerSpec, PeerStats, Port, Traffic};
 use culvert_wire::PeerId;
 
 use crate::{
@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     /// What stands in front of each packet sent.
     pub(crate) header: Header,
     pub(crate) framing: Framing,
+    /// Its place on an Ethernet device.
+    pub(crate) port: Port,
     pub(crate) transport: Arc<Transport>,
     /// May the address change?
     pub(crate) float: bool,
@@ -121,6 +123,7 @@ impl Peer {
             id: spec.id,
             header: if spec.shape.data_v1 { Header::V1 } else { Header::V2(spec.tx_id.unwrap_or(spec.id)) },
             framing: spec.shape.framing,
+            port: spec.port,
             transport,
             float: spec.float,
             remote: ArcSwap::from_pointee(Remote { address: plain(spec.remote), local: spec.local }),

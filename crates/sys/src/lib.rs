@@ -29,5 +29,5 @@ pub use netlink::{NetlinkFamily, NetlinkSocket};
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
 pub use tcp::TcpSocket;
 pub use tty::Terminal;
-pub use tun::{Tun, TunConfig, TunOffload, TunQueue};
+pub use tun::{Tun, TunConfig, TunLayer, TunOffload, TunQueue};
 pub use udp::{MAX_DATAGRAM, MAX_SEGMENTS, Outgoing, Received, RecvBatch, UdpSocket};

@@ -321,6 +321,7 @@ fn session_config(patience: Duration) -> SessionConfig {
     let options = OptionsInput {
         tls_server: false,
         tap: false,
+        tun_mtu_extra: 0,
         tun_mtu: 1500,
         proto: OccProto::Udp,
         ifconfig: None,

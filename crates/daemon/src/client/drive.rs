@@ -356,8 +356,10 @@ impl Client {
                         framing,
                         culvert_offload::Framing::Lzo | culvert_offload::Framing::Swap
                     ),
+                    extra: mtu.extra(self.profile.device.tap),
                 },
             ),
+            port: culvert_offload::Port::default(),
         }
     }
 
@@ -514,6 +516,8 @@ impl Client {
                 progress.link.session.command(Command::Floated(address));
                 None
             }
+            // A client's device has one peer, of which nothing is learned.
+            OffloadEvent::Learned { .. } | OffloadEvent::Forgotten(..) => None,
             OffloadEvent::DeviceGone => Some(self.lost_device()),
         }
     }

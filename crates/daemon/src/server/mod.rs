@@ -27,6 +27,7 @@ mod routes;
 pub(crate) mod sessions;
 mod share;
 mod start;
+mod stations;
 mod status;
 mod strangers;
 
@@ -118,6 +119,8 @@ struct Server {
     bound: Vec<TransportId>,
     /// Notices when files take back what they granted.
     watch: revocation::Watch,
+    /// When learned addresses are looked at for stale ones next (`stale-routes-check`).
+    stations_due: Instant,
     status: Option<Arc<StatusFile>>,
     /// `ifconfig-pool-persist`.
     pool_file: Option<Arc<StatusFile>>,
@@ -196,6 +199,7 @@ impl Server {
                         self.apply_host_routes();
                     }
                     self.watch_for_withdrawals();
+                    self.expire_stations(now);
                     if usage::is_limited(&self.profile) {
                         self.report_usage();
                     }
@@ -257,6 +261,8 @@ impl Server {
                     self.floated(key, address);
                 }
             }
+            OffloadEvent::Learned { peer, station, moved } => self.learned(peer, station, moved),
+            OffloadEvent::Forgotten(peer, station) => self.forgotten(peer, station),
             OffloadEvent::DeviceGone => {} // ends the loop
         }
     }

@@ -111,7 +111,7 @@ impl Server {
         let known = [iroutes.clone(), connected.routed.clone()].concat();
         let change = PeerChange { vpn: Some((vpn, known)), ..PeerChange::default() };
         self.offload.peer_set(connected.peer, &change).map_err(|failure| failure.to_string())?;
-        let before = learned_addresses(&connected.vpn, &connected.iroutes);
+        let before = learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
         connected.spec.vpn = vpn;
         connected.spec.iroutes.clone_from(&iroutes);
         self.client_routes.remove(&connected.routes);
@@ -122,7 +122,7 @@ impl Server {
             let fixed = [vpn.v4.map(IpAddr::V4), vpn.v6.map(IpAddr::V6)];
             client.reserved.extend(fixed.into_iter().flatten().filter(|&address| pool.reserve(address)));
         }
-        let after = learned_addresses(&connected.vpn, &connected.iroutes);
+        let after = learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
         for address in &after {
             ovlog!(2, "MULTI: Learn: {address} -> {}", connected.common_name);
         }

@@ -221,6 +221,7 @@ impl Server {
             next_listener: 0,
             watch: Watch::of(profile),
             status: life.status_file(),
+            stations_due: tokio::time::Instant::now(),
             pool_file: life.pool_file(),
             logger: life.logger.clone(),
             interface: Interface::new(life.management.clone()),

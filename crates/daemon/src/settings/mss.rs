@@ -18,6 +18,8 @@ pub(crate) struct Encapsulation {
     pub(crate) epoch: bool,
     /// With a byte of compression framing.
     pub(crate) framing_byte: bool,
+    /// Bytes of a packet beside the MTU (`tun-mtu-extra`): on a TAP device the Ethernet header, and more.
+    pub(crate) extra: u32,
 }
 
 /// The default of `mssfix` where `tun-mtu` is the default too, outer headers included.
@@ -36,12 +38,13 @@ pub(crate) fn clamp(mtu: &Mtu, encapsulation: &Encapsulation) -> Option<u16> {
         MssFix::Mtu(size) => (size, true),
         MssFix::Payload(size) => (size, false),
     };
-    let Encapsulation { tcp, ipv6, data_v2, epoch, framing_byte } = *encapsulation;
+    let Encapsulation { tcp, ipv6, data_v2, epoch, framing_byte, extra } = *encapsulation;
     let pick = |condition, yes: u32, no: u32| if condition { yes } else { no };
     let outer_headers = pick(tcp, 20, 8) + pick(ipv6, 40, 20);
     let header =
         pick(tcp, 2, 0) + pick(data_v2, 4, 1) + pick(epoch, 8, 4) + 16 + pick(outer, outer_headers, 0);
-    fit(size.checked_sub(header + u32::from(framing_byte) + INNER_HEADERS)?)
+    fit(size
+        .checked_sub(header.saturating_add(u32::from(framing_byte) + INNER_HEADERS).saturating_add(extra))?)
 }
 
 fn fit(mss: u32) -> Option<u16> {
@@ -55,7 +58,7 @@ mod tests {
     use super::*;
 
     const UDP4: Encapsulation =
-        Encapsulation { tcp: false, ipv6: false, data_v2: true, epoch: false, framing_byte: false };
+        Encapsulation { tcp: false, ipv6: false, data_v2: true, epoch: false, framing_byte: false, extra: 0 };
 
     #[test]
     fn the_defaults_are_those_that_openvpn_was_seen_to_use() {

@@ -88,6 +88,7 @@ fn config(mode: Mode) -> SessionConfig {
     let options = OptionsInput {
         tls_server: mode.is_tls_server(),
         tap: false,
+        tun_mtu_extra: 0,
         tun_mtu: 1500,
         proto: OccProto::Udp,
         ifconfig: None,
