@@ -38,6 +38,8 @@ pub struct ClientOverrides {
     pub override_username: Option<String>,
     /// `max-routes-per-client`.
     pub max_routes_per_client: Option<u32>,
+    /// `vlan-pvid`.
+    pub vlan_pvid: Option<u16>,
     /// `data-ciphers`.
     pub data_ciphers: Option<Vec<CipherName>>,
     /// `inactive`.

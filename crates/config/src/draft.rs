@@ -7,7 +7,7 @@ use crate::{
     diagnostic::Diagnostic,
     effect::{ParseEffect, ParseEffects},
     profile::{ConnectionEntry, HttpProxy, Profile, SocksProxy, TlsCryptV2},
-    value::{Compression, Family, FileOrInline, KeyDirection, Net6, Port},
+    value::{Compression, Family, FileOrInline, KeyDirection, Net6, Port, VlanAccept},
 };
 
 use std::net::Ipv4Addr;
@@ -57,8 +57,6 @@ pub(crate) struct Draft {
     pub(crate) plugin: bool,
     /// `vlan-*`.
     pub(crate) vlan: Vlan,
-    /// `lladdr`.
-    pub(crate) lladdr: bool,
     /// `pkcs11-providers`.
     pub(crate) pkcs11: bool,
     /// `tls-server`, `tls-client`.
@@ -237,8 +235,9 @@ pub(crate) struct Management {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Vlan {
     pub(crate) tagging: bool,
-    pub(crate) accept: bool,
-    pub(crate) pvid: bool,
+    pub(crate) accept: VlanAccept,
+    /// Not the default.
+    pub(crate) pvid: Option<u16>,
 }
 
 impl Draft {

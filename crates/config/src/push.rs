@@ -26,6 +26,8 @@ pub struct Pushed {
     pub ifconfig_ipv6: Option<Ifconfig6>,
     /// `topology`.
     pub topology: Option<Topology>,
+    /// `lladdr`.
+    pub lladdr: Option<[u8; 6]>,
     /// `ifconfig-noexec`.
     pub ifconfig_noexec: bool,
     /// `route`, in order.

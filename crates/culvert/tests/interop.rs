@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 use culvert_testkit::matrix::{self, Verdict};
 use culvert_testkit::{
-    Algorithm, Cipher, Implementation, Inner, Login, Materials, Peers, Role, TlsVersion, Topology, Transport,
-    Trust, Tunnel, TunnelSpec, Wrapping, pairwise,
+    Algorithm, Cipher, Implementation, Inner, Layer, Login, Materials, Peers, Role, TlsVersion, Topology,
+    Transport, Trust, Tunnel, TunnelSpec, Wrapping, pairwise,
 };
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Ec, Algorithm::Rsa, Algorithm::Ed25519];
@@ -85,6 +85,7 @@ fn dimensions() -> Vec<Dimension> {
         dimension(Trust::ALL, |spec, value| spec.trust = value),
         dimension(Login::ALL, |spec, value| spec.login = value),
         dimension(Topology::ALL, |spec, value| spec.topology = value),
+        dimension(Layer::ALL, |spec, value| spec.layer = value),
         dimension(Inner::ALL, |spec, value| spec.inner = value),
     ]
 }

@@ -180,6 +180,8 @@ fn server_clamp(entry: &ConnectionEntry, device: &Device) -> Option<MssClamp> {
         data_v2: true,
         protection: mss::Protection::Aead { epoch: false },
         framing_byte: false,
+        // The kernel's devices are no TAPs.
+        extra: entry.mtu.extra(false),
     };
     clamp(device, mss::clamp(&entry.mtu, &encapsulation)?)
 }

@@ -12,6 +12,7 @@
 
 mod address;
 pub mod auth;
+mod bridge;
 mod client;
 mod clock;
 pub mod credentials;

@@ -16,7 +16,7 @@ use culvert_offload::{
 };
 use culvert_wire::{CipherName, OffloadKind};
 
-use crate::{link, ovlog, settings::session::is_carried, threads::ThreadBudget};
+use crate::{bridge, link, ovlog, settings::session::is_carried, threads::ThreadBudget};
 
 /// Opens the best data plane for a profile, and says in one line which one it is and why.
 ///
@@ -174,8 +174,11 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
     let device = &profile.device;
     let mtu = profile.connections.first().map_or(1500, |entry| entry.mtu.tun_mtu);
     DeviceSpec {
-        // `tun` alone: the system chooses the number.
-        name: (device.dev != "tun").then(|| device.dev.clone()),
+        // `tun` or `tap` alone: the system chooses the number.
+        name: match device.dev.as_str() {
+            "tun" | "tap" => None,
+            name => Some(name.to_owned()),
+        },
         node: device.dev_node.clone(),
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         tx_queue_len: device.txqueuelen,
@@ -184,6 +187,7 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
         client_to_client: profile.server.client_to_client,
         replay_window: profile.data.replay_window.unwrap_or(DEFAULT_REPLAY_WINDOW),
         threads: Some(threads.engine),
+        ethernet: device.tap.then(|| bridge::ethernet(profile)),
     }
 }
 

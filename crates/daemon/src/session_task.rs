@@ -324,7 +324,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use culvert_offload::{
-        Backend as _, DeviceMode, DeviceSpec, PeerSpec, Shape, TransportSpec, UdpOptions, VpnAddresses,
+        Backend as _, DeviceMode, DeviceSpec, PeerSpec, Port, Shape, TransportSpec, UdpOptions, VpnAddresses,
         fake::{Call, FakeBackend},
     };
 
@@ -343,6 +343,7 @@ mod tests {
             client_to_client: false,
             replay_window: (64, 15),
             threads: None,
+            ethernet: None,
         };
         let offload = backend.open(device).unwrap();
         let address = SocketAddr::from(([192, 0, 2, 1], 1194));
@@ -361,6 +362,7 @@ mod tests {
             shape: Shape::PLAIN,
             cipher: culvert_wire::CipherName::Aes256Gcm,
             mss: None,
+            port: Port::default(),
         };
         offload.peer_new(peer).unwrap();
         let offload = backend.opened().remove(0);

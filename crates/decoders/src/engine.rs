@@ -53,3 +53,17 @@ pub(crate) fn super_packets() -> Vec<Vec<u8>> {
     let short = VnetHeader::default().with(&[0x45; 20]);
     frames.chain([short]).collect()
 }
+
+/// Ethernet frames of a device and of a peer, under every rule about VLANs; the VLAN stands in front.
+pub(crate) fn ethernet_frame(bytes: &[u8]) {
+    if let Some((vlan, frame)) = bytes.split_first_chunk() {
+        fuzzing::frame(frame, u16::from_be_bytes(*vlan) & 0x0FFF);
+    }
+}
+
+pub(crate) fn ethernet_frames() -> Vec<Vec<u8>> {
+    let packet = Mix::forwardable(&[0, 0, 140, 3], 100).next().unwrap_or_default();
+    let addresses = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    let with = |header: &[u8]| [&[0, 7][..], &addresses, header, &packet].concat();
+    vec![with(&[8, 0]), with(&[0x81, 0, 0x60, 0, 8, 0]), with(&[0x81, 0, 0, 7, 8, 0]), with(&[0x81, 0])]
+}

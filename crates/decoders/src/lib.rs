@@ -61,6 +61,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "socks_datagram", run: proxy::datagram, seeds: proxy::datagrams },
     Decoder { name: "joined_packets", run: engine::joined_packets, seeds: engine::packets_to_join },
     Decoder { name: "super_packet", run: engine::super_packet, seeds: engine::super_packets },
+    Decoder { name: "ethernet_frame", run: engine::ethernet_frame, seeds: engine::ethernet_frames },
 ];
 
 /// Runs the decoder of that name.

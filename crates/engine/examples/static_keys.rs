@@ -14,7 +14,7 @@ use std::{
 use culvert_crypto::{DataKey, DirectionKey};
 use culvert_engine::{EngineBackend, EngineConfig};
 use culvert_offload::{
-    Backend, DeviceMode, DeviceSpec, PeerSpec, Shape, TransportSpec, UdpOptions, VpnAddresses,
+    Backend, DeviceMode, DeviceSpec, PeerSpec, Port, Shape, TransportSpec, UdpOptions, VpnAddresses,
 };
 use culvert_wire::{CipherName, KeyId, PeerId, Slot};
 
@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         client_to_client: false,
         replay_window: (64, 15),
         threads: None,
+        ethernet: None,
     })?;
     let transport = match (flag("tcp"), side.as_str()) {
         (false, _) => TransportSpec::BindUdp { local, remote: Some(remote), options: UdpOptions::default() },
@@ -62,6 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: Some(1400),
+        port: Port::default(),
     })?;
     let half = |byte: u8| DirectionKey { secret: [byte; 32], implicit_iv: [byte; 8] };
     let (send, recv) = if side == "a" { (half(1), half(2)) } else { (half(2), half(1)) };

@@ -57,7 +57,8 @@ impl EngineBackend {
         &self,
         spec: &DeviceSpec,
     ) -> Result<(Arc<dyn Offload>, MemoryDevice), OffloadError> {
-        let joins = Joins { tcp: self.config.vnet_header, udp: self.config.vnet_header };
+        let joined = self.config.vnet_header && spec.ethernet.is_none();
+        let joins = Joins { tcp: joined, udp: joined };
         let (device, host) = memory_device(joins, self.workers(spec))
             .map_err(|source| OffloadError::system("open a device in memory", source))?;
         Ok((Arc::new(Engine::start(spec, device, self.config)?), host))

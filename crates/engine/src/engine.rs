@@ -13,8 +13,9 @@ use std::{
 
 use culvert_crypto::DataKey;
 use culvert_offload::{
-    Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceMode, DeviceSpec, EventQueue,
-    Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, TransportId, TransportSpec,
+    Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceSpec, EventQueue, Learned,
+    Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, Station, TransportId,
+    TransportSpec,
 };
 use culvert_sys::{Epoll, Eventfd};
 use culvert_wire::{CipherName, OffloadKind, PeerId, Slot};
@@ -79,13 +80,13 @@ pub(crate) struct DeviceCounters {
 
 impl Shared {
     pub(crate) fn new(
-        mode: DeviceMode,
+        table: Table,
         joins: Joins,
         queue_length: Option<QueueLength>,
         client_to_client: bool,
     ) -> Self {
         Self {
-            table: Table::new(mode),
+            table,
             events: EventQueue::default(),
             clock: Clock::start(),
             joins,
@@ -123,8 +124,8 @@ impl Engine {
         device: OpenDevice,
         config: EngineConfig,
     ) -> Result<Self, OffloadError> {
-        let shared =
-            Arc::new(Shared::new(spec.mode, device.joins, device.queue_length, spec.client_to_client));
+        let table = Table::new(spec.mode, spec.ethernet);
+        let shared = Arc::new(Shared::new(table, device.joins, device.queue_length, spec.client_to_client));
         let mut engine = Self {
             shared,
             config,
@@ -364,6 +365,30 @@ impl Offload for Engine {
             None => out.extend(self.shared.table.all().map(|peer| peer.stats())),
         }
         Ok(())
+    }
+
+    fn judge_station(&self, peer: PeerId, station: Station, allowed: bool) {
+        if let Some(bridge) = self.shared.table.bridge() {
+            bridge.judge(peer, station, allowed, self.shared.clock.millis());
+        }
+    }
+
+    fn station_owner(&self, station: Station) -> Option<PeerId> {
+        self.shared.table.bridge()?.owner(station)
+    }
+
+    fn stations(&self, out: &mut Vec<Learned>) {
+        if let Some(bridge) = self.shared.table.bridge() {
+            bridge.list(self.shared.clock.millis(), out);
+        }
+    }
+
+    fn expire_stations(&self, idle: Duration) {
+        if let Some(bridge) = self.shared.table.bridge() {
+            for (peer, station) in bridge.expire(self.shared.clock.millis(), idle) {
+                self.shared.events.push(OffloadEvent::Forgotten(peer, station));
+            }
+        }
     }
 
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<OffloadEvent>> {

@@ -1,6 +1,11 @@
 //! The pure parts that see foreign bytes, for fuzzing and for tests against an oracle. No part of the interface.
 
-use crate::packet::{Coalescer, Joins, SuperPacket};
+use culvert_offload::{VlanAccept, Vlans};
+
+use crate::packet::{
+    Coalescer, Joins, SuperPacket,
+    ethernet::{self, Header, Outbound, TAG_LEN},
+};
 
 /// Takes packets as they come out of a tunnel, one after the other, and gives the frames for a device that takes
 /// super-packets of these kinds. In between, packets that do not authenticate are opened too.
@@ -29,4 +34,29 @@ pub fn cut(frame: &[u8]) -> Option<Vec<Vec<u8>>> {
         out
     };
     Some((0..packet.count()).map(write).collect())
+}
+
+/// Takes bytes as an Ethernet frame of the device and of a peer, under every rule about VLANs.
+///
+/// # Panics
+/// When a tag that is put on does not come off again.
+pub fn frame(bytes: &[u8], vlan: u16) {
+    ethernet::clamp(&mut bytes.to_vec(), 1000);
+    let Some(header) = Header::parse(bytes) else { return };
+    for accept in [VlanAccept::All, VlanAccept::Tagged, VlanAccept::Untagged] {
+        let vlans = Vlans { accept, pvid: 1 };
+        if let Some(inbound) = ethernet::from_device(vlans, header) {
+            let len = bytes.len() - if inbound.untag { TAG_LEN } else { 0 };
+            ethernet::copy(bytes, inbound.untag, &mut vec![0; len]);
+        }
+        if header.is_in_vlan() {
+            continue; // a peer's frame in a VLAN goes nowhere
+        }
+        if let Outbound::Tag(vlan) = ethernet::to_device(vlans, vlan) {
+            let mut buf = [bytes, &[0; TAG_LEN]].concat();
+            let tagged = ethernet::tag(&mut buf, bytes.len(), vlan).map(|len| &buf[..len]);
+            let back = tagged.and_then(Header::parse);
+            assert_eq!(back, Some(Header { tag: Some(vlan), ..header }), "the tag is not what was put on");
+        }
+    }
 }

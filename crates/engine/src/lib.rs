@@ -15,6 +15,9 @@
 //!   packets of one peer straight into the buffer of `packet::coalesce`, which joins them into frames for the device.
 //!   In this order: opcode, peer, key, authentication, replay window, float, framing, inner source address.
 //!
+//! An Ethernet device (TAP) takes the same walk, but for the way from frame to peer: `bridge` learns which peer has which
+//! address, and `packet::ethernet` knows the headers.
+//!
 //! Two threads per queue of the device, one for each direction, each running to completion: there are no queues
 //! between threads. They share immutable snapshots (`arc-swap`), and small locks taken once per batch: a key's sending
 //! and receiving state, a peer's turn. `keepalive` runs between batches of the first receive worker. What they share has
@@ -27,6 +30,7 @@
 #![deny(clippy::unwrap_used, clippy::panic)]
 
 mod backend;
+mod bridge;
 mod clock;
 mod control;
 mod device;

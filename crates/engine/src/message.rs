@@ -46,7 +46,7 @@ pub(crate) enum Payload {
 
 impl Payload {
     pub(crate) fn classify(payload: &[u8]) -> Self {
-        // Both magics begin unlike any IP packet: version 2.
+        // Both magics begin unlike any IP packet: version 2. An Ethernet frame may, but is none by 16 bytes that are random.
         if payload.first().is_none_or(|first| first >> 4 != 2) {
             return Self::Packet;
         }

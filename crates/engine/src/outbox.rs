@@ -40,6 +40,10 @@ pub(crate) trait Payloads {
     fn write(&self, index: usize, out: &mut [u8]);
     /// They are inner packets: counted as the tunnel's, and their MSS option is looked at.
     fn is_tunnel(&self) -> bool;
+    /// Lowers the MSS that a packet announces.
+    fn clamp(&self, packet: &mut [u8], mss: u16) {
+        clamp_mss(packet, mss);
+    }
 }
 
 impl Payloads for SuperPacket<'_> {
@@ -125,6 +129,11 @@ impl Outbox {
     /// Sealed bytes that wait.
     pub(crate) const fn waiting(&self) -> usize {
         self.len
+    }
+
+    /// Peers whose turn is kept.
+    pub(crate) const fn peers(&self) -> usize {
+        self.held.len()
     }
 
     /// Seals packets for a peer. Waits for the peer's turn if somebody else sends to it.
@@ -221,7 +230,7 @@ impl Outbox {
             let body = &mut buf[slot.payload_at()..];
             payloads.write(i, &mut body[..payload_len]);
             if let Some(mss) = mss {
-                clamp_mss(&mut body[..payload_len], mss);
+                payloads.clamp(&mut body[..payload_len], mss);
             }
             let Some(len) = slot.finish(peer, sending, buf) else { break };
             self.append(index, len, peer.transport.is_udp());

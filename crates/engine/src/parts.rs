@@ -10,7 +10,7 @@ use std::{
 
 use culvert_crypto::{DataKey, DirectionKey};
 pub use culvert_offload::OffloadError;
-use culvert_offload::{DeviceMode, PeerSpec, Shape, TransportId, UdpOptions, VpnAddresses};
+use culvert_offload::{DeviceMode, PeerSpec, Port, Shape, TransportId, UdpOptions, VpnAddresses};
 use culvert_wire::{CipherName, KeyId, PeerId};
 
 use crate::{
@@ -135,7 +135,7 @@ impl Transmit {
     /// # Errors
     /// A cipher that the engine does not have, or no socket.
     pub fn new(cipher: CipherName) -> Result<Self, OffloadError> {
-        let shared = Shared::new(DeviceMode::PointToPoint, JOINS, None, false);
+        let shared = Shared::new(Table::new(DeviceMode::PointToPoint, None), JOINS, None, false);
         let peer = Arc::new(Peer::new(&spec(PeerId::FIRST, 1), closed_transport()?, &shared.clock));
         let primary = Some(Arc::new(key(cipher, Format::Classic, 1, 2)?));
         peer.keys.change(|slots| {
@@ -197,7 +197,7 @@ impl Peers {
     /// No socket, or more peers than there are ids.
     pub fn new(count: u32, routes_each: u32) -> Result<Self, OffloadError> {
         let (transport, clock) = (closed_transport()?, Clock::start());
-        let peers = Self { table: Table::new(DeviceMode::MultiPeer), transport, clock, routes_each };
+        let peers = Self { table: Table::new(DeviceMode::MultiPeer, None), transport, clock, routes_each };
         (0..count).filter_map(PeerId::new).try_for_each(|id| peers.connect(id))?;
         Ok(peers)
     }
@@ -248,6 +248,7 @@ fn spec(id: PeerId, routes: u32) -> PeerSpec {
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        port: Port::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use culvert_offload::{Drops, Keepalive, PeerSpec, PeerStats, Traffic};
+use culvert_offload::{Drops, Keepalive, PeerSpec, PeerStats, Port, Traffic};
 use culvert_wire::PeerId;
 
 use crate::{
@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) header: Header,
     /// What the old wire needs; `None` on the fast path.
     pub(crate) legacy: Option<Legacy>,
+    /// Its place on an Ethernet device.
+    pub(crate) port: Port,
     pub(crate) transport: Arc<Transport>,
     /// May the address change?
     pub(crate) float: bool,
@@ -123,6 +125,7 @@ impl Peer {
             id: spec.id,
             header: if spec.shape.data_v1 { Header::V1 } else { Header::V2(spec.tx_id.unwrap_or(spec.id)) },
             legacy: Legacy::of(spec),
+            port: spec.port,
             transport,
             float: spec.float,
             remote: ArcSwap::from_pointee(Remote { address: plain(spec.remote), local: spec.local }),

@@ -53,7 +53,7 @@ mod loom_tests {
     fn loom_what_a_worker_remembers_ends_with_the_change_that_ends_it() {
         let transport = transport();
         loom::model(move || {
-            let table = Arc::new(Table::new(DeviceMode::MultiPeer));
+            let table = Arc::new(Table::new(DeviceMode::MultiPeer, None));
             let [first, second] = [1, 2].map(|id| {
                 let vpn = VpnAddresses { v4: Some([10, 8, 0, 2].into()), v6: None };
                 let spec = spec(PeerId::new(id).unwrap(), ([192, 0, 2, 1], 1194).into(), vpn);

@@ -14,10 +14,11 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use culvert_offload::{DeviceMode, OffloadError, PeerSpec, VpnAddresses};
+use culvert_offload::{DeviceMode, Ethernet, OffloadError, PeerSpec, VpnAddresses};
 use culvert_wire::PeerId;
 
 use crate::{
+    bridge::Bridge,
     key::Header,
     peer::{Peer, Remote},
     routes::{Routes, masked},
@@ -31,9 +32,23 @@ const SLICE: usize = 256;
 
 type Chunk = Box<[ArcSwapOption<Peer>]>;
 
+/// How a packet finds its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarding {
+    /// Everything goes to the one peer.
+    PointToPoint,
+    /// By IP address.
+    Routed,
+    /// Ethernet frames, also where there is but one peer.
+    Bridged,
+}
+
 /// All peers of a device.
 pub(crate) struct Table {
     mode: DeviceMode,
+    forwarding: Forwarding,
+    /// Of an Ethernet device.
+    bridge: Option<Box<Bridge>>,
     /// By peer id: a dense array in pieces that appear when first used, so that ids may start anywhere.
     by_id: Box<[OnceLock<Chunk>]>,
     /// The one peer of a point-to-point device, whatever ids its packets carry.
@@ -65,10 +80,17 @@ struct Entry {
 }
 
 impl Table {
-    pub(crate) fn new(mode: DeviceMode) -> Self {
+    pub(crate) fn new(mode: DeviceMode, ethernet: Option<Ethernet>) -> Self {
         let chunks = if mode == DeviceMode::MultiPeer { CHUNKS } else { 0 };
+        let forwarding = match (ethernet, mode) {
+            (Some(_), _) => Forwarding::Bridged,
+            (None, DeviceMode::PointToPoint) => Forwarding::PointToPoint,
+            (None, DeviceMode::MultiPeer) => Forwarding::Routed,
+        };
         Self {
             mode,
+            forwarding,
+            bridge: ethernet.map(|ethernet| Box::new(Bridge::new(ethernet))),
             by_id: std::iter::repeat_with(OnceLock::new).take(chunks).collect(),
             only: ArcSwapOption::empty(),
             addresses: RwLock::default(),
@@ -113,6 +135,15 @@ impl Table {
         self.mode
     }
 
+    pub(crate) const fn forwarding(&self) -> Forwarding {
+        self.forwarding
+    }
+
+    /// What was learned of an Ethernet device's peers.
+    pub(crate) fn bridge(&self) -> Option<&Bridge> {
+        self.bridge.as_deref()
+    }
+
     /// All peers in the order of their ids, taken in slices, so that nobody waits long: peers that come or go meanwhile
     /// may or may not be among them.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Peer>> {
@@ -148,6 +179,9 @@ impl Table {
         for prefix in &prefixes {
             routes.insert(*prefix, Arc::clone(&peer));
         }
+        if let Some(bridge) = &self.bridge {
+            bridge.join(&peer);
+        }
         let entry = Entry { peer: Arc::clone(&peer), prefixes, look: u64::MAX };
         entries.peers.insert(peer.id, entry);
         if peer.transport.is_udp() {
@@ -176,6 +210,9 @@ impl Table {
         entries.looks.remove(&(look, id));
         self.publish_next_look(&entries);
         self.vacate(&peer);
+        if let Some(bridge) = &self.bridge {
+            bridge.leave(&peer);
+        }
         self.place(id, None);
         let mut routes = Routes::clone(&self.routes.load());
         for prefix in prefixes {
@@ -269,15 +306,16 @@ impl Table {
     }
 
     fn check(&self, vpn: &VpnAddresses) -> Result<(), OffloadError> {
-        match self.mode {
-            DeviceMode::PointToPoint => Ok(()),
-            DeviceMode::MultiPeer => vpn.check(),
+        match self.forwarding {
+            Forwarding::PointToPoint | Forwarding::Bridged => Ok(()),
+            Forwarding::Routed => vpn.check(),
         }
     }
 
-    /// What a peer owns inside the tunnel, as prefixes without host bits. On a point-to-point device all is the peer's.
+    /// What a peer owns inside the tunnel, as prefixes without host bits. On a point-to-point device all is the peer's; on
+    /// an Ethernet device its addresses are none of ours.
     fn prefixes(&self, vpn: &VpnAddresses, iroutes: &[(IpAddr, u8)]) -> Box<[(IpAddr, u8)]> {
-        if self.mode == DeviceMode::PointToPoint {
+        if self.forwarding != Forwarding::Routed {
             return Box::default();
         }
         let own =

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use culvert_offload::{Shape, TransportId, UdpOptions};
+use culvert_offload::{Port, Shape, TransportId, UdpOptions};
 use culvert_wire::CipherName;
 use proptest::prelude::*;
 
@@ -32,6 +32,7 @@ pub(crate) fn spec(id: PeerId, remote: SocketAddr, vpn: VpnAddresses) -> PeerSpe
         shape: Shape { data_v1: true, ..Shape::PLAIN },
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        port: Port::default(),
     }
 }
 
@@ -224,7 +225,7 @@ proptest! {
         steps in prop::collection::vec((step(), address()), 1..60),
     ) {
         let transport = transport();
-        let (table, mut model) = (Table::new(DeviceMode::MultiPeer), Model::default());
+        let (table, mut model) = (Table::new(DeviceMode::MultiPeer, None), Model::default());
         // A worker that looks up one address after each step must notice each step that changes the answer.
         let (mut recent, watched) = (Recent::default(), steps[0].1);
         for (step, probe) in &steps {
@@ -240,7 +241,7 @@ proptest! {
 #[test]
 fn all_peers_are_found_slice_by_slice_while_some_leave() {
     let transport = transport();
-    let table = Table::new(DeviceMode::MultiPeer);
+    let table = Table::new(DeviceMode::MultiPeer, None);
     let ids: Vec<_> = (0..3 * u32::try_from(SLICE).unwrap()).map(|n| PeerId::new(n).unwrap()).collect();
     for (port, id) in (1..).zip(&ids) {
         let vpn = VpnAddresses { v4: Some((0x0A00_0000 + u32::from(port)).into()), v6: None };

@@ -8,16 +8,17 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use culvert_offload::DeviceMode;
 use culvert_sys::{Epoll, Eventfd, Interest};
 
 use crate::{
+    bridge,
     device::{FrameSizes, Queue},
     engine::Shared,
     outbox::{FLUSH_AT, Outbox},
     packet::{SuperPacket, VNET_HEADER_LEN, destination},
     peer::Peer,
     recent::Recent,
+    table::Forwarding,
     transport::Backpressure,
 };
 
@@ -109,7 +110,15 @@ impl Transmitter {
             self.shared.counters.malformed_frames.fetch_add(1, Relaxed);
             return;
         };
-        let Some(peer) = self.find_peer(packet.bytes()) else {
+        let peer = match self.shared.table.forwarding() {
+            Forwarding::PointToPoint => self.shared.table.by_id(None),
+            Forwarding::Routed => self.find_peer(packet.bytes()),
+            Forwarding::Bridged => {
+                let backpressure = Backpressure::Wait(&self.stop);
+                return bridge::from_device(&self.shared, &mut self.outbox, packet.bytes(), backpressure);
+            }
+        };
+        let Some(peer) = peer else {
             self.shared.counters.unrouted.fetch_add(packet.count() as u64, Relaxed);
             return;
         };
@@ -117,10 +126,6 @@ impl Transmitter {
     }
 
     fn find_peer(&mut self, packet: &[u8]) -> Option<Arc<Peer>> {
-        let table = &self.shared.table;
-        if table.mode() == DeviceMode::PointToPoint {
-            return table.by_id(None);
-        }
-        self.recent.find(table, destination(packet)?).cloned()
+        self.recent.find(&self.shared.table, destination(packet)?).cloned()
     }
 }

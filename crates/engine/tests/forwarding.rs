@@ -34,7 +34,7 @@ mod inside {
 
     use culvert_engine::{EngineBackend, EngineConfig, MemoryDevice};
     use culvert_offload::{Backend, DeviceMode, DeviceSpec, Offload};
-    use culvert_sys::{Epoll, Interest, Tun, TunConfig};
+    use culvert_sys::{Epoll, Interest, Tun, TunConfig, TunLayer};
     use culvert_testkit::{
         inner::{
             Choices, Delivered, Mix, VnetHeader, compare, cut, one_hop_further, super_frame, with_one_zero,
@@ -67,7 +67,13 @@ mod inside {
     }
 
     fn open_tun(name: &str, vnet_header: bool) -> Tun {
-        let config = TunConfig { node: Path::new("/dev/net/tun"), name: Some(name), queues: 1, vnet_header };
+        let config = TunConfig {
+            node: Path::new("/dev/net/tun"),
+            name: Some(name),
+            queues: 1,
+            layer: TunLayer::Ip,
+            vnet_header,
+        };
         let tun = Tun::open(&config).unwrap();
         tun.set_mtu(u16::MAX).unwrap();
         ip(&format!("link set {name} up"));

@@ -74,6 +74,11 @@ impl Host for FakeHost {
         self.note(format!("set mtu {mtu} dev {device}"))
     }
 
+    fn set_link_address(&mut self, device: &str, mac: [u8; 6]) -> Result<(), HostError> {
+        self.known(device)?;
+        self.note(format!("set address {} dev {device}", mac.map(|byte| format!("{byte:02x}")).join(":")))
+    }
+
     fn link_kind(&mut self, device: &str) -> Option<String> {
         self.kinds.get(device).cloned()
     }

@@ -183,6 +183,12 @@ fn run(host: &mut dyn Host, step: &Step) -> Result<Option<Change>, HostError> {
             host.set_mtu(device, *mtu)?;
             Ok(None)
         }
+        Step::LinkAddress { device, mac } => {
+            let text = mac.map(|byte| format!("{byte:02x}")).join(":");
+            tracing::info!("TUN/TAP link layer address set to {text}");
+            host.set_link_address(device, *mac)?;
+            Ok(None)
+        }
         Step::TxQueueLen { device, packets } => {
             tracing::info!("net_iface_txqlen_set: txqueuelen {packets} for {device}");
             host.set_tx_queue_len(device, *packets)?;
@@ -258,7 +264,7 @@ fn complaint(step: &Step, error: &HostError) -> String {
     match step {
         Step::Route(_) | Step::Displace(_) => format!("ERROR: Linux route command failed: {error}"),
         Step::Address { .. } => format!("ERROR: Linux can't add IP to interface: {error}"),
-        Step::Mtu { .. } | Step::TxQueueLen { .. } | Step::Up { .. } => {
+        Step::Mtu { .. } | Step::LinkAddress { .. } | Step::TxQueueLen { .. } | Step::Up { .. } => {
             format!("ERROR: Linux can't configure interface: {error}")
         }
         Step::Shape { .. } => format!("ERROR: Linux can't limit the traffic: {error}"),

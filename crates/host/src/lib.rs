@@ -69,6 +69,12 @@ pub trait Host: Send {
     /// When there is no such device or it refuses the value.
     fn set_mtu(&mut self, device: &str, mtu: u32) -> Result<(), HostError>;
 
+    /// Sets the Ethernet address of a device.
+    ///
+    /// # Errors
+    /// When there is no such device, it is none of Ethernet, or it refuses the address (that of a group).
+    fn set_link_address(&mut self, device: &str, mac: [u8; 6]) -> Result<(), HostError>;
+
     /// Returns what kind of virtual device this is: `ovpn`, `tun`, `veth`. `None` when there is no such device, or it is
     /// of no kind (hardware).
     fn link_kind(&mut self, device: &str) -> Option<String>;

@@ -232,6 +232,12 @@ impl Host for NetlinkHost {
         })
     }
 
+    fn set_link_address(&mut self, device: &str, mac: [u8; 6]) -> Result<(), HostError> {
+        self.change_link(device, "address", 0, |link| {
+            link.push_address(&mac);
+        })
+    }
+
     fn link_kind(&mut self, device: &str) -> Option<String> {
         let mut request = rt_link::Request::new().op_getlink_do(&Ifinfomsg::new());
         request.encode().push_ifname_bytes(device.as_bytes());

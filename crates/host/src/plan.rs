@@ -66,6 +66,13 @@ pub enum Step {
         /// Bytes.
         mtu: u32,
     },
+    /// Set the Ethernet address of a device.
+    LinkAddress {
+        /// Of which device.
+        device: String,
+        /// Which address.
+        mac: [u8; 6],
+    },
     /// Set the length of the transmit queue.
     TxQueueLen {
         /// Of which device.
@@ -151,23 +158,32 @@ pub struct DeviceConfig {
     pub mtu: Option<u32>,
     /// Transmit queue in packets; `None` leaves it alone.
     pub tx_queue_len: Option<u32>,
+    /// Its Ethernet address; `None` leaves it alone.
+    pub mac: Option<[u8; 6]>,
+    /// Leave a device without addresses down: whoever puts an Ethernet device into a bridge says when it comes up.
+    pub down_without_address: bool,
     /// Its addresses, at most one of each family.
     pub addresses: Vec<Address>,
 }
 
 impl DeviceConfig {
-    /// Returns the plan: MTU, queue, up, addresses, in OpenVPN's order.
+    /// Returns the plan: Ethernet address, MTU, queue, up, addresses, in OpenVPN's order.
     #[must_use]
     pub fn plan(&self) -> Plan {
         let device = || self.name.clone();
         let mut plan = Plan::new();
+        if let Some(mac) = self.mac {
+            plan.push(Step::LinkAddress { device: device(), mac });
+        }
         if let Some(mtu) = self.mtu {
             plan.push(Step::Mtu { device: device(), mtu });
         }
         if let Some(packets) = self.tx_queue_len {
             plan.push(Step::TxQueueLen { device: device(), packets });
         }
-        plan.push(Step::Up { device: device() });
+        if !self.addresses.is_empty() || !self.down_without_address {
+            plan.push(Step::Up { device: device() });
+        }
         for address in &self.addresses {
             plan.push(Step::Address { device: device(), address: *address });
         }

@@ -70,6 +70,8 @@ pub struct RouteContext {
     /// The device has many peers, and these routes choose among them: a line without a gateway leads to the device, where
     /// no peer has the destination for its own.
     pub many_peers: bool,
+    /// The device is an Ethernet: every route needs the next hop whose address is to be looked up there.
+    pub ethernet: bool,
     /// `route-gateway`, or the far end of `ifconfig`.
     pub vpn4: Option<Ipv4Addr>,
     /// `route-ipv6-gateway`, or the far end of `ifconfig-ipv6`. On a TUN device it is not needed to set routes.
@@ -204,9 +206,10 @@ impl RouteSettings {
     fn v6(&self, context: &RouteContext, planned: &mut Planned) {
         let mut later = Planned::default();
         if self.redirect.is_some_and(|redirect| redirect.ipv6 && redirect.default_route) {
+            let gateway = context.vpn6.filter(|_| context.ethernet).map(IpAddr::from);
             for (network, prefix) in GLOBAL_V6 {
-                let route = Route::to(network.into(), prefix).dev(&context.device).metric(self.metric);
-                push_route(&mut later, route);
+                let route = Route::to(network.into(), prefix).via(gateway).dev(&context.device);
+                push_route(&mut later, route.metric(self.metric));
             }
         } else if self.close_ipv6_leak
             && !context.has_ipv6
@@ -262,8 +265,10 @@ impl RouteSettings {
                     return;
                 }
             },
-            // On a TUN device IPv6 needs no next hop.
-            Place::VpnGateway if family == Family::V6 => route.dev(&context.device),
+            // On a TUN device IPv6 needs no next hop, nor does a network that metric 0 says is on the link.
+            Place::VpnGateway if family == Family::V6 && (!context.ethernet || route.metric == Some(0)) => {
+                route.dev(&context.device)
+            }
             Place::VpnGateway | Place::RemoteHost => match context.resolve(place, family) {
                 Some(gateway) if place == Place::VpnGateway => route.via(Some(gateway)).dev(&context.device),
                 Some(gateway) => route.via(Some(gateway)),

@@ -23,7 +23,7 @@ use std::{
 };
 
 use culvert_host::{Firewall, FirewallRules, HostError, Ipv6Refusal, MssClamp, Refused};
-use culvert_sys::{Epoll, Interest, Tun, TunConfig, privilege};
+use culvert_sys::{Epoll, Interest, Tun, TunConfig, TunLayer, privilege};
 use namespace::{ip, namespaced};
 use netlink_bindings::nftables::{Nfgenmsg, Request};
 use netlink_socket2::NetlinkSocket;
@@ -59,7 +59,8 @@ impl Router {
         ];
         let open = |(name, v4, v6): (&str, &str, &str)| {
             let node = Path::new("/dev/net/tun");
-            let config = TunConfig { node, name: Some(name), queues: 1, vnet_header: false };
+            let config =
+                TunConfig { node, name: Some(name), queues: 1, layer: TunLayer::Ip, vnet_header: false };
             let device = Tun::open(&config).expect("a TUN device");
             ip(&format!("link set {name} up"));
             ip(&format!("address add {v4} dev {name}"));

@@ -80,6 +80,7 @@ fn tunnel() -> DeviceConfig {
             Address::V4 { local: [10, 8, 0, 2].into(), prefix: 24 },
             Address::V6 { local: "fd00:8::2".parse().expect("an address"), prefix: 64 },
         ],
+        ..DeviceConfig::default()
     }
 }
 

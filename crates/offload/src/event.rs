@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use culvert_wire::{KeyId, PeerId};
 
-use crate::PeerStats;
+use crate::{PeerStats, Station};
 
 /// Something that happened in the data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub enum OffloadEvent {
     KeyExhausted(PeerId, KeyId),
     /// The peer sends from a new address; authenticated data proved it.
     Floated(PeerId, SocketAddr),
+    /// An address was first seen, or seen at another peer than before, on an Ethernet device.
+    Learned {
+        /// Who sends from it now.
+        peer: PeerId,
+        /// The address.
+        station: Station,
+        /// It was another peer's before.
+        moved: bool,
+    },
+    /// A learned address was idle for too long. Those of a peer that goes are forgotten without a word.
+    Forgotten(PeerId, Station),
     /// The device vanished, with its peers and keys. Nothing follows.
     DeviceGone,
 }

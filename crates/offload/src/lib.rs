@@ -16,6 +16,7 @@
 pub mod conformance;
 mod control;
 mod error;
+mod ethernet;
 mod event;
 mod event_queue;
 pub mod fake;
@@ -28,6 +29,7 @@ mod transport;
 
 pub use control::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
 pub use error::OffloadError;
+pub use ethernet::{Ethernet, Learned, Port, Station, VlanAccept, Vlans};
 pub use event::{DeleteReason, OffloadEvent};
 pub use event_queue::EventQueue;
 #[cfg(target_os = "linux")]
@@ -167,6 +169,29 @@ pub trait Offload: Send + Sync {
     /// When the peer is unknown.
     fn stats(&self, peer: Option<PeerId>, out: &mut Vec<PeerStats>) -> Result<(), OffloadError>;
 
+    /// Says whether a peer may have an address that [`OffloadEvent::Learned`] told of. An address that is not allowed is
+    /// asked about again later, if the peer still uses it.
+    fn judge_station(&self, peer: PeerId, station: Station, allowed: bool) {
+        let _ = (peer, station, allowed);
+    }
+
+    /// Appends the addresses that were learned, on an Ethernet device.
+    fn stations(&self, out: &mut Vec<Learned>) {
+        let _ = out;
+    }
+
+    /// The peer that has a learned address, be it judged yet or not.
+    fn station_owner(&self, station: Station) -> Option<PeerId> {
+        let _ = station;
+        None
+    }
+
+    /// Forgets learned addresses that were idle for so long (`stale-routes-check`); [`OffloadEvent::Forgotten`] tells
+    /// of each.
+    fn expire_stations(&self, idle: std::time::Duration) {
+        let _ = idle;
+    }
+
     /// Returns the next event; `Ready(None)` once the device is gone.
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<OffloadEvent>>;
 }
@@ -197,7 +222,7 @@ pub struct Capabilities {
 /// The device to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceSpec {
-    /// Its name; `None` takes the first free `tunN`. A trailing `%d` is filled in by the system.
+    /// Its name; `None` takes the first free `tunN` or `tapN`. A trailing `%d` is filled in by the system.
     pub name: Option<String>,
     /// Path of the clone device (`dev-node`), `/dev/net/tun` by default.
     pub node: Option<String>,
@@ -215,6 +240,8 @@ pub struct DeviceSpec {
     pub replay_window: (u32, u32),
     /// Threads that the offload may use; `None` lets it count cores.
     pub threads: Option<usize>,
+    /// Its packets are Ethernet frames; `None`: IP packets.
+    pub ethernet: Option<Ethernet>,
 }
 
 /// Whether a device has one peer or many.

@@ -5,7 +5,7 @@ use std::{
 
 use culvert_wire::{CipherName, PeerId};
 
-use crate::{OffloadError, TransportId};
+use crate::{OffloadError, Port, TransportId};
 
 /// A peer to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct PeerSpec {
     pub cipher: CipherName,
     /// Clamp the MSS of TCP connections to this (IPv4 value; IPv6 is 20 less); `None` leaves it alone.
     pub mss: Option<u16>,
+    /// Its place on an Ethernet device.
+    pub port: Port,
 }
 
 /// A peer's addresses inside the tunnel: the ones that it may send from.

@@ -13,7 +13,7 @@ use std::{
 
 use culvert_offload::{
     Backend as _, Capabilities, ControlBatch, ControlPacket, ControlReceiver, DeviceMode, DeviceSpec,
-    ENGINE_IDS, Framing, Offload, OffloadError, OffloadEvent, Paired, PeerSpec, Shape, Shortfall,
+    ENGINE_IDS, Framing, Offload, OffloadError, OffloadEvent, Paired, PeerSpec, Port, Shape, Shortfall,
     TransportId, TransportSpec, UdpOptions, VpnAddresses,
     fake::{Call, FakeBackend, FakeOffload},
 };
@@ -41,6 +41,7 @@ fn pair_with(mode: DeviceMode, change: impl FnOnce(Capabilities) -> Capabilities
         client_to_client: false,
         replay_window: (64, 15),
         threads: None,
+        ethernet: None,
     };
     let kernels = FakeBackend::with_capabilities(|all| {
         let kind = OffloadKind::Linux;
@@ -97,6 +98,7 @@ fn peer(id: PeerId, transport: TransportId) -> PeerSpec {
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        port: Port::default(),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct OptionsInput {
     pub tap: bool,
     /// `tun-mtu`.
     pub tun_mtu: u16,
+    /// `tun-mtu-extra`, or its default: counted in `link-mtu` alone.
+    pub tun_mtu_extra: u32,
     /// What runs below.
     pub proto: OccProto,
     /// Point-to-point without pull: own and the peer's part of `ifconfig`.
@@ -45,6 +47,7 @@ impl Default for OptionsInput {
         Self {
             tls_server: false,
             tap: false,
+            tun_mtu_extra: 0,
             tun_mtu: 1500,
             proto: OccProto::Udp,
             ifconfig: None,
@@ -158,7 +161,13 @@ impl OptionsInput {
             (self.socks_udp, 10),
         ];
         let extra: u32 = extra.iter().filter(|(on, _)| *on).map(|(_, len)| len).sum();
-        u32::from(self.tun_mtu) + opcode + packet_id + iv + block + tag + extra
+        u32::from(self.tun_mtu).saturating_add(self.tun_mtu_extra)
+            + opcode
+            + packet_id
+            + iv
+            + block
+            + tag
+            + extra
     }
 }
 

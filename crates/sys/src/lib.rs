@@ -33,5 +33,5 @@ pub use persistent::{DeviceKind, Persistence, set_persistent};
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
 pub use tcp::TcpSocket;
 pub use tty::Terminal;
-pub use tun::{Tun, TunConfig, TunOffload, TunQueue, hardware_address};
+pub use tun::{Tun, TunConfig, TunLayer, TunOffload, TunQueue, hardware_address};
 pub use udp::{MAX_DATAGRAM, MAX_SEGMENTS, Outgoing, Received, RecvBatch, UdpSocket};

@@ -8,9 +8,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::tun::{IFF_NO_PI, IFF_TUN, IfReq, ioctl_ifreq};
-
-const IFF_TAP: u16 = 0x0002;
+use crate::tun::{IFF_NO_PI, IFF_TAP, IFF_TUN, IfReq, ioctl_ifreq};
 
 /// What a device carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

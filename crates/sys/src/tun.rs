@@ -8,6 +8,7 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 
 pub(crate) const IFF_TUN: u16 = 0x0001;
+pub(crate) const IFF_TAP: u16 = 0x0002;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
 pub(crate) const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
@@ -25,12 +26,24 @@ const IFNAMSIZ: usize = 16;
 pub struct TunConfig<'a> {
     /// The clone device, usually `/dev/net/tun`.
     pub node: &'a Path,
-    /// The name wanted; `%d` in it is filled in by the system; `None` takes the first free `tunN`.
+    /// What its packets are.
+    pub layer: TunLayer,
+    /// The name wanted; `%d` in it is filled in by the system; `None` takes the first free `tunN` or `tapN`.
     pub name: Option<&'a str>,
     /// How many queues to open, at least one.
     pub queues: usize,
     /// Exchange super-packets: each packet carries a 10-byte virtio header.
     pub vnet_header: bool,
+}
+
+/// What a device exchanges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunLayer {
+    /// IP packets (TUN).
+    #[default]
+    Ip,
+    /// Ethernet frames without preamble and checksum (TAP).
+    Ethernet,
 }
 
 /// Which super-packets the device hands out and takes.
@@ -173,7 +186,11 @@ impl IfReq {
 
 fn attach(config: &TunConfig<'_>, request: &mut IfReq, multi_queue: bool) -> io::Result<TunQueue> {
     let fd = rustix::fs::open(config.node, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    let mut flags = IFF_TUN | IFF_NO_PI;
+    let kind = match config.layer {
+        TunLayer::Ip => IFF_TUN,
+        TunLayer::Ethernet => IFF_TAP,
+    };
+    let mut flags = kind | IFF_NO_PI;
     if config.vnet_header {
         flags |= IFF_VNET_HDR;
     }

@@ -49,7 +49,7 @@ pub use peers::{Implementation, Peers, Release};
 pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};
 pub use plugin::c_plugin;
 pub use profile::{
-    Cipher, Inner, Login, Offload, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping,
+    Cipher, Inner, Layer, Login, Offload, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping,
 };
 pub use relay::Relay;
 pub use temp::TempDir;

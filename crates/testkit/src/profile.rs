@@ -159,6 +159,16 @@ dimension!(
 );
 
 dimension!(
+    /// What the tunnel's packets are.
+    Layer {
+        /// IP packets.
+        Tun = "tun",
+        /// Ethernet frames.
+        Tap = "tap",
+    }
+);
+
+dimension!(
     /// Which addresses the tunnel has.
     Inner {
         /// IPv4 only.
@@ -219,6 +229,8 @@ pub struct TunnelSpec {
     pub login: Login,
     /// What is at the ends.
     pub topology: Topology,
+    /// What the tunnel's packets are.
+    pub layer: Layer,
     /// Which addresses the tunnel has.
     pub inner: Inner,
     /// Which ends leave their data packets to the kernel.
@@ -244,6 +256,7 @@ impl Default for TunnelSpec {
             trust: Trust::Ca,
             login: Login::Certificate,
             topology: Topology::Subnet,
+            layer: Layer::Tun,
             inner: Inner::V4,
             offload: Offload::Neither,
             remote: None,
@@ -302,7 +315,7 @@ impl TunnelSpec {
         folder: &TempDir,
     ) -> Result<String> {
         let mut lines = Lines::default();
-        lines.add("dev tun");
+        lines.add(&format!("dev {}", self.layer));
         lines.add("verb 4");
         self.add_addresses(role, &mut lines);
         self.add_transport(role, &mut lines);
@@ -330,6 +343,8 @@ impl TunnelSpec {
 
     fn add_addresses(&self, role: Role, lines: &mut Lines) {
         let v6 = self.inner == Inner::V4AndV6;
+        let of_subnet = self.layer == Layer::Tap;
+        let second = |far: &'static str| if of_subnet { "255.255.255.0" } else { far };
         match (self.topology, role) {
             (Topology::Subnet, Role::Server) => {
                 lines.add("topology subnet");
@@ -343,13 +358,13 @@ impl TunnelSpec {
             }
             (Topology::PointToPoint, Role::Server) => {
                 lines.add("tls-server");
-                lines.add("ifconfig 10.8.0.1 10.8.0.2");
+                lines.add(&format!("ifconfig 10.8.0.1 {}", second("10.8.0.2")));
                 lines.add_if(v6, "ifconfig-ipv6 fd00:8::1/64 fd00:8::2");
                 lines.add("keepalive 10 60");
             }
             (Topology::PointToPoint, Role::Client) => {
                 lines.add("tls-client");
-                lines.add("ifconfig 10.8.0.2 10.8.0.1");
+                lines.add(&format!("ifconfig 10.8.0.2 {}", second("10.8.0.1")));
                 lines.add_if(v6, "ifconfig-ipv6 fd00:8::2/64 fd00:8::1");
                 lines.add("keepalive 10 60");
                 lines.add("connect-retry 1 5");
@@ -477,9 +492,11 @@ impl TunnelSpec {
 
 impl fmt::Display for TunnelSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { transport, wrapping, cipher, tls, algorithm, trust, login, topology, inner, .. } = self;
+        let Self {
+            transport, wrapping, cipher, tls, algorithm, trust, login, topology, layer, inner, ..
+        } = self;
         write!(f, "{transport:<4} {wrapping:<12} {cipher:<17} {tls} {:<7} ", format!("{algorithm:?}"))?;
-        write!(f, "{trust:<11} {login:<13} {topology:<6} {inner:<5}")
+        write!(f, "{trust:<11} {login:<13} {topology:<6} {layer} {inner:<5}")
     }
 }
 

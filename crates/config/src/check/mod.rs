@@ -15,9 +15,9 @@ use crate::{
     Checked, Setting,
     args::Problem,
     diagnostic::{Diagnostic, Severity},
-    draft::Draft,
+    draft::{Draft, Vlan},
     files::Files,
-    profile::{Profile, StatusFile, TlsRole},
+    profile::{Profile, StatusFile, TlsRole, Vlans},
     table::Status,
     value::PingAction,
 };
@@ -131,12 +131,14 @@ impl Findings {
     }
 }
 
-/// Finds out which kind of device a name means.
+/// Finds out which kind of device a name means, and what VLANs are to it.
 fn device_kind(draft: &mut Draft) {
     let device = &mut draft.profile.device;
     let kind = draft.dev_type.as_deref().unwrap_or(&device.dev);
     device.tap = kind.starts_with("tap");
     device.null = kind.starts_with("null");
+    let Vlan { tagging, accept, pvid } = draft.vlan;
+    draft.profile.server.vlans = tagging.then(|| Vlans { accept, pvid: pvid.unwrap_or(1) });
 }
 
 /// Returns whether the device is a TUN or a TAP, by its name or by `dev-type`.

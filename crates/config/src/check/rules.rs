@@ -9,7 +9,7 @@ use crate::{
     draft::{ConnectionDraft, Draft, RawTransport},
     profile::{AuthUserPass, Bind, CertPolicy, ConnectionEntry, Mode, RemapUsr1, ScriptSecurity, TlsRole},
     table::Rule,
-    value::RouteHost,
+    value::{RouteHost, VlanAccept},
 };
 
 /// Checks everything.
@@ -62,7 +62,7 @@ fn device(d: &Draft, f: &mut Findings) {
         let text = format!("I don't recognize device {} as a tun or tap device", d.profile.device.dev);
         f.error("dev", text, "add `dev-type tun`");
     }
-    if d.lladdr && !d.profile.device.tap {
+    if d.profile.device.lladdr.is_some() && !d.profile.device.tap {
         f.error("lladdr", "--lladdr can only be used in --dev tap mode", "remove it");
     }
     if let Some(ifconfig) = d.profile.device.ifconfig
@@ -246,8 +246,8 @@ fn not_server(d: &Draft, f: &mut Findings) {
         ("username-as-common-name", server.username_as_common_name),
         ("auth-user-pass-optional", server.auth_user_pass_optional),
         ("vlan-tagging", d.vlan.tagging),
-        ("vlan-accept", d.vlan.accept),
-        ("vlan-pvid", d.vlan.pvid),
+        ("vlan-accept", d.vlan.accept != VlanAccept::All),
+        ("vlan-pvid", d.vlan.pvid.is_some()),
     ];
     for (name, set) in values {
         if set {

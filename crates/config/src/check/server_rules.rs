@@ -7,7 +7,7 @@ use crate::{
     draft::{Draft, RawTransport},
     profile::{AuthGenToken, CertPolicy},
     table::Rule,
-    value::Topology,
+    value::{Topology, VlanAccept},
 };
 
 /// Checks what `mode server` demands and forbids.
@@ -67,6 +67,7 @@ pub(super) fn check(d: &Draft, f: &mut Findings) {
     }
     logins(d, f);
     vlans(d, f);
+    learning(d, f);
     if d.helpers.tcp_nodelay {
         let line = "NOTE: TCP_NODELAY is always enabled locally; --tcp-nodelay is now only useful to push the flag to clients \
                     older than 2.7.6.";
@@ -150,11 +151,25 @@ fn logins(d: &Draft, f: &mut Findings) {
     }
 }
 
+/// Addresses are learned from Ethernet frames only: those of IP are the server's own gift.
+fn learning(d: &Draft, f: &mut Findings) {
+    for name in ["max-routes-per-client", "stale-routes-check"] {
+        if f.has(name) && !d.profile.device.tap {
+            let line = format!(
+                "Note: option {name} has no effect: addresses are learned from traffic with dev tap only"
+            );
+            f.note(Severity::Note, name, line, "remove it");
+        }
+    }
+}
+
 fn vlans(d: &Draft, f: &mut Findings) {
     if d.vlan.tagging && !d.profile.device.tap {
         f.error("vlan-tagging", "--vlan-tagging must be used with --dev tap", "remove it");
     }
-    for (name, set) in [("vlan-accept", d.vlan.accept), ("vlan-pvid", d.vlan.pvid)] {
+    for (name, set) in
+        [("vlan-accept", d.vlan.accept != VlanAccept::All), ("vlan-pvid", d.vlan.pvid.is_some())]
+    {
         if set && !d.vlan.tagging {
             f.error(name, format!("--{name} requires --vlan-tagging"), "add `vlan-tagging`");
         }

@@ -22,6 +22,8 @@ pub struct Device {
     pub ifconfig: Option<Ifconfig>,
     /// `ifconfig-ipv6`, also from `server-ipv6`.
     pub ifconfig_ipv6: Option<Ifconfig6>,
+    /// `lladdr`: the Ethernet address of a TAP device.
+    pub lladdr: Option<[u8; 6]>,
     /// `ifconfig-noexec`: leave the device alone, fill the environment of scripts.
     pub ifconfig_noexec: bool,
     /// `txqueuelen`.
@@ -40,6 +42,7 @@ impl Default for Device {
             topology: None,
             ifconfig: None,
             ifconfig_ipv6: None,
+            lladdr: None,
             ifconfig_noexec: false,
             txqueuelen: None,
             persist_tun: false,

@@ -166,6 +166,8 @@ pub struct Mtu {
     pub tun_mtu_defined: bool,
     /// `tun-mtu N OCC`: the value told to old peers.
     pub occ_mtu: Option<u32>,
+    /// `tun-mtu-extra`: bytes of a packet beside `tun-mtu`.
+    pub tun_mtu_extra: Option<u32>,
     /// `tun-mtu-max`: the largest that a server may push.
     pub tun_mtu_max: u32,
     /// `max-packet-size`: the largest control packet.
@@ -178,12 +180,20 @@ pub struct Mtu {
     pub discovery: Option<MtuDiscovery>,
 }
 
+impl Mtu {
+    /// Bytes of a packet beside `tun-mtu`: on a TAP device 32, which is more than its headers, as OpenVPN counts.
+    pub fn extra(&self, tap: bool) -> u32 {
+        self.tun_mtu_extra.unwrap_or(if tap { 32 } else { 0 })
+    }
+}
+
 impl Default for Mtu {
     fn default() -> Self {
         Self {
             tun_mtu: 1500,
             tun_mtu_defined: false,
             occ_mtu: None,
+            tun_mtu_extra: None,
             tun_mtu_max: 1600,
             max_packet_size: 1250,
             mssfix: super::MssFix::default(),

@@ -27,7 +27,7 @@ pub use process::{
 pub use proxy::{HttpProxy, HttpProxyAuth, Proxy, SocksProxy};
 pub use server::{
     AuthGenToken, AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist,
-    PortShare, Server, VerifyVia,
+    PortShare, Server, VerifyVia, Vlans,
 };
 pub use tls::{
     CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, RemoteRole, Session, Tls, TlsRole,

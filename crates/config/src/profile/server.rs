@@ -1,6 +1,6 @@
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use crate::value::{Command, FileOrInline, Net4, Net6, Port};
+use crate::value::{Command, FileOrInline, Net4, Net6, Port, VlanAccept};
 
 /// What only a server does.
 #[derive(Clone, Debug)]
@@ -50,6 +50,17 @@ pub struct Server {
     pub port_share: Option<PortShare>,
     /// `stale-routes-check AGE [INTERVAL]`.
     pub stale_routes: Option<(Duration, Duration)>,
+    /// `vlan-tagging`.
+    pub vlans: Option<Vlans>,
+}
+
+/// `vlan-accept`, and `vlan-pvid`: the VLAN of the device's untagged frames, and of clients that have no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlans {
+    /// `vlan-accept`.
+    pub accept: VlanAccept,
+    /// `vlan-pvid`.
+    pub pvid: u16,
 }
 
 impl Default for Server {
@@ -77,6 +88,7 @@ impl Default for Server {
             auth_users: None,
             port_share: None,
             stale_routes: None,
+            vlans: None,
         }
     }
 }

@@ -38,8 +38,10 @@ row("tun-mtu-extra", "N", "extra read headroom; meaningful for tap")
 .group(Group::Mtu)
 .also(CONNECTION)
 .default("tun 0, tap 32")
-.status(Status::NoEffect("buffers have room for every packet"))
-.set(|_, a| a.within(0, a.name, 0..=65_536).map(drop)),
+.set(|d, a| {
+    d.ce.entry.mtu.tun_mtu_extra = Some(a.within(0, a.name, 0..=65_536)?);
+    Ok(())
+}),
 row("link-mtu", "N", "deprecated outer size; kept for old configs")
 .group(Group::Mtu)
 .also(CONNECTION)

@@ -8,6 +8,7 @@ use crate::{
     ccd::PushEdit,
     draft::ServerNet,
     profile::{ConnectFreq, IfconfigPool, Ipv6Pool, Mode, PoolPersist},
+    value::VlanAccept,
 };
 
 pub(super) const ROWS: &[OptionRow] = &[
@@ -49,7 +50,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Server)
         .roles(SERVER)
         .arity(0, 4)
-        .not_yet()
         .set(|d, a| {
             match (a.len(), a.get(0)) {
                 (0, _) => d.helpers.bridge = Some(None),
@@ -167,7 +167,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     ),
     row("max-routes-per-client", "N", "limit of learned addresses per client")
         .group(Group::Server)
-        .status(Status::NoEffect("addresses are not learned from traffic"))
         .roles(SERVER)
         .default("256")
         .set(|d, a| {
@@ -232,7 +231,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .default("off")
         .rules(&[Rule::ServerOnly])
-        .status(Status::NoEffect("addresses are not learned from traffic"))
         .set(|d, a| {
             let age = a.within(0, "stale-routes-check age", 1..=i32::MAX)?;
             let interval = match a.get(1) {
@@ -247,7 +245,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Server)
         .roles(SERVER)
         .default("off")
-        .not_yet()
         .set(|d, _| {
             d.vlan.tagging = true;
             Ok(())
@@ -256,9 +253,9 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Server)
         .roles(SERVER)
         .default("all")
-        .not_yet()
         .set(|d, a| {
-            let choices = [("tagged", true), ("untagged", true), ("all", false)];
+            use VlanAccept::{All, Tagged, Untagged};
+            let choices = [("tagged", Tagged), ("untagged", Untagged), ("all", All)];
             d.vlan.accept =
                 a.one_of(0, &choices, |_| "--vlan-accept must be 'tagged', 'untagged' or 'all'".to_owned())?;
             Ok(())
@@ -268,15 +265,24 @@ pub(super) const ROWS: &[OptionRow] = &[
         .roles(SERVER)
         .also(CCD)
         .default("1")
-        .not_yet()
         .set(|d, a| {
-            d.vlan.pvid = a.within(0, a.name, 1..=4094)? != 1;
+            d.vlan.pvid = Some(vlan(a)?).filter(|pvid| *pvid != 1);
+            Ok(())
+        })
+        .client(|c, a| {
+            c.vlan_pvid = Some(vlan(a)?);
             Ok(())
         }),
 ];
 
 /// The most addresses of a pool.
 const POOL_MAX: u32 = 65_536;
+
+fn vlan(a: &Args<'_>) -> Result<u16, Problem> {
+    let number: u32 = a.within(0, a.name, 1..=4094)?;
+    // What is within these bounds is no larger.
+    Ok(u16::try_from(number).unwrap_or(4094))
+}
 
 fn push_option(a: &Args<'_>) -> Result<String, Problem> {
     match a.str(0) {

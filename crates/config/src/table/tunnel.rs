@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    args::problem,
+    args::{Args, Problem, problem},
     profile::Role,
     value::{PingAction, Topology},
 };
@@ -12,11 +12,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Tunnel)
         .default("tun")
         .arity(1, 1)
-        .status(Status::NotYetWhen(|p| match (p.device.tap, p.device.null) {
-            (true, _) => Some("TAP devices"),
-            (_, true) => Some("dev null"),
-            _ => None,
-        }))
+        .status(Status::NotYetWhen(|p| p.device.null.then_some("dev null")))
         .offload(&[
             blocks(KERNEL, "the kernel has tun devices only", "use dev tun")
                 .when("tap", |p| p.device.tap && p.device.dev.starts_with("tap"))
@@ -72,18 +68,16 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.device.dev_node = Some(a.string(0));
             Ok(())
         }),
-    row("lladdr", "MAC", "set the TAP link-layer address").group(Group::Tunnel).not_yet().also(PUSH).set(
-        |d, a| {
-            let pairs: Vec<_> = a.str(0).split(':').collect();
-            if pairs.len() != 6
-                || pairs.iter().any(|pair| pair.len() != 2 || u8::from_str_radix(pair, 16).is_err())
-            {
-                return Err(problem(format!("lladdr parm '{}' must be a MAC address", a.str(0))).at(0));
-            }
-            d.lladdr = true;
+    row("lladdr", "MAC", "set the TAP link-layer address")
+        .group(Group::Tunnel)
+        .set(|d, a| {
+            d.profile.device.lladdr = Some(mac(a)?);
             Ok(())
-        },
-    ),
+        })
+        .pushed(|p, a| {
+            p.pushed.lladdr = Some(mac(a)?);
+            Ok(())
+        }),
     row("topology", "net30|p2p|subnet", "how addresses are laid out inside the tunnel")
         .group(Group::Tunnel)
         .reset(|p| p.topology = None)
@@ -284,6 +278,19 @@ pub(super) const ROWS: &[OptionRow] = &[
 
 const NOT_TUN: Note = Note::Lines(&["Note: dev-type not tun, disabling data channel offload."]);
 const NULL: Note = Note::Lines(&["Note: null tun type selected, disabling data channel offload"]);
+
+/// Six pairs of hexadecimal digits.
+fn mac(a: &Args<'_>) -> Result<[u8; 6], Problem> {
+    let wrong = || problem(format!("lladdr parm '{}' must be a MAC address", a.str(0))).at(0);
+    let mut mac = [0; 6];
+    let mut pairs = a.str(0).split(':');
+    for byte in &mut mac {
+        let digits = |pair: &&str| pair.len() == 2 && pair.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let pair = pairs.next().filter(digits).ok_or_else(wrong)?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+    }
+    if pairs.next().is_some() { Err(wrong()) } else { Ok(mac) }
+}
 
 /// `dev-node unix:PROGRAM`.
 fn is_program(profile: &Profile) -> bool {

@@ -10,6 +10,7 @@
 mod authentication;
 #[cfg(feature = "bench")]
 mod bench;
+mod bridging;
 mod causes;
 mod challenges;
 mod clocks;

@@ -351,9 +351,11 @@ impl Client {
                         framing,
                         culvert_offload::Framing::Lzo | culvert_offload::Framing::Swap
                     ),
+                    extra: mtu.extra(self.profile.device.tap),
                 },
             )
             .map(|mss| mss.saturating_sub(progress.link.relay_header(entry))),
+            port: culvert_offload::Port::default(),
         }
     }
 
@@ -510,6 +512,8 @@ impl Client {
                 progress.link.session.command(Command::Floated(address));
                 None
             }
+            // A client's device has one peer, of which nothing is learned.
+            OffloadEvent::Learned { .. } | OffloadEvent::Forgotten(..) => None,
             OffloadEvent::DeviceGone => Some(self.lost_device()),
         }
     }

@@ -30,6 +30,7 @@ pub fn merge(device: &Device, routes: &Routes, pushed: &Pushed) -> (Device, Rout
     device.ifconfig = pushed.ifconfig.or(device.ifconfig);
     device.ifconfig_ipv6 = pushed.ifconfig_ipv6.or(device.ifconfig_ipv6);
     device.topology = pushed.topology.or(device.topology);
+    device.lladdr = pushed.lladdr.or(device.lladdr);
     device.ifconfig_noexec |= pushed.ifconfig_noexec;
 
     let mut routes = routes.clone();
@@ -93,6 +94,8 @@ pub fn device_config(name: &str, mtu: u32, device: &Device, topology: Topology) 
         name: name.to_owned(),
         mtu: Some(mtu),
         tx_queue_len: device.txqueuelen,
+        mac: device.lladdr,
+        down_without_address: device.tap,
         addresses: v4.into_iter().chain(v6).collect(),
     }
 }
@@ -101,7 +104,8 @@ pub fn device_config(name: &str, mtu: u32, device: &Device, topology: Topology) 
 /// the rest.
 ///
 /// The gateway of IPv4 is `route-gateway`, else the far end of `ifconfig`; with `topology subnet`, where that is not
-/// known, the first address of the network that is not ours: the server's, seen from a client.
+/// known, the first address of the network that is not ours: the server's, seen from a client. On a TAP device there is none
+/// but `route-gateway`.
 #[must_use]
 pub fn route_context(
     name: &str,
@@ -114,8 +118,9 @@ pub fn route_context(
         Some(RouteHost::Address(address)) => Some(*address),
         _ => None,
     };
-    let far_end = device.ifconfig.map(|Ifconfig { local, second }| {
-        if second_is_mask(device, topology) {
+    // Nobody on an Ethernet is the gateway unless somebody says so.
+    let far_end = device.ifconfig.filter(|_| !device.tap).map(|Ifconfig { local, second }| {
+        if topology == Topology::Subnet {
             let network = local.to_bits() & second.to_bits();
             let first = Ipv4Addr::from_bits(network.saturating_add(1));
             if first == local { Ipv4Addr::from_bits(network.saturating_add(2)) } else { first }
@@ -127,6 +132,7 @@ pub fn route_context(
         device: name.to_owned(),
         vpn4: written.or(far_end),
         vpn6: routes.gateway6.or(device.ifconfig_ipv6.map(|ifconfig| ifconfig.remote)),
+        ethernet: device.tap,
         has_ipv6: device.ifconfig_ipv6.is_some(),
         remote,
         ..RouteContext::default()

@@ -11,6 +11,7 @@ use std::{
 };
 
 use culvert_config::{ClientOverrides, Profile, parse_ccd, profile::AuthUserPassVerify, value::Command};
+use culvert_offload::Station;
 use culvert_plugin::PluginHook;
 use culvert_proto::{
     Authorization, Verdict,
@@ -56,6 +57,8 @@ pub(super) enum Decision {
     Users(Result<(), String>),
     /// About a client's addresses.
     Learned(SessionKey, bool),
+    /// About an Ethernet address of a client that is connected.
+    Station(SessionKey, Station, bool),
 }
 
 /// A client's own configuration.

@@ -1,6 +1,7 @@
 //! What the server knows of one session, from its first packet to its end.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -8,7 +9,7 @@ use std::{
 
 use culvert_config::ClientOverrides;
 use culvert_host::Route;
-use culvert_offload::{PeerSpec, PeerStats, Protocol, TransportId, VpnAddresses};
+use culvert_offload::{PeerSpec, PeerStats, Protocol, Station, TransportId, VpnAddresses};
 use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdentity};
 use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
@@ -99,6 +100,8 @@ pub(super) struct Connected {
     pub(super) pushed: Vec<String>,
     /// What the configuration says otherwise by now, and the client cannot be told.
     pub(super) untold: Difference,
+    /// Ethernet addresses that were learned from it.
+    pub(super) stations: BTreeSet<Station>,
     /// What `client-connect` added to its file.
     pub(super) added: String,
     /// The form of its packets, as the offload was told.

@@ -1,6 +1,7 @@
 //! From negotiated parameters to a connected client: addresses, its own options, the peer in the offload, the push.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -25,7 +26,7 @@ use super::{
     push::{self, ClientAddresses},
 };
 use crate::{
-    clock,
+    bridge, clock,
     management::Addresses,
     ovlog,
     scripts::Hook,
@@ -175,7 +176,7 @@ impl Server {
         environment::client(&mut env, client, &name);
         environment::pool(&mut env, &self.profile, &given);
         environment::since(&mut env, since);
-        self.admission.judge_addresses(key, learned_addresses(&vpn, &iroutes), name, env);
+        self.admission.judge_addresses(key, learned_addresses(&self.profile, &vpn, &iroutes), name, env);
     }
 
     /// Creates the peer in the offload and sends the push reply.
@@ -200,12 +201,13 @@ impl Server {
             remote: client.remote,
             local: client.local,
             vpn: pending.addresses.vpn(),
-            iroutes: iroutes(&pending.overrides),
+            iroutes: self.routed_behind(pending),
             keepalive: self.keepalive(&pending.overrides),
             float: self.may_float(),
             shape: Shape { data_v1: !params.data_v2, epoch: params.flags.aead_epoch, framing },
             cipher: params.cipher,
             mss: self.mss(client, params, framing),
+            port: bridge::port(&self.profile, &pending.overrides),
         };
         let placement = self.offload.placement(&spec);
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
@@ -238,7 +240,7 @@ impl Server {
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", params.cipher, spec.id);
         let mut connected = self.connected(pending, &spec, slot, routes);
         connected.pushed = pushed;
-        for address in learned_addresses(&spec.vpn, &spec.iroutes) {
+        for address in learned_addresses(&self.profile, &spec.vpn, &spec.iroutes) {
             ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
         }
         let id = spec.id;
@@ -283,6 +285,7 @@ impl Server {
             iroutes: spec.iroutes.clone(),
             pushed: Vec::new(),
             untold: Default::default(),
+            stations: BTreeSet::new(),
             added: pending.added.clone(),
             spec: spec.clone(),
             routed: Vec::new(),
@@ -363,6 +366,7 @@ impl Server {
                 data_v2: params.data_v2,
                 protection: mss::Protection::of(params, &self.profile),
                 framing_byte: matches!(framing, Framing::Lzo | Framing::Swap),
+                extra: entry.mtu.extra(self.profile.device.tap),
             },
         )
     }
@@ -392,7 +396,8 @@ pub(super) fn addresses(
         return ClientAddresses::default();
     }
     let device = &profile.device;
-    let topology = device.topology.unwrap_or(Topology::Subnet);
+    // A TAP device is a subnet, whatever is written.
+    let topology = device.topology.filter(|_| !device.tap).unwrap_or(Topology::Subnet);
     let lease = client.lease.as_ref();
     let pooled = || {
         let v4 = lease?.v4.as_ref()?;
@@ -451,7 +456,16 @@ pub(super) fn iroutes(overrides: &ClientOverrides) -> Vec<(IpAddr, u8)> {
 }
 
 /// A client's addresses and networks, as `learn-address` and the log name them.
-pub(super) fn learned_addresses(vpn: &VpnAddresses, iroutes: &[(IpAddr, u8)]) -> Vec<String> {
+///
+/// On a TAP device those are Ethernet addresses, and come with the traffic ([`super::stations`]).
+pub(super) fn learned_addresses(
+    profile: &culvert_config::Profile,
+    vpn: &VpnAddresses,
+    iroutes: &[(IpAddr, u8)],
+) -> Vec<String> {
+    if profile.device.tap {
+        return Vec::new();
+    }
     let own = vpn.v4.map(|a| a.to_string()).into_iter().chain(vpn.v6.map(|a| a.to_string()));
     own.chain(iroutes.iter().map(|(network, bits)| format!("{network}/{bits}"))).collect()
 }

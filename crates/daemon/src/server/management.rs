@@ -367,7 +367,7 @@ impl Server {
         if !client.managed.announced {
             return;
         }
-        let addresses = learned_addresses(&connected.vpn, &connected.iroutes);
+        let addresses = learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
         for (index, address) in addresses.into_iter().enumerate().filter(|(_, new)| !before.contains(new)) {
             let primary = index == 0;
             self.interface.hub.tell(&Notification::ClientAddress { client: session.0, address, primary });

@@ -27,6 +27,7 @@ mod routes;
 pub(crate) mod sessions;
 mod share;
 mod start;
+mod stations;
 mod status;
 mod strangers;
 mod tls_in_force;
@@ -129,6 +130,8 @@ struct Server {
     watch: Watch,
     /// What is let in by now.
     rules: Rules,
+    /// When learned addresses are looked at for stale ones next (`stale-routes-check`).
+    stations_due: Instant,
     status: Option<Arc<StatusFile>>,
     /// `ifconfig-pool-persist`.
     pool_file: Option<Arc<StatusFile>>,
@@ -207,6 +210,7 @@ impl Server {
                         self.apply_host_routes();
                     }
                     self.watch_for_withdrawals();
+                    self.expire_stations(now);
                     if usage::is_limited(&self.profile) {
                         self.report_usage();
                     }
@@ -268,6 +272,8 @@ impl Server {
                     self.floated(key, address);
                 }
             }
+            OffloadEvent::Learned { peer, station, moved } => self.learned(peer, station, moved),
+            OffloadEvent::Forgotten(peer, station) => self.forgotten(peer, station),
             OffloadEvent::DeviceGone => {} // ends the loop
         }
     }

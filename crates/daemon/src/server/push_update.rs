@@ -171,14 +171,14 @@ impl Server {
         let known = [iroutes.clone(), connected.routed.clone()].concat();
         let change = PeerChange { vpn: Some((vpn, known)), ..PeerChange::default() };
         self.offload.peer_set(connected.peer, &change).map_err(|failure| failure.to_string())?;
-        let before = learned_addresses(&connected.vpn, &connected.iroutes);
+        let before = learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
         connected.spec.vpn = vpn;
         connected.spec.iroutes.clone_from(&iroutes);
         self.client_routes.remove(&connected.routes);
         let device = self.offload.device_of(connected.peer);
         connected.routes = self.client_routes.install(&connected.spec, &device);
         (connected.vpn, connected.addresses, connected.iroutes) = (vpn, addresses, iroutes);
-        let after = learned_addresses(&connected.vpn, &connected.iroutes);
+        let after = learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
         for address in &after {
             ovlog!(2, "MULTI: Learn: {address} -> {}", connected.common_name);
         }

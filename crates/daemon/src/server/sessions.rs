@@ -245,6 +245,7 @@ impl Server {
             Decision::Newcomer(key, standing, collected) => self.newcomer_judged(key, standing, collected),
             Decision::Users(outcome) => self.users_seen(outcome),
             Decision::Learned(key, true) => self.connect(key),
+            Decision::Station(key, station, allowed) => self.station_judged(key, station, allowed),
             Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }
     }
@@ -413,7 +414,9 @@ impl Server {
         let lasted = connected.since.elapsed().unwrap_or_default();
         let link = stats.map(|stats| stats.link).unwrap_or_default();
         env.set_session_end(lasted, link.rx_bytes, link.tx_bytes);
-        let addresses = super::configure::learned_addresses(&connected.vpn, &connected.iroutes);
+        let mut addresses =
+            super::configure::learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
+        addresses.extend(self.left_behind(connected));
         let hooks = Arc::clone(&self.hooks);
         let (disconnect, learn) = (scripts.client_disconnect.clone(), scripts.learn_address.clone());
         tokio::spawn(async move {

@@ -269,6 +269,7 @@ impl Server {
             rules: Rules::default(),
             expiries: tls.expiries(),
             status: life.status_file(),
+            stations_due: tokio::time::Instant::now(),
             pool_file: life.pool_file(),
             logger: life.logger.clone(),
             interface: Interface::new(life.management.clone()),

@@ -44,6 +44,7 @@ impl Server {
         let mut keys: Vec<_> = self.clients.keys().copied().collect();
         keys.sort_unstable();
         let now = SystemTime::now();
+        let stations = self.stations();
         for key in keys {
             let Some(client) = self.clients.get(&key) else { continue };
             let Some(connected) = client.connected() else { continue };
@@ -62,15 +63,21 @@ impl Server {
                 cipher: connected.cipher.to_string(),
             });
             routes.extend(
-                super::configure::learned_addresses(&connected.vpn, &connected.iroutes).into_iter().map(
-                    |virtual_address| RouteRow {
+                super::configure::learned_addresses(&self.profile, &connected.vpn, &connected.iroutes)
+                    .into_iter()
+                    .map(|virtual_address| RouteRow {
                         virtual_address,
                         common_name: connected.common_name.clone(),
                         real_address: client.real_address().to_string(),
                         last_ref: now,
-                    },
-                ),
+                    }),
             );
+            routes.extend(stations.get(&connected.peer).into_iter().flatten().map(|learned| RouteRow {
+                virtual_address: learned.station.to_string(),
+                common_name: connected.common_name.clone(),
+                real_address: client.real_address().to_string(),
+                last_ref: now.checked_sub(learned.idle).unwrap_or(now),
+            }));
         }
         ServerStatus {
             title: title(),

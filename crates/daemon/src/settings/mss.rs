@@ -25,6 +25,8 @@ pub(crate) struct Encapsulation {
     pub(crate) protection: Protection,
     /// With a byte of compression framing.
     pub(crate) framing_byte: bool,
+    /// Bytes of a packet beside the MTU (`tun-mtu-extra`): on a TAP device the Ethernet header, and more.
+    pub(crate) extra: u32,
 }
 
 /// How payloads are protected, as far as it costs bytes.
@@ -101,14 +103,14 @@ pub(crate) fn clamp(mtu: &Mtu, encapsulation: &Encapsulation) -> Option<u16> {
     };
     let room = size.checked_sub(encapsulation.header(outer))?;
     let protection = encapsulation.protection;
-    let payload = u32::from(encapsulation.framing_byte) + protection.inside();
-    fit(protection.fit(room)?.checked_sub(payload + INNER_HEADERS)?)
+    let payload = u32::from(encapsulation.framing_byte) + protection.inside() + INNER_HEADERS;
+    fit(protection.fit(room)?.checked_sub(payload.saturating_add(encapsulation.extra))?)
 }
 
 impl Encapsulation {
     /// Bytes in front of what is encrypted, `outer` headers of the system included or not.
     fn header(&self, outer: bool) -> u32 {
-        let Self { tcp, ipv6, data_v2, protection, framing_byte: _ } = *self;
+        let Self { tcp, ipv6, data_v2, protection, .. } = *self;
         let pick = |condition, yes: u32, no: u32| if condition { yes } else { no };
         let outer_headers = pick(tcp, 20, 8) + pick(ipv6, 40, 20);
         pick(tcp, 2, 0) + pick(data_v2, 4, 1) + protection.outside() + pick(outer, outer_headers, 0)
@@ -131,6 +133,7 @@ mod tests {
         data_v2: true,
         protection: Protection::Aead { epoch: false },
         framing_byte: false,
+        extra: 0,
     };
     const EPOCH: Encapsulation = Encapsulation { protection: Protection::Aead { epoch: true }, ..UDP4 };
 

@@ -118,6 +118,8 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
         !matches!(profile.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate);
     OptionsInput {
         tls_server: mode(profile).is_tls_server(),
+        tap: profile.device.tap,
+        tun_mtu_extra: entry.mtu.extra(profile.device.tap),
         tun_mtu: u16::try_from(entry.mtu.occ_mtu.unwrap_or(entry.mtu.tun_mtu)).unwrap_or(u16::MAX),
         proto: match entry.proto.transport {
             Transport::Udp => OccProto::Udp,
@@ -140,7 +142,7 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
 /// Both ends of a point-to-point tunnel tell each other their addresses.
 fn occ_ifconfig(profile: &Profile) -> Option<OccIfconfig> {
     let ifconfig = profile.device.ifconfig.filter(|_| profile.role() == Role::P2p)?;
-    if profile.device.topology == Some(Topology::Subnet) {
+    if profile.device.tap || profile.device.topology == Some(Topology::Subnet) {
         let network = std::net::Ipv4Addr::from_bits(ifconfig.local.to_bits() & ifconfig.second.to_bits());
         let words = (network.to_string(), ifconfig.second.to_string());
         return Some(OccIfconfig { local: words.clone(), remote: words });

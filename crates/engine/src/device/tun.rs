@@ -6,7 +6,7 @@ use std::{
 };
 
 use culvert_offload::{Device, DeviceSpec, OffloadError};
-use culvert_sys::{Tun, TunConfig, TunOffload, TunQueue};
+use culvert_sys::{Tun, TunConfig, TunLayer, TunOffload, TunQueue};
 
 use super::{OpenDevice, Queue, QueueLength};
 use crate::packet::{Joins, VNET_HEADER_LEN};
@@ -55,7 +55,12 @@ pub(crate) fn open_tun(
     vnet_header: bool,
 ) -> Result<OpenDevice, OffloadError> {
     let node = spec.node.as_deref().unwrap_or("/dev/net/tun");
-    let config = TunConfig { node: Path::new(node), name: spec.name.as_deref(), queues, vnet_header };
+    // Super-packets of Ethernet frames would have to be cut and joined behind other headers.
+    let (layer, vnet_header) = match spec.ethernet {
+        None => (TunLayer::Ip, vnet_header),
+        Some(_) => (TunLayer::Ethernet, false),
+    };
+    let config = TunConfig { node: Path::new(node), name: spec.name.as_deref(), layer, queues, vnet_header };
     let (mut tun, vnet_header) = match Tun::open(&config) {
         Ok(tun) => (tun, vnet_header),
         // A kernel (or sandbox) without virtio headers still has plain packets.
@@ -92,6 +97,7 @@ fn has_usual_length(tun: &Tun) -> bool {
 }
 
 fn failed(node: &str, spec: &DeviceSpec, source: io::Error) -> OffloadError {
-    let name = spec.name.as_deref().unwrap_or("tun");
+    let kind = if spec.ethernet.is_some() { "tap" } else { "tun" };
+    let name = spec.name.as_deref().unwrap_or(kind);
     OffloadError::system(format!("open the device {name} through {node}"), source)
 }

@@ -6,6 +6,7 @@
 
 mod checksum;
 mod coalesce;
+pub(crate) mod ethernet;
 mod ip;
 mod mss;
 mod segment;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use culvert_offload::{DeviceMode, OffloadEvent};
+use culvert_offload::OffloadEvent;
 use culvert_wire::{
     KeyId, Opcode,
     data::{V1_HEADER_LEN, V2_HEADER_LEN, v2_peer_id},
@@ -22,6 +22,7 @@ use crate::{
     packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, clamp_mss, destination, source},
     peer::{DropReason, Peer},
     recent::Recent,
+    table::Forwarding,
     transport::{Backpressure, Transport, Wire},
 };
 
@@ -38,7 +39,7 @@ pub(super) struct Data {
     source: Recent,
     /// The last inner destination, where peers may talk to each other.
     destination: Recent,
-    moved: Vec<u8>,
+    pub(super) moved: Vec<u8>,
     pub(super) scratch: Scratch,
     /// The time of the batch, in milliseconds of the engine's clock.
     pub(super) now: u64,
@@ -73,7 +74,7 @@ struct Tally {
 }
 
 /// Where a payload goes.
-enum Delivery {
+pub(super) enum Delivery {
     /// To the device.
     Tunnel(usize),
     /// To another peer.
@@ -252,11 +253,13 @@ impl Data {
                 return Ok(Delivery::Message);
             }
         }
-        if let Some(mss) = peer.mss() {
-            clamp_mss(payload, mss);
-        }
-        if self.shared.table.mode() == DeviceMode::PointToPoint {
-            return Ok(Delivery::Tunnel(len));
+        match self.shared.table.forwarding() {
+            Forwarding::Bridged => return self.deliver_frame(peer, len),
+            Forwarding::PointToPoint => {
+                clamp(peer, payload);
+                return Ok(Delivery::Tunnel(len));
+            }
+            Forwarding::Routed => clamp(peer, payload),
         }
         let from = source(payload).ok_or(DropReason::Malformed)?;
         // SEC-DATA-5.
@@ -298,6 +301,12 @@ impl Tally {
             self.tunnel_packets += 1;
             self.tunnel_bytes += len as u64;
         }
+    }
+}
+
+fn clamp(peer: &Peer, packet: &mut [u8]) {
+    if let Some(mss) = peer.mss() {
+        clamp_mss(packet, mss);
     }
 }
 

@@ -20,7 +20,7 @@ use culvert_crypto::{AuthDigest, DataKey, DirectionKey, LegacyHalf, LegacyKey};
 use culvert_engine::{EngineBackend, EngineConfig, MemoryDevice};
 use culvert_offload::{
     ControlBatch, ControlPacket, ControlReceiver, ControlSender, DeviceMode, DeviceSpec, Offload,
-    OffloadEvent, PeerSpec, PeerStats, Shape, TransportId, TransportSpec, UdpOptions, VpnAddresses,
+    OffloadEvent, PeerSpec, PeerStats, Port, Shape, TransportId, TransportSpec, UdpOptions, VpnAddresses,
 };
 use culvert_wire::{CipherName, KeyId, PeerId, Slot};
 
@@ -47,6 +47,7 @@ pub fn device(mode: DeviceMode) -> DeviceSpec {
         client_to_client: false,
         replay_window: (64, 15),
         threads: None,
+        ethernet: None,
     }
 }
 
@@ -168,6 +169,7 @@ pub fn peer(id: u32, transport: TransportId, remote: SocketAddr) -> PeerSpec {
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        port: Port::default(),
     }
 }
 

@@ -36,8 +36,8 @@ use culvert_crypto::{DataKey, DirectionKey};
 use culvert_wire::{CipherName, KeyId, PeerId};
 
 use crate::{
-    DeviceMode, DeviceSpec, Offload, OffloadEvent, PeerSpec, PeerStats, Shape, TransportId, TransportSpec,
-    UdpOptions, VpnAddresses,
+    DeviceMode, DeviceSpec, Offload, OffloadEvent, PeerSpec, PeerStats, Port, Shape, TransportId,
+    TransportSpec, UdpOptions, VpnAddresses,
 };
 
 /// How long a behaviour may take to show. Only a failing test waits this long.
@@ -190,6 +190,7 @@ pub fn device(mode: DeviceMode) -> DeviceSpec {
         client_to_client: false,
         replay_window: (64, 15),
         threads: None,
+        ethernet: None,
     }
 }
 
@@ -234,6 +235,7 @@ pub fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec 
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        port: Port::default(),
     }
 }
 

@@ -78,6 +78,9 @@ enum Transport {
 
 impl KernelOffload {
     pub(super) fn open(spec: &DeviceSpec, backend: LinuxBackend) -> Result<Self, OffloadError> {
+        if spec.ethernet.is_some() {
+            return Err(OffloadError::Unsupported("Ethernet frames: the module has IP devices only"));
+        }
         let (requests, module) = Module::connect().map_err(|missing| match missing {
             Missing::System(source) => OffloadError::system("ask the kernel for its module ovpn", source),
             Missing::Module { .. } => {

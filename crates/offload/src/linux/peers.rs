@@ -310,7 +310,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::{Keepalive, Shape, VpnAddresses};
+    use crate::{Keepalive, Port, Shape, VpnAddresses};
 
     fn id(raw: u32) -> PeerId {
         PeerId::new(raw).unwrap()
@@ -330,6 +330,7 @@ mod tests {
             shape: Shape::PLAIN,
             cipher: CipherName::Aes256Gcm,
             mss: None,
+            port: Port::default(),
         }
     }
 
