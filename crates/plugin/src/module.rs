@@ -1,7 +1,7 @@
 //! The shared object of a plugin and its functions.
 
 use std::{
-    ffi::{CStr, CString, c_void},
+    ffi::{CStr, CString, c_int, c_void},
     os::unix::ffi::OsStrExt as _,
     path::Path,
 };
@@ -84,9 +84,21 @@ impl Library {
         let failed = |reason: String| PluginError::Load { path: path.to_owned(), reason };
         let name = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| failed("its name has a NUL in it".to_owned()))?;
+        let first = match Self::open(&name, libc::RTLD_NOW) {
+            Ok(library) => return Ok(library),
+            Err(reason) => reason,
+        };
+        // A plugin may count on the OpenSSL that is in OpenVPN's own process without naming it.
+        if !first.contains("undefined symbol") || !provide_openssl() {
+            return Err(failed(first));
+        }
+        Self::open(&name, libc::RTLD_NOW).map_err(failed)
+    }
+
+    fn open(name: &CStr, flags: c_int) -> Result<Self, String> {
         // SAFETY: a C string. The module's initialisers run here: it is as trusted as culvert itself.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
-        if handle.is_null() { Err(failed(last_error())) } else { Ok(Self(handle)) }
+        let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
+        if handle.is_null() { Err(last_error()) } else { Ok(Self(handle)) }
     }
 
     fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
@@ -94,6 +106,13 @@ impl Library {
         let address = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         (!address.is_null()).then_some(address)
     }
+}
+
+/// Loads this machine's OpenSSL for plugins that need it; culvert itself does not use it. `false`: there is none.
+fn provide_openssl() -> bool {
+    [c"libcrypto.so.3", c"libssl.so.3"]
+        .into_iter()
+        .all(|name| Library::open(name, libc::RTLD_NOW | libc::RTLD_GLOBAL).is_ok())
 }
 
 /// What the dynamic linker says about the failure just now.

@@ -3,6 +3,7 @@
  * says. Written against the layouts of openvpn-plugin.h, spelled out here so that the test sees them twice.
  */
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,10 @@
 
 #ifndef VERSION
 #define VERSION 3
+#endif
+
+#ifdef USES_OPENSSL /* without being linked to it: OpenVPN's own process has it */
+void OPENSSL_cleanse(void *data, size_t len);
 #endif
 
 #define AUTH_USER_PASS_VERIFY 5
@@ -90,6 +95,13 @@ static struct state *begin(const char **argv, struct callbacks *callbacks)
     state->callbacks = callbacks;
     if (callbacks != NULL)
         callbacks->log(4, "TEST", "begins as %s with %d", argv[1], 42);
+    if (callbacks != NULL && strcmp(argv[1], "fail") == 0) {
+        errno = ENOENT;
+        callbacks->log(1 | 1 << 8, "TEST", "cannot read %s", "it");
+    }
+#ifdef USES_OPENSSL
+    OPENSSL_cleanse(malloc(1), 1);
+#endif
     return state;
 }
 

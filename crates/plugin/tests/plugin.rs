@@ -97,6 +97,27 @@ fn what_a_plugin_says_is_formatted_and_has_its_name() {
 }
 
 #[test]
+fn the_reason_of_a_failure_follows_where_a_plugin_wants_it() {
+    let folder = TempDir::new().unwrap();
+    let _plugin = open(&folder, 3, "fail").unwrap();
+    let line = "Error TEST: cannot read it: No such file or directory (errno=2)";
+    assert!(LINES.lock().unwrap().contains(&line.to_owned()));
+}
+
+#[test]
+fn a_plugin_that_counts_on_openvpns_openssl_finds_this_machines() {
+    let folder = TempDir::new().unwrap();
+    let module = folder.path().join("openssl.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plugin.c");
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-DUSES_OPENSSL", source, "-o"]).arg(&module);
+    assert!(compiler.status().unwrap().success());
+    let arguments = [module.display().to_string(), "check".to_owned()];
+    let mut plugin = Plugin::open(&module, &arguments, &[], (2, 7, 0), log).unwrap();
+    assert_eq!(login(&mut plugin, "wrong", ""), Answer::Error);
+}
+
+#[test]
 fn what_is_no_plugin_or_refuses_is_an_error() {
     let folder = TempDir::new().unwrap();
     assert!(matches!(open(&folder, 3, "refuse"), Err(PluginError::Refused { .. })));
