@@ -13,6 +13,7 @@ mod bench;
 mod causes;
 mod challenges;
 mod continuity;
+mod corpus;
 mod doctor;
 mod flood;
 mod hostile;
