@@ -1,6 +1,6 @@
 //! Files that have to be there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Findings;
 use crate::{
@@ -69,7 +69,7 @@ pub(super) fn check(d: &Draft, files: &dyn Files, f: &mut Findings) {
     let status = profile.log.status.as_ref().map(|status| status.path.as_path());
     p.path(f, "status", "--status", status, Access::Write);
     let ccd = profile.server.client_config_dir.as_deref();
-    p.path(f, "client-config-dir", "--client-config-dir", ccd, Access::Directory);
+    p.behind_chroot(f, "client-config-dir", "--client-config-dir", ccd);
     p.private(
         f,
         "auth-gen-token-secret",
@@ -78,8 +78,10 @@ pub(super) fn check(d: &Draft, files: &dyn Files, f: &mut Findings) {
     );
     let users = profile.server.auth_users.clone().map(FileOrInline::File);
     p.private(f, "auth-users", "--auth-users", users.as_ref());
-    let tmp = profile.process.tmp_dir.as_deref();
-    p.path(f, "tmp-dir", "Temporary directory (--tmp-dir)", tmp, Access::Directory);
+    // Where nothing is written, the system's own is taken, which is there; behind `chroot` it need not be.
+    let usual = profile.process.chroot.as_deref().map(|_| Path::new("/tmp"));
+    let tmp = profile.process.tmp_dir.as_deref().or(usual);
+    p.behind_chroot(f, "tmp-dir", "Temporary directory (--tmp-dir)", tmp);
     let missing = p.found;
     conclude(f, programs, "Options error: Please correct this error.");
     conclude(f, missing, "Options error: Please correct these errors.");
@@ -117,6 +119,16 @@ impl Presence<'_> {
                 f.note(Severity::Warning, culprit, line, &format!("chmod go= {}", path.display()));
             }
         }
+    }
+
+    /// Looks at a directory that is used after `chroot`: within it.
+    fn behind_chroot(&mut self, f: &Findings, culprit: &str, option: &str, path: Option<&Path>) {
+        let Some(path) = path else { return };
+        let inside = self.draft.profile.process.chroot.as_ref().map(|root| {
+            // As OpenVPN puts it together, and prints it.
+            PathBuf::from(format!("{}/{}", root.display(), path.display()))
+        });
+        self.path(f, culprit, option, Some(inside.as_deref().unwrap_or(path)), Access::Directory);
     }
 
     fn path(&mut self, f: &Findings, culprit: &str, option: &str, path: Option<&Path>, access: Access) {

@@ -15,6 +15,7 @@ mod causes;
 mod challenges;
 mod clocks;
 mod continuity;
+mod corpus;
 mod doctor;
 mod flood;
 mod full_disk;

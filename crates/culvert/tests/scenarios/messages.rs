@@ -269,6 +269,8 @@ const SERVER_FAULTS: &[&str] = &[
     "redirect-gateway def1",
     "ccd-exclusive",
     "client-config-dir nonexist",
+    "chroot .",
+    "chroot /\nclient-config-dir nonexist",
     "username-as-common-name",
     "verify-client-cert none",
     "ipchange /bin/true",
