@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use culvert_config::{Role, title};
 use culvert_wire::OffloadKind;
 
-use super::Server;
+use super::{Server, client::Client};
 use crate::{
     metrics::{Exposition, OffloadState},
     ovlog,
@@ -44,13 +44,18 @@ impl Server {
         let mut keys: Vec<_> = self.clients.keys().copied().collect();
         keys.sort_unstable();
         let now = SystemTime::now();
+        let bare = self.profile.log.bare_addresses;
+        let shown = |client: &Client| {
+            let address = client.real_address();
+            if bare { address.bare() } else { address.to_string() }
+        };
         for key in keys {
             let Some(client) = self.clients.get(&key) else { continue };
             let Some(connected) = client.connected() else { continue };
             let link = stats.iter().find(|s| s.id == connected.peer).map(|s| s.link).unwrap_or_default();
             clients.push(ClientRow {
                 common_name: connected.common_name.clone(),
-                real_address: client.real_address().to_string(),
+                real_address: shown(client),
                 virtual_v4: connected.vpn.v4.map(Into::into),
                 virtual_v6: connected.vpn.v6.map(Into::into),
                 bytes_received: link.rx_bytes,
@@ -66,7 +71,7 @@ impl Server {
                     |virtual_address| RouteRow {
                         virtual_address,
                         common_name: connected.common_name.clone(),
-                        real_address: client.real_address().to_string(),
+                        real_address: shown(client),
                         last_ref: now,
                     },
                 ),
