@@ -32,6 +32,7 @@ fn culvert_has_few_options_of_its_own() {
         "metrics",
         "offload",
         "offload-policy",
+        "status-addresses",
     ]
     .into();
     assert_eq!(names(table::table().filter(|row| row.group.is_culverts_own())), own);

@@ -1,6 +1,9 @@
 //! How OpenVPN's logs and status files write addresses.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr, SocketAddrV4},
+};
 
 use culvert_offload::Protocol;
 
@@ -33,7 +36,29 @@ impl fmt::Display for RealAddress {
             (Protocol::Tcp, SocketAddr::V4(_)) => "tcp4-server",
             (Protocol::Tcp, SocketAddr::V6(_)) => "tcp6-server",
         };
-        write!(f, "{word}:{}", self.address)
+        match self.v4() {
+            Some(v4) => write!(f, "{word}:{v4}"),
+            None => write!(f, "{word}:{}", self.address),
+        }
+    }
+}
+
+impl RealAddress {
+    /// The form of 2.6, which many readers of status files still expect: `192.0.2.1:1194`, and `2001:db8::1` without a
+    /// port.
+    pub(crate) fn bare(&self) -> String {
+        match self.v4() {
+            Some(v4) => v4.to_string(),
+            None => self.address.ip().to_string(),
+        }
+    }
+
+    /// Also that of a peer that came to a socket of both families.
+    fn v4(&self) -> Option<SocketAddrV4> {
+        match self.address.ip().to_canonical() {
+            IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, self.address.port())),
+            IpAddr::V6(_) => None,
+        }
     }
 }
 
@@ -52,5 +77,11 @@ mod tests {
             RealAddress { address: v6, protocol: Protocol::Tcp }.to_string(),
             "tcp6-server:[2001:db8::1]:1194"
         );
+        let mapped = "[::ffff:192.0.2.1]:1194".parse().unwrap();
+        let real = |address| RealAddress { address, protocol: Protocol::Udp };
+        assert_eq!(real(mapped).to_string(), "udp6:192.0.2.1:1194");
+        assert_eq!(real(v4).bare(), "192.0.2.1:1194");
+        assert_eq!(real(mapped).bare(), "192.0.2.1:1194");
+        assert_eq!(real(v6).bare(), "2001:db8::1");
     }
 }

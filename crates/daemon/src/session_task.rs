@@ -5,6 +5,7 @@
 
 use std::{
     future::poll_fn,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -16,7 +17,7 @@ use std::{
 
 use culvert_offload::{ControlPacket, ControlSender, Offload};
 use culvert_proto::{CloseReason, Command, Event, KeyOp, Session};
-use culvert_wire::{Now, Opcode, PeerId};
+use culvert_wire::{Now, Opcode, PeerId, Transmit};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -99,6 +100,8 @@ const PACKET_BUFFER: usize = 2048;
 pub(crate) struct Ports {
     /// Sends control packets.
     pub(crate) control: Arc<dyn ControlSender>,
+    /// The local address to send them from (`multihome`): the one that the peer called last.
+    pub(crate) local: Option<IpAddr>,
     /// Takes keys.
     pub(crate) offload: Arc<dyn Offload>,
     /// Runs what costs too much for the control plane's thread.
@@ -235,12 +238,17 @@ impl SessionTask {
             .and_then(|&first| Opcode::from_header(first))
             .is_some_and(|op| matches!(op, Opcode::ControlV1 | Opcode::ControlWkcV1));
         if !(carries_tls && session.is_tls_handshaking()) {
-            feed(&mut session, now, &packet);
+            // Only a packet that proved to be the peer's moves the address.
+            if feed(&mut session, now, &packet) && packet.to.is_some() {
+                self.ports.local = packet.to;
+            }
             self.session = Some(session);
             return;
         }
         let rank = if session.established() { Rank::Established } else { Rank::Newcomer };
-        let step = move |session: &mut Session| feed(session, now, &packet);
+        let step = move |session: &mut Session| {
+            feed(session, now, &packet);
+        };
         self.session = match self.ports.handshakes.run(rank, session, step).await {
             Outcome::Done(session) => Some(session),
             Outcome::Busy(session) => {
@@ -282,6 +290,7 @@ impl SessionTask {
             let mut sent = false;
             while let Some(packet) = session.poll_transmit(now, &mut buffer) {
                 sent = true;
+                let packet = Transmit { from: self.ports.local, ..packet };
                 if let Err(failure) = poll_fn(|cx| self.ports.control.poll_send(cx, &packet)).await {
                     debug!("cannot send to {}: {failure}", packet.to);
                 }
@@ -297,9 +306,14 @@ impl SessionTask {
     }
 }
 
-fn feed(session: &mut Session, now: Now, packet: &ControlPacket) {
-    if let Err(dropped) = session.handle_datagram(now, packet.from, &packet.bytes) {
-        debug!("{dropped} (from {})", packet.from);
+/// Hands a packet over; returns whether it was taken.
+fn feed(session: &mut Session, now: Now, packet: &ControlPacket) -> bool {
+    match session.handle_datagram(now, packet.from, &packet.bytes) {
+        Ok(()) => true,
+        Err(dropped) => {
+            debug!("{dropped} (from {})", packet.from);
+            false
+        }
     }
 }
 

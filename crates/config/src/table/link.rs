@@ -161,6 +161,9 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .roles(SERVER)
         .default("off")
+        .status(Status::NotYetWhen(|p| {
+            (p.link.multihome == crate::profile::Multihome::SameInterface).then_some("multihome same-interface")
+        }))
         .offload(&[kept(LINUX, "the kernel is told the address that each peer came to")])
         .set(|d, a| {
             d.profile.link.multihome = match a.get(0) {

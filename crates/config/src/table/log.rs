@@ -98,6 +98,21 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row(
+        "status-addresses",
+        "2.6|2.7",
+        "how status shows a client's address: 192.0.2.1:1194 as OpenVPN 2.6, udp4:192.0.2.1:1194 as 2.7",
+    )
+    .live()
+    .group(Group::Offload)
+    .roles(SERVER)
+    .default("2.7")
+    .set(|d, a| {
+        let choices = [("2.6", true), ("2.7", false)];
+        let wrong = |word: &str| format!("--status-addresses must be '2.6' or '2.7', not '{word}'");
+        d.profile.log.bare_addresses = a.one_of(0, &choices, wrong)?;
+        Ok(())
+    }),
+    row(
         "echo",
         "[WORD...]",
         "hand the words to the management interface; text starting with msg is also logged",

@@ -150,7 +150,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.server.connect_freq = Some(frequency(a, "connect-freq n", "connect-freq seconds")?);
             Ok(())
         }),
-    row("connect-freq-initial", "N SECONDS", "limit answers to first packets").live()
+    row("connect-freq-initial", "N SECONDS", "limit answers to first packets of each address; its /24 (IPv6: /48) gets ten times as many").live()
         .group(Group::Server)
         .roles(SERVER)
         .default("100 10")
@@ -165,7 +165,8 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         },
     ),
-    row("max-routes-per-client", "N", "limit of learned addresses per client")
+    row("max-routes-per-client", "N", "limit of addresses and networks (iroute) per client")
+        .live()
         .group(Group::Server)
         .roles(SERVER)
         .default("256")

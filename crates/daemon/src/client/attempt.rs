@@ -281,7 +281,12 @@ impl Client {
         let session =
             Session::client(config, tls, wrapping, remote, credentials, random::source(), clock::now());
         let (owner, reports) = mpsc::channel(64);
-        let ports = Ports { control, offload: Arc::clone(offload), handshakes: Arc::clone(&self.handshakes) };
+        let ports = Ports {
+            control,
+            local: None,
+            offload: Arc::clone(offload),
+            handshakes: Arc::clone(&self.handshakes),
+        };
         let handle = session_task::spawn(SessionKey(0), session, ports, owner, tracing::Span::none());
         tokio::spawn(pump(receiver, handle.clone()));
         Ok(Link { remote, association, transport, session: handle, reports, started: Instant::now() })

@@ -169,7 +169,8 @@ impl Server {
         if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
             return self.connect(key);
         }
-        let (vpn, iroutes) = (pending.addresses.vpn(), iroutes(&pending.overrides));
+        let vpn = pending.addresses.vpn();
+        let iroutes = iroutes(&self.profile, &pending.overrides, &vpn);
         let name = pending.common_name.clone();
         let mut env = self.hooks.environment();
         let (given, since) = (pending.addresses, pending.since);
@@ -209,6 +210,7 @@ impl Server {
             mss: self.mss(client, params, framing),
             port: bridge::port(&self.profile, &pending.overrides),
         };
+        report_quota(&self.profile, &pending.overrides, &spec, &pending.common_name);
         let placement = self.offload.placement(&spec);
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
             return self.refuse(key, "max-clients is reached");
@@ -449,10 +451,32 @@ fn subnet_mask(profile: &culvert_config::Profile) -> Option<Ipv4Addr> {
         .or_else(|| profile.device.ifconfig.map(|own| own.second))
 }
 
-pub(super) fn iroutes(overrides: &ClientOverrides) -> Vec<(IpAddr, u8)> {
+/// The networks behind a client. `max-routes-per-client` counts its own addresses first.
+pub(super) fn iroutes(
+    profile: &culvert_config::Profile,
+    overrides: &ClientOverrides,
+    own: &VpnAddresses,
+) -> Vec<(IpAddr, u8)> {
     let v4 = overrides.iroutes.iter().map(|net| (IpAddr::V4(net.address), net.bits));
     let v6 = overrides.iroutes6.iter().map(|net| (IpAddr::V6(net.address), net.bits));
-    v4.chain(v6).collect()
+    let own = usize::from(own.v4.is_some()) + usize::from(own.v6.is_some());
+    let quota = usize::try_from(routes_quota(profile, overrides)).unwrap_or(usize::MAX);
+    v4.chain(v6).take(quota.saturating_sub(own)).collect()
+}
+
+fn routes_quota(profile: &culvert_config::Profile, overrides: &ClientOverrides) -> u32 {
+    overrides.max_routes_per_client.unwrap_or(profile.server.max_routes_per_client)
+}
+
+/// Says that a client has more networks behind it than it may.
+fn report_quota(profile: &culvert_config::Profile, overrides: &ClientOverrides, spec: &PeerSpec, name: &str) {
+    if spec.iroutes.len() < overrides.iroutes.len() + overrides.iroutes6.len() {
+        let quota = routes_quota(profile, overrides);
+        ovlog!(
+            error 1,
+            "MULTI ROUTE: route quota ({quota}) exceeded for {name} (see --max-routes-per-client option)"
+        );
+    }
 }
 
 /// A client's addresses and networks, as `learn-address` and the log name them.

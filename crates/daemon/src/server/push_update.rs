@@ -228,7 +228,8 @@ impl Server {
         let pushed = overrides.push_list(&self.profile.server.push);
         let mut difference = Difference::between(&connected.pushed, &pushed);
         let fixed = configure::addresses(&self.profile, client, overrides);
-        let (addresses, iroutes) = (connected.addresses, configure::iroutes(overrides));
+        let addresses = connected.addresses;
+        let iroutes = configure::iroutes(&self.profile, overrides, &connected.vpn);
         // Compared with what the configuration said before: the management interface may have given it others since.
         let readdresses = fixed != connected.configured;
         if readdresses {

@@ -127,8 +127,12 @@ impl Server {
             clock::now(),
         );
         let span = PeerSpan::new(&RealAddress { address: remote, protocol }.to_string());
-        let ports =
-            Ports { control, offload: Arc::clone(&self.offload), handshakes: Arc::clone(&self.handshakes) };
+        let ports = Ports {
+            control,
+            local,
+            offload: Arc::clone(&self.offload),
+            handshakes: Arc::clone(&self.handshakes),
+        };
         let owner = self.outbox.reports.clone();
         let handle = match judged {
             None => session_task::spawn(key, session, ports, owner, span.span()),

@@ -120,7 +120,7 @@ impl Server {
 
     /// Networks behind a client. An Ethernet finds those by itself.
     pub(super) fn routed_behind(&self, pending: &Pending) -> Vec<(IpAddr, u8)> {
-        let iroutes = configure::iroutes(&pending.overrides);
+        let iroutes = configure::iroutes(&self.profile, &pending.overrides, &pending.addresses.vpn());
         if !self.profile.device.tap {
             return iroutes;
         }

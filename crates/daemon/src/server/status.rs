@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use culvert_config::{Role, title};
 use culvert_wire::OffloadKind;
 
-use super::Server;
+use super::{Server, client::Client};
 use crate::{
     metrics::{Exposition, OffloadState},
     ovlog,
@@ -45,13 +45,18 @@ impl Server {
         keys.sort_unstable();
         let now = SystemTime::now();
         let stations = self.stations();
+        let bare = self.profile.log.bare_addresses;
+        let shown = |client: &Client| {
+            let address = client.real_address();
+            if bare { address.bare() } else { address.to_string() }
+        };
         for key in keys {
             let Some(client) = self.clients.get(&key) else { continue };
             let Some(connected) = client.connected() else { continue };
             let link = stats.iter().find(|s| s.id == connected.peer).map(|s| s.link).unwrap_or_default();
             clients.push(ClientRow {
                 common_name: connected.common_name.clone(),
-                real_address: client.real_address().to_string(),
+                real_address: shown(client),
                 virtual_v4: connected.vpn.v4.map(Into::into),
                 virtual_v6: connected.vpn.v6.map(Into::into),
                 bytes_received: link.rx_bytes,
@@ -68,14 +73,14 @@ impl Server {
                     .map(|virtual_address| RouteRow {
                         virtual_address,
                         common_name: connected.common_name.clone(),
-                        real_address: client.real_address().to_string(),
+                        real_address: shown(client),
                         last_ref: now,
                     }),
             );
             routes.extend(stations.get(&connected.peer).into_iter().flatten().map(|learned| RouteRow {
                 virtual_address: learned.station.to_string(),
                 common_name: connected.common_name.clone(),
-                real_address: client.real_address().to_string(),
+                real_address: shown(client),
                 last_ref: now.checked_sub(learned.idle).unwrap_or(now),
             }));
         }

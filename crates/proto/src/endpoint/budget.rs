@@ -17,7 +17,7 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// One bucket for everybody: OpenVPN's `connect-freq` and `connect-freq-initial` count within fixed windows.
+/// One bucket for everybody: OpenVPN's `connect-freq` counts within fixed windows.
 pub(super) struct Window {
     rate: Rate,
     used: u32,
@@ -39,16 +39,12 @@ impl Window {
         self.used += u32::from(left);
         left
     }
-
-    pub(super) const fn give_back(&mut self) {
-        self.used = self.used.saturating_sub(1);
-    }
 }
 
-/// Buckets: a host (IPv4 /32, IPv6 /64) has 10 replies a second and saves up 100; its net (IPv4 /24, IPv6 /48) has 100
-/// a second and saves up 1000.
+/// Buckets: a host (IPv4 /32, IPv6 /64) gets the replies of `connect-freq-initial`, by default 100 in 10 seconds, and may
+/// have saved up as many; its net (IPv4 /24, IPv6 /48) gets ten times that.
 ///
-/// What a host saves up is what OpenVPN's `connect-freq-initial` grants everybody together. It has to be a crowd: the
+/// OpenVPN grants everybody together what a host has here, so that one flood locks out all. It has to be a crowd: the
 /// clients of a site behind one address all call at once when the server comes back, before any of them has answered
 /// and so returned its credit, and who gets no reply waits for seconds.
 ///
@@ -58,6 +54,7 @@ pub(super) struct ReplyBudget {
     key: CookieKey,
     table: Box<[Bucket]>,
     start: Option<Instant>,
+    rate: Rate,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -74,24 +71,43 @@ const SETS: usize = 16_384;
 const WAYS: usize = 4;
 const ONE: u32 = 1000;
 
+/// How many replies a net gets for each that a host gets.
+const HOSTS_IN_NET: u32 = 10;
+
+/// The largest number of replies that fits into a net's bucket.
+const MOST: u32 = u32::MAX / ONE / HOSTS_IN_NET;
+
 /// A prefix and its limits.
 #[derive(Clone, Copy)]
 struct Prefix {
     bytes: [u8; 9],
-    /// Replies per second: thousandths per millisecond.
-    rate: u32,
+    /// How many hosts' replies it gets.
+    hosts: u32,
 }
 
 impl Prefix {
-    /// What may be saved up: ten seconds' worth.
-    const fn burst(self) -> u32 {
-        self.rate * 10 * ONE
+    /// What may be saved up: thousandths of a reply.
+    fn burst(self, rate: Rate) -> u32 {
+        rate.count.min(MOST) * self.hosts * ONE
     }
 }
 
 impl ReplyBudget {
-    pub(super) fn new(key: CookieKey) -> Self {
-        Self { key, table: vec![Bucket::default(); SETS * WAYS].into_boxed_slice(), start: None }
+    pub(super) fn new(key: CookieKey, rate: Option<Rate>) -> Self {
+        Self {
+            key,
+            table: vec![Bucket::default(); SETS * WAYS].into_boxed_slice(),
+            start: None,
+            rate: rate.unwrap_or(Self::DEFAULT),
+        }
+    }
+
+    /// Without `connect-freq-initial`.
+    const DEFAULT: Rate = Rate { count: 100, per: Duration::from_secs(10) };
+
+    /// Another rate from here on; what prefixes have saved up they keep, up to what they may.
+    pub(super) fn set_rate(&mut self, rate: Option<Rate>) {
+        self.rate = rate.unwrap_or(Self::DEFAULT);
     }
 
     /// Takes one reply for this source; `false` when host or net have none left.
@@ -110,8 +126,9 @@ impl ReplyBudget {
     pub(super) fn give_back(&mut self, now: Now, source: IpAddr) {
         let at = self.millis(now);
         for prefix in prefixes(source) {
+            let burst = prefix.burst(self.rate);
             let bucket = self.bucket(at, prefix);
-            bucket.tokens = (bucket.tokens + ONE).min(prefix.burst());
+            bucket.tokens = bucket.tokens.saturating_add(ONE).min(burst);
         }
     }
 
@@ -124,6 +141,8 @@ impl ReplyBudget {
 
     /// The prefix's bucket, filled up to now.
     fn bucket(&mut self, at: u32, prefix: Prefix) -> &mut Bucket {
+        let burst = prefix.burst(self.rate);
+        let per = u64::try_from(self.rate.per.as_millis()).unwrap_or(u64::MAX).max(1);
         let hash = u64::from_le_bytes(self.key.mac(&[&prefix.bytes]));
         let set = usize::try_from(hash % SETS as u64).unwrap_or(0) * WAYS;
         let tag = hash | 1;
@@ -137,28 +156,34 @@ impl ReplyBudget {
                     oldest = way;
                 }
             }
-            ways[oldest] = Bucket { tag, tokens: prefix.burst(), at };
+            ways[oldest] = Bucket { tag, tokens: burst, at };
             oldest
         });
         let bucket = &mut ways[place];
-        let gained = at.wrapping_sub(bucket.at).saturating_mul(prefix.rate);
-        bucket.tokens = bucket.tokens.saturating_add(gained).min(prefix.burst());
-        bucket.at = at;
+        // A slow rate gains nothing in a millisecond: what was not enough for a part counts next time.
+        let elapsed = u64::from(at.wrapping_sub(bucket.at));
+        let gained = elapsed.saturating_mul(u64::from(burst)) / per;
+        if gained > 0 {
+            let tokens = gained.saturating_add(u64::from(bucket.tokens)).min(u64::from(burst));
+            bucket.tokens = u32::try_from(tokens).unwrap_or(burst);
+            let counted = gained.saturating_mul(per).div_ceil(u64::from(burst)).min(elapsed);
+            bucket.at = bucket.at.wrapping_add(u32::try_from(counted).unwrap_or(0));
+        }
         bucket
     }
 }
 
 /// Host and net of an address.
 fn prefixes(source: IpAddr) -> [Prefix; 2] {
-    let prefix = |kind: u8, bits: &[u8], rate| {
+    let prefix = |kind: u8, bits: &[u8], hosts| {
         let mut bytes = [0; 9];
         bytes[0] = kind;
         bytes[1..=bits.len()].copy_from_slice(bits);
-        Prefix { bytes, rate }
+        Prefix { bytes, hosts }
     };
     match source.to_canonical() {
-        IpAddr::V4(ip) => [prefix(1, &ip.octets(), 10), prefix(2, &ip.octets()[..3], 100)],
-        IpAddr::V6(ip) => [prefix(3, &ip.octets()[..8], 10), prefix(4, &ip.octets()[..6], 100)],
+        IpAddr::V4(ip) => [prefix(1, &ip.octets(), 1), prefix(2, &ip.octets()[..3], HOSTS_IN_NET)],
+        IpAddr::V6(ip) => [prefix(3, &ip.octets()[..8], 1), prefix(4, &ip.octets()[..6], HOSTS_IN_NET)],
     }
 }
 
@@ -184,7 +209,11 @@ mod tests {
     }
 
     fn budget() -> ReplyBudget {
-        ReplyBudget::new(CookieKey::new([7; 16]))
+        limited(None)
+    }
+
+    fn limited(rate: Option<Rate>) -> ReplyBudget {
+        ReplyBudget::new(CookieKey::new([7; 16]), rate)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -198,6 +227,22 @@ mod tests {
         assert_eq!(take_all(&mut budget, at(start, 99), ip("192.0.2.1")), 0);
         assert_eq!(take_all(&mut budget, at(start, 1_000), ip("192.0.2.1")), 10);
         assert_eq!(take_all(&mut budget, at(start, 60_000), ip("192.0.2.1")), 100);
+    }
+
+    #[test]
+    fn a_configured_rate_holds_for_each_host_however_often_it_asks() {
+        let rate = Rate { count: 6, per: Duration::from_secs(60) };
+        let (mut budget, start) = (limited(Some(rate)), Instant::now());
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("192.0.2.1")), 6);
+        assert_eq!(take_all(&mut budget, at(start, 0), ip("198.51.100.1")), 6);
+        // One in ten seconds, also when it knocks each millisecond.
+        let taken =
+            (1..=30_000_u64).filter(|&millis| budget.take(at(start, millis), ip("192.0.2.1"))).count();
+        assert_eq!(taken, 3);
+        budget.set_rate(Some(Rate { count: 2, per: Duration::from_secs(60) }));
+        assert_eq!(take_all(&mut budget, at(start, 1_000_000), ip("192.0.2.1")), 2);
+        let mut most = limited(Some(Rate { count: u32::MAX, per: Duration::from_secs(1) }));
+        assert!(most.take(at(start, 0), ip("192.0.2.1")));
     }
 
     #[test]
@@ -246,8 +291,6 @@ mod tests {
         let mut window = Window::new(Rate { count: 2, per: Duration::from_secs(10) });
         assert!(window.take(at(start, 0)) && window.take(at(start, 1)));
         assert!(!window.take(at(start, 9_999)));
-        window.give_back();
-        assert!(window.take(at(start, 9_999)));
         assert!(window.take(at(start, 10_000)));
     }
 }

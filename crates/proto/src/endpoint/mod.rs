@@ -64,7 +64,7 @@ pub struct EndpointConfig {
     pub replay: ReplayLimits,
     /// `hand-window`: life of a cookie.
     pub hand_window: Duration,
-    /// `connect-freq-initial`: one bucket for all replies; `None` leaves it to the buckets per prefix.
+    /// `connect-freq-initial`: replies to each host; its net gets ten times as many.
     pub initial_rate: Option<Rate>,
     /// `connect-freq`: new sessions in all.
     pub session_rate: Option<Rate>,
@@ -176,7 +176,6 @@ pub struct Endpoint {
     cookies: Cookies,
     /// Only where strangers are answered; it is large, and every TCP stream has a door of its own.
     budget: Option<ReplyBudget>,
-    initial: Option<Window>,
     sessions: Option<Window>,
     routes: Routes,
     scratch: Box<[u8; MAX_FIRST_PACKET]>,
@@ -192,8 +191,7 @@ impl Endpoint {
         Self {
             cookies: Cookies::new(CookieKey::new(cookie_key), config.hand_window),
             budget: (config.transport == Transport::Udp)
-                .then(|| ReplyBudget::new(CookieKey::new(budget_key))),
-            initial: config.initial_rate.map(Window::new),
+                .then(|| ReplyBudget::new(CookieKey::new(budget_key), config.initial_rate)),
             sessions: config.session_rate.map(Window::new),
             routes: Routes::default(),
             scratch: Box::new([0; MAX_FIRST_PACKET]),
@@ -228,8 +226,8 @@ impl Endpoint {
     /// Changes `connect-freq-initial`, `connect-freq` and the number of half-open sessions while sessions go on. What was
     /// used up under a limit that stays the same remains so.
     pub fn set_limits(&mut self, initial: Option<Rate>, sessions: Option<Rate>, max_half_open: usize) {
-        if self.config.initial_rate != initial {
-            self.initial = initial.map(Window::new);
+        if let Some(budget) = &mut self.budget {
+            budget.set_rate(initial);
         }
         if self.config.session_rate != sessions {
             self.sessions = sessions.map(Window::new);
@@ -325,10 +323,7 @@ impl Endpoint {
         if wrapped && !can_resend && self.config.force_cookie {
             return Err(DropReason::NoCookieSupport);
         }
-        // The prefix first: a flood from one prefix must not use up what is for everybody.
-        if !self.budget.as_mut().is_none_or(|budget| budget.take(now, from.ip()))
-            || !self.initial.as_mut().is_none_or(|window| window.take(now))
-        {
+        if !self.budget.as_mut().is_none_or(|budget| budget.take(now, from.ip())) {
             return Err(DropReason::RateLimit);
         }
         if wrapped && !can_resend {
@@ -374,9 +369,6 @@ impl Endpoint {
         // Only now: what is refused may be repeated, and would give back without end.
         if let Some(budget) = &mut self.budget {
             budget.give_back(now, from.ip());
-        }
-        if let Some(window) = &mut self.initial {
-            window.give_back();
         }
         Ok(accepted)
     }

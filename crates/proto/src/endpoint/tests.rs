@@ -431,13 +431,14 @@ fn sec_ctl_4_a_site_behind_one_address_reconnects_at_once() {
 }
 
 #[test]
-fn connect_freq_limits_everybody_together() {
+fn connect_freq_limits_everybody_together_and_connect_freq_initial_each_host() {
     let rate = Some(Rate { count: 1, per: Duration::from_secs(10) });
     let plain = || config(Some(WrapKeys::none()));
     let mut limited = endpoint(EndpointConfig { initial_rate: rate, ..plain() });
     let reset = Client::plain().reset();
     assert!(replies(&mut limited, addr("192.0.2.1:1"), &reset).is_some());
-    assert_eq!(dropped(&mut limited, addr("198.51.100.1:1"), &reset), DropReason::RateLimit);
+    assert_eq!(dropped(&mut limited, addr("192.0.2.1:2"), &reset), DropReason::RateLimit);
+    assert!(replies(&mut limited, addr("198.51.100.1:1"), &reset).is_some());
     let mut limited = endpoint(EndpointConfig { session_rate: rate, ..plain() });
     Client::plain().enter(&mut limited);
     let mut second = Client::plain().at("198.51.100.1:1");
