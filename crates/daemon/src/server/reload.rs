@@ -12,7 +12,7 @@ use culvert_proto::tls::{TlsFactory, TlsRole};
 use serde_json::json;
 
 use super::{
-    Configs, Server, Standing,
+    Configs, Server, Standing, judges,
     listeners::{Limits, ListenerOrder},
     revocation::Watch,
 };
@@ -125,6 +125,7 @@ impl Server {
         configuration: &Configuration<'_>,
     ) -> Result<Reloaded, ReloadRefused> {
         let mut reread = configuration.reread().map_err(|errors| ReloadRefused(render_all(&errors)))?;
+        judges::check(&reread.profile, &self.hooks.plugins).map_err(ReloadRefused)?;
         let mut reloaded = Reloaded::default();
         reloaded.problems.extend(reread.notes.iter().map(|note| note.openvpn_line.clone()));
         let mut waiting = self.keep_what_stands(&mut reread);

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
-    Strangers, accept_streams,
+    Strangers, accept_streams, judges,
     listeners::{Limits, Port as ListenerPort},
     port_share::PortShare,
     revocation::Watch,
@@ -125,6 +125,7 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
     let profile = Arc::clone(&life.profile);
     let hooks = Hooks::new(&profile, life.management.clone());
     let plugins = life.plugins(&hooks.environment()).await?;
+    judges::check(&profile, &plugins)?;
     let hooks = Arc::new(hooks.with_plugins(plugins));
     life.management.set_state(StateName::Connecting, "");
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
