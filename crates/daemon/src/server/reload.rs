@@ -218,7 +218,7 @@ impl Server {
         self.tls = tls;
         self.status = life.status_file();
         self.hooks = Arc::new(self.hooks.renewed(&profile));
-        self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks));
+        self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks), &mut life.logins);
         self.configs = Configs::new(&profile, &*self.offload);
         self.endpoints.profile = Arc::clone(&profile);
         self.watch = Watch::of(&profile).following(&self.watch);

@@ -193,7 +193,7 @@ impl Server {
         let (decisions, decisions_inbox) = mpsc::channel(REPORTS);
         let (streams, streams_inbox) = mpsc::channel(16);
         let server = &profile.server;
-        let admission = Admission::new(profile, Arc::clone(&hooks), decisions);
+        let admission = Admission::new(profile, Arc::clone(&hooks), decisions, &mut life.logins);
         let pool = make_pool(profile)?;
         let client_routes = ClientRoutes::new(profile, &*offload);
         Ok(Self {
