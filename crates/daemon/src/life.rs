@@ -10,7 +10,7 @@ use culvert_proto::{Credentials, Session, tls::TlsFactory};
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{plugins::Plugins, tokens::Tokens},
+    auth::{memory::LoginMemory, plugins::Plugins, tokens::Tokens},
     client,
     credentials::{self, Prompter},
     exit::{Ended, Exit},
@@ -74,6 +74,8 @@ pub(crate) struct Life {
     plugins: Option<Plugins>,
     /// Tokens stay good over SIGUSR1, also where their key is drawn at the start.
     tokens: Option<Arc<Tokens>>,
+    /// What is remembered of logins.
+    pub(crate) logins: LoginMemory,
     notifier: Notifier,
     identity: Identity,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
@@ -141,6 +143,7 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         secrets,
         tls: None,
         kept_tunnel: None,
+        logins: LoginMemory::default(),
         is_later: false,
         threads,
         handshakes: Arc::new(Handshakes::new(threads.handshakes)),

@@ -186,7 +186,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .status(Status::NotYetWhen(|p| {
             let is_known = |name: &String| TRACKED.contains(&name.trim_start_matches('+'));
             (!p.scripts.x509_track.iter().all(is_known))
-                .then_some("x509-track of what is neither a field of the subject nor SHA1 or SHA256")
+                .then_some("x509-track of what is neither a field of the subject, nor one of the common extensions, nor SHA1 or SHA256")
         }))
         .arity(1, 1)
         .set(|d, a| {
@@ -204,7 +204,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
 ];
 
-/// What `x509-track` can follow: fields of a subject by OpenSSL's short names, and fingerprints.
+/// What `x509-track` can follow: fields of a subject and extensions by OpenSSL's short names, and fingerprints.
 const TRACKED: &[&str] = &[
     "CN",
     "SN",
@@ -237,6 +237,15 @@ const TRACKED: &[&str] = &[
     "emailAddress",
     "unstructuredName",
     "unstructuredAddress",
+    "subjectAltName",
+    "issuerAltName",
+    "keyUsage",
+    "extendedKeyUsage",
+    "basicConstraints",
+    "subjectKeyIdentifier",
+    "authorityKeyIdentifier",
+    "nsComment",
+    "nsCertType",
     "SHA1",
     "SHA256",
 ];

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use culvert_testkit::{
-    Algorithm, Daemon, Login, Namespace, Release, Role, TempDir, Tunnel, TunnelSpec, eventually,
+    Algorithm, Daemon, Login, Namespace, Release, Role, TempDir, Terminal, Tunnel, TunnelSpec, eventually,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
@@ -223,30 +223,44 @@ fn a_one_time_code_in_the_answer_to_a_static_challenge_is_taken_once_per_session
     second.wait_for("AUTH: Received control message: AUTH_FAILED", SOON * 2).unwrap();
 }
 
-/// Runs a server from `examples/` in a folder with every file that it names, and a client that logs in.
-fn example(name: &str, prepare: impl FnOnce(&TempDir, &culvert_testkit::NetnsLab)) {
-    let world = World::new();
-    let (folder, lab) = (TempDir::new().unwrap(), culvert_testkit::NetnsLab::new().unwrap());
+/// A folder with a server of `examples/` and every file that it names, and that server once it is up.
+fn example_server(
+    world: &World,
+    lab: &culvert_testkit::NetnsLab,
+    name: &str,
+    prepare: impl FnOnce(&TempDir, &culvert_testkit::NetnsLab),
+) -> (Daemon, TempDir) {
+    let folder = TempDir::new().unwrap();
     let pki = &world.materials.certificates(Algorithm::Ec).pki;
     for (name, from) in
         [("ca.crt", &pki.ca), ("server.crt", &pki.server.cert), ("server.key", &pki.server.key)]
     {
         fs::copy(from, folder.path().join(name)).unwrap();
     }
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
     let config = folder.path().join("server.conf");
-    fs::copy(example, &config).unwrap();
+    fs::copy(examples().join(name), &config).unwrap();
     culvert(&["--genkey", "auth-token", &folder.path().join("token.key").display().to_string()], "");
-    prepare(&folder, &lab);
+    prepare(&folder, lab);
     let (there, config) = (folder.path().display().to_string(), config.display().to_string());
     let arguments = ["--cd", &there, "--config", &config];
     let server = Daemon::start_with(&lab.server, world.subject.program(), "server", &arguments).unwrap();
     server.wait_up(SOON).unwrap();
+    (server, folder)
+}
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+/// Runs a server from `examples/`, and a client that logs in.
+fn example(name: &str, prepare: impl FnOnce(&TempDir, &culvert_testkit::NetnsLab)) {
+    let (world, lab) = (World::new(), culvert_testkit::NetnsLab::new().unwrap());
+    let (server, folder) = example_server(&world, &lab, name, prepare);
     let (user, password) = TunnelSpec::USER;
     let login = folder.write("login", &format!("{user}\n{password}{}\n", code_of(&folder))).unwrap();
     let text = format!(
         "client\ndev tun\nnobind\nremote 10.99.0.1\nca {}\nremote-cert-tls server\nauth-user-pass {}\n",
-        pki.ca.display(),
+        folder.path().join("ca.crt").display(),
         login.display()
     );
     let client = folder.write("client.ovpn", &text).unwrap();
@@ -261,17 +275,48 @@ fn code_of(folder: &TempDir) -> String {
     if folder.path().join("users").exists() { code() } else { String::new() }
 }
 
+/// The file of users of `server-users.conf`, with a user whose codes the test can make.
+fn example_users(folder: &TempDir) {
+    let (users, (user, password)) = (folder.path().join("users"), TunnelSpec::USER);
+    let file = users.display().to_string();
+    let uri = culvert(&["passwd", &file, user, "--totp"], &format!("{password}\n"));
+    let drawn = uri.split("secret=").nth(1).unwrap().split('&').next().unwrap();
+    let text = fs::read_to_string(&users).unwrap();
+    fs::write(&users, text.replace(drawn, SECRET.1)).unwrap();
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn the_example_with_users_works() {
-    example("server-users.conf", |folder, _| {
-        let (users, (user, password)) = (folder.path().join("users"), TunnelSpec::USER);
-        let file = users.display().to_string();
-        let uri = culvert(&["passwd", &file, user, "--totp"], &format!("{password}\n"));
-        let drawn = uri.split("secret=").nth(1).unwrap().split('&').next().unwrap();
-        let text = fs::read_to_string(&users).unwrap();
-        fs::write(&users, text.replace(drawn, SECRET.1)).unwrap();
-    });
+    example("server-users.conf", |folder, _| example_users(folder));
+}
+
+/// The client of both examples, with somebody at its terminal: culvert's, then OpenVPN's.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_example_of_a_client_that_logs_in_works() {
+    let world = World::new();
+    for program in [world.subject.clone(), world.peers.get(Release::V2_6).unwrap()] {
+        let lab = culvert_testkit::NetnsLab::new().unwrap();
+        let (server, folder) =
+            example_server(&world, &lab, "server-users.conf", |folder, _| example_users(folder));
+        let text = fs::read_to_string(examples().join("client-login.ovpn")).unwrap();
+        let authority = folder.path().join("ca.crt").display().to_string();
+        let text = text.replace("vpn.example.org", "10.99.0.1").replace("ca.crt", &authority);
+        let config = folder.write("client-login.ovpn", &text).unwrap();
+        let (client, mut terminal) = Terminal::start(&lab.client, &program, "client", &config).unwrap();
+        let (user, password) = TunnelSpec::USER;
+        for (question, answer) in
+            [("Username:", user), ("Password:", password), ("Code of your authenticator:", &code())]
+        {
+            terminal
+                .answer(question, answer, SOON)
+                .map_err(|failure| format!("{failure}\n{}", client.tail()))
+                .unwrap();
+        }
+        client.wait_up(SOON).map_err(|failure| format!("{failure}\n{}", server.tail())).unwrap();
+        server.wait_for("MULTI: primary virtual IP for alice", SOON).unwrap();
+    }
 }
 
 #[test]

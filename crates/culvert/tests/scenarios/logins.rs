@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use culvert_testkit::{Login, Management, Release, Role, TempDir, Tunnel, TunnelSpec, eventually};
+use culvert_testkit::{Login, Management, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, eventually};
 
 use crate::authentication::{HANDSHAKE, RECOVERY, WithUsers, another, code, culvert};
 use crate::{SOON, World};
@@ -138,4 +138,21 @@ fn a_login_that_is_not_finished_is_killed_with_everything_that_waits_for_it() {
     assert!(answer[0].starts_with("SUCCESS"), "{answer:?}");
     tunnel.server.wait_for_after(mark, "management-kill", SOON).unwrap();
     wait_for_files(&folder, 0);
+}
+
+/// What was used up stays so when the server makes everything else anew.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_one_time_code_is_not_good_again_after_sigusr1() {
+    let users = WithUsers::new("duplicate-cn\nexplicit-exit-notify 1");
+    let login = format!("soprano{}", code());
+    let tunnel = users.start("carol", &login);
+    tunnel.wait_up().map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let (mark, at_client) = (tunnel.server.mark(), tunnel.client.mark());
+    tunnel.server.signal(Signal::Restart).unwrap();
+    tunnel.server.wait_up_after(mark, SOON).unwrap();
+    // The token is still good, the code is not.
+    tunnel.client.wait_up_after(at_client, RECOVERY).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let (again, _namespace) = another(&tunnel, 2, &users.folder, ("carol", &login));
+    again.wait_for(FAILED, SOON * 2).unwrap();
 }

@@ -93,6 +93,27 @@ fn a_plugin_that_refuses_to_begin_is_named_and_the_server_does_not_start() {
     assert!(!server.wait_exit(SOON).unwrap().success());
 }
 
+/// Debian's other plugin is one, but no judge of logins.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_whose_plugin_does_not_judge_logins_does_not_start_without_certificates() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let pki = &world.materials.certificates(Algorithm::Ec).pki;
+    let text = format!(
+        "dev tun\nserver 10.8.0.0 255.255.255.0\ntopology subnet\ndh none\nca {}\ncert {}\nkey {}\n\
+         verify-client-cert none\nusername-as-common-name\nplugin openvpn-plugin-down-root.so /bin/true\n",
+        pki.ca.display(),
+        pki.server.cert.display(),
+        pki.server.key.display(),
+    );
+    let config = folder.write("server.conf", &text).unwrap();
+    let lab = NetnsLab::new().unwrap();
+    let mut server = Daemon::start(&lab.server, &world.subject, "server", &config).unwrap();
+    server.wait_for("--verify-client-cert none|optional must be used with", SOON).unwrap();
+    server.wait_for("the plugins that are loaded do not judge logins", SOON).unwrap();
+    assert!(!server.wait_exit(SOON).unwrap().success());
+}
+
 /// Debian's other plugin: it runs a program as root when the tunnel goes down.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]

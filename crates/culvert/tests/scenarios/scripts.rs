@@ -133,3 +133,30 @@ fn tls_verify_finds_the_certificate_in_a_file_that_is_gone_afterwards() {
     comes_up(&extra, &[("auth-user-pass-verify via-env", GOOD_LOGIN), ("tls-verify", script)]);
     assert_eq!(fs::read_dir(exported.path()).unwrap().count(), 0);
 }
+
+/// The variables that `x509-track` sets, as a server of this implementation tells them to `tls-verify`.
+fn tracked(world: &World, server: &culvert_testkit::Implementation) -> Vec<String> {
+    let folder = TempDir::new().unwrap();
+    let seen = folder.path().join("seen");
+    let note = format!("env | grep '^X509_' >{}\nexit 0", seen.display());
+    let extra = "script-security 3\nx509-track +CN\nx509-track +basicConstraints\nx509-track keyUsage\n\
+                 x509-track extendedKeyUsage\nx509-track +subjectKeyIdentifier\nx509-track authorityKeyIdentifier\n\
+                 x509-track subjectAltName\nx509-track SHA1";
+    let scripts = [("auth-user-pass-verify via-env", GOOD_LOGIN), ("tls-verify", &*note)];
+    let spec = spec(&folder, extra, &scripts);
+    let client = world.peers.get(Release::V2_6).unwrap();
+    let _tunnel = Tunnel::start_up(&spec, server, &client, &world.materials).unwrap();
+    let mut lines: Vec<_> = fs::read_to_string(seen).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn extensions_of_certificates_are_told_as_openvpn_tells_them() {
+    let world = World::new();
+    let ours = tracked(&world, &world.subject);
+    assert_eq!(ours, tracked(&world, &world.peers.get(Release::V2_6).unwrap()));
+    let purpose = "X509_0_extendedKeyUsage=TLS Web Client Authentication".to_owned();
+    assert!(ours.contains(&purpose), "{ours:?}");
+}

@@ -4,6 +4,7 @@
 //! their own; `throttle` is the brake on guessing, whoever judges; `tokens` are what a server hands out in place of the password.
 
 pub(crate) mod challenge;
+pub(crate) mod memory;
 pub(crate) mod plugins;
 pub(crate) mod throttle;
 pub(crate) mod tokens;

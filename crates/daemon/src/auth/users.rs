@@ -138,8 +138,11 @@ impl Users {
     /// Whether a user who logged in at that time may stay, by the file as it is now: a token is worth nothing without its
     /// user, and one that was made before the password changed is worth nothing either.
     pub(crate) async fn know(self: &Arc<Self>, username: &str, since: SystemTime) -> UserStanding {
-        // A file that is being written is read a moment later.
-        while self.is_restless() {
+        // A file that is being written is read a moment later; one that never rests, as it is.
+        for _ in 0..30 {
+            if !self.is_restless() {
+                break;
+            }
             tokio::time::sleep(REST / 10).await;
         }
         let users = Arc::clone(self);

@@ -353,6 +353,7 @@ mod tests {
             depth: 1,
             subject: "CN=the CA".to_owned(),
             fields: Vec::new(),
+            extensions: Vec::new(),
             serial: String::new(),
             serial_hex: String::new(),
             sha1: String::new(),

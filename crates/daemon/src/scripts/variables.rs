@@ -122,11 +122,13 @@ impl ScriptEnv {
             .set(&format!("tls_digest_sha256_{depth}"), &certificate.sha256);
         if let Some(tracked) = self.tracked(depth) {
             for name in tracked {
-                let of_subject = || certificate.fields.iter().find(|(field, _)| *field == name);
+                // As OpenVPN looks: a field of the subject, else an extension.
+                let known = || certificate.fields.iter().chain(&certificate.extensions);
+                let of_certificate = || known().find(|(field, _)| *field == name);
                 let value = match name.as_str() {
                     "SHA1" => Some(certificate.sha1.to_uppercase()),
                     "SHA256" => Some(certificate.sha256.to_uppercase()),
-                    _ => of_subject().map(|(_, value)| value.clone()),
+                    _ => of_certificate().map(|(_, value)| value.clone()),
                 };
                 self.set_opt(&format!("X509_{depth}_{name}"), value);
             }
@@ -236,6 +238,7 @@ mod tests {
             depth: 0,
             subject: "O=A & B, CN=bob".to_owned(),
             fields: vec![field("OU", "one"), field("OU", "two"), field("CN", "bob;rm -rf")],
+            extensions: vec![field("subjectAltName", "DNS:b")],
             serial: "18".to_owned(),
             serial_hex: "12".to_owned(),
             sha1: "aa:bb".to_owned(),
@@ -263,17 +266,22 @@ mod tests {
     fn tracked_attributes_are_of_the_leaf_or_of_the_whole_chain_and_no_others_are_set() {
         let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut env = ScriptEnv::new();
-        env.track(&["OU", "+CN", "SHA1"].map(str::to_owned));
+        env.track(&["OU", "+CN", "SHA1", "subjectAltName"].map(str::to_owned));
         for depth in [1, 0] {
             env.set_certificate(&CertificateInfo {
                 depth,
                 fields: vec![field("OU", "one"), field("OU", "two"), field("CN", "bob"), field("C", "DE")],
+                extensions: vec![field("subjectAltName", "DNS:b"), field("keyUsage", "CRL Sign")],
                 sha1: "aa:bb".to_owned(),
                 ..CertificateInfo::default()
             });
         }
         let tracked: Vec<_> = seen(&env).into_iter().filter(|line| line.starts_with("X509_")).collect();
-        assert_eq!(tracked, ["X509_0_CN=bob", "X509_0_OU=one", "X509_0_SHA1=AA:BB", "X509_1_CN=bob"]);
+        let alternative = "X509_0_subjectAltName=DNS:b";
+        assert_eq!(
+            tracked,
+            ["X509_0_CN=bob", "X509_0_OU=one", "X509_0_SHA1=AA:BB", alternative, "X509_1_CN=bob"]
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tracing::{Instrument, warn};
 
 use super::{revocation::Round, under_way::UnderWay, watch::Look};
 use crate::{
-    auth::{plugins::PluginConnect, throttle::Throttle, users::Users},
+    auth::{memory::LoginMemory, plugins::PluginConnect, throttle::Throttle, users::Users},
     hooks::Hooks,
     scripts::{Answers, CharClass, ConnectVerdict, Hook, Learned, ScriptEnv},
     session_task::SessionKey,
@@ -113,18 +113,23 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Judges by the rules of a profile.
-    pub(super) fn new(profile: &Profile, hooks: Arc<Hooks>, decisions: mpsc::Sender<Decision>) -> Self {
+    pub(super) fn new(
+        profile: &Profile,
+        hooks: Arc<Hooks>,
+        decisions: mpsc::Sender<Decision>,
+        memory: &mut LoginMemory,
+    ) -> Self {
         let server = &profile.server;
         let tmp_dir = profile.process.tmp_dir.clone().unwrap_or_else(std::env::temp_dir);
         Self {
             hooks,
             verify: server.auth_user_pass_verify.clone(),
-            users: server.auth_users.as_ref().map(|path| Arc::new(Users::of_file(path.clone()))),
+            users: memory.users(profile),
             password_optional: server.auth_user_pass_optional,
             asks_management: profile.management.client_auth,
             key_verify: profile.tls.tls_crypt_v2_verify.clone(),
             under_way: UnderWay::default(),
-            throttle: Arc::default(),
+            throttle: memory.throttle(),
             client_config_dir: server.client_config_dir.clone(),
             ccd_exclusive: server.ccd_exclusive,
             patience: profile.session.hand_window.max(profile.session.reneg.unwrap_or_default() / 2),
@@ -134,17 +139,10 @@ impl Admission {
         }
     }
 
-    /// Judges by the rules of another profile, knowing what was asked and answered before.
-    pub(super) fn renewed(&self, profile: &Profile, hooks: Arc<Hooks>) -> Self {
-        let mut renewed = Self::new(profile, hooks, self.decisions.clone());
-        renewed.under_way = self.under_way.clone();
-        renewed.throttle = Arc::clone(&self.throttle);
-        if let (Some(users), Some(path)) = (&self.users, &profile.server.auth_users)
-            && users.are_in(path)
-        {
-            renewed.users = Some(Arc::clone(users));
-        }
-        renewed
+    /// Judges by the rules of another profile; what is under way goes on.
+    pub(super) fn renewed(&self, profile: &Profile, hooks: Arc<Hooks>, memory: &mut LoginMemory) -> Self {
+        let under_way = self.under_way.clone();
+        Self { under_way, ..Self::new(profile, hooks, self.decisions.clone(), memory) }
     }
 
     /// Judges a certificate chain that passed the configured checks: `tls-verify`, root first.

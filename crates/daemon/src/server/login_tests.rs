@@ -9,7 +9,7 @@ use culvert_testkit::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::{hooks::Hooks, log::Logger, management::Management};
+use crate::{auth::memory::LoginMemory, hooks::Hooks, log::Logger, management::Management};
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 const SESSION: SessionKey = SessionKey(1);
@@ -22,7 +22,8 @@ pub(in crate::server) async fn admission(
     profile.process.tmp_dir = Some(folder.path().to_owned());
     let (management, _signals) = Management::new(&profile, &Logger::silent(), None);
     let (decisions, inbox) = mpsc::channel(8);
-    let admission = Admission::new(&profile, Arc::new(Hooks::new(&profile, management)), decisions);
+    let hooks = Arc::new(Hooks::new(&profile, management));
+    let admission = Admission::new(&profile, hooks, decisions, &mut LoginMemory::default());
     admission.under_way.begin(SESSION);
     (admission, inbox)
 }

@@ -13,6 +13,7 @@ mod client_key;
 pub(crate) mod configure;
 mod environment;
 mod host_routes;
+mod judges;
 pub(crate) mod listeners;
 mod login;
 mod management;

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{
-    Configs, Server, Standing,
+    Configs, Server, Standing, judges,
     listeners::{Limits, ListenerOrder},
     start::RoutesChanged,
     watch::Watch,
@@ -142,6 +142,7 @@ impl Server {
         configuration: &Configuration<'_>,
     ) -> Result<(Reloaded, RoutesChanged), ReloadRefused> {
         let mut reread = configuration.reread().map_err(|errors| ReloadRefused(render_all(&errors)))?;
+        judges::check(&reread.profile, &self.hooks.plugins).map_err(ReloadRefused)?;
         let mut reloaded = Reloaded::default();
         reloaded.problems.extend(reread.notes.iter().map(|note| note.openvpn_line.clone()));
         let mut waiting = self.keep_what_stands(&mut reread);
@@ -228,7 +229,7 @@ impl Server {
         self.ask_for_logins(&profile);
         self.status = life.status_file();
         self.hooks = Arc::new(self.hooks.renewed(&profile));
-        self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks));
+        self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks), &mut life.logins);
         self.configs = Configs::new(&profile, &*self.offload);
         self.endpoints.profile = Arc::clone(&profile);
         self.watch = Watch::of(&profile).following(&self.watch);

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
-    Strangers, accept_streams,
+    Strangers, accept_streams, judges,
     listeners::{Limits, Port as ListenerPort},
     port_share::PortShare,
     revocation::Rules,
@@ -172,6 +172,7 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
     let profile = Arc::clone(&life.profile);
     let hooks = Hooks::new(&profile, life.management.clone());
     let plugins = life.plugins(&hooks.environment()).await?;
+    judges::check(&profile, &plugins)?;
     let hooks = Arc::new(hooks.with_plugins(plugins));
     let entry = profile.connections.first().ok_or("internal error: a server without a connection")?;
     let again = kept.is_some();
@@ -238,7 +239,7 @@ impl Server {
         let (decisions, decisions_inbox) = mpsc::channel(REPORTS);
         let (streams, streams_inbox) = mpsc::channel(16);
         let server = &profile.server;
-        let admission = Admission::new(profile, Arc::clone(&hooks), decisions);
+        let admission = Admission::new(profile, Arc::clone(&hooks), decisions, &mut life.logins);
         let pool = make_pool(profile)?;
         let client_routes = ClientRoutes::new(profile, &*offload);
         Ok(Self {

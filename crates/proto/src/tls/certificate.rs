@@ -9,6 +9,7 @@ use x509_parser::{
 use super::{
     CertificateInfo, TlsRole,
     distinguished_name::{self, BadName, Field},
+    extensions,
 };
 
 /// A parsed certificate and its bytes.
@@ -163,6 +164,7 @@ impl<'a> Certificate<'a> {
             depth,
             subject: distinguished_name::one_line(&fields),
             fields: fields.into_iter().map(|field| (field.name, field.value)).collect(),
+            extensions: extensions::shown(&self.x509),
             serial: self.serial(),
             serial_hex: colons(self.serial_bytes()),
             sha1: colons(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.der).as_ref()),

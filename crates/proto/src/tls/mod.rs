@@ -13,6 +13,7 @@ mod certificate;
 mod der;
 mod distinguished_name;
 mod encrypted_key;
+mod extensions;
 mod external_key;
 mod groups;
 #[cfg(test)]
@@ -183,6 +184,8 @@ pub struct CertificateInfo {
     pub subject: String,
     /// Subject fields in order: name and value (`X509_<depth>_<name>`).
     pub fields: Vec<(String, String)>,
+    /// Extensions that are understood, by OpenSSL's short name and as OpenSSL prints them (`x509-track`).
+    pub extensions: Vec<(String, String)>,
     /// Serial number, decimal.
     pub serial: String,
     /// Serial number, hexadecimal with colons.
