@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use culvert_wire::{ControlHeader, KeyId, Opcode};
+use culvert_wire::{CipherName, ControlHeader, KeyId, Opcode};
 
 use super::{
     net::Side,
-    pair::{Pair, Setup, Wrap},
+    pair::{Pair, Setup, Wrap, login},
 };
-use crate::{CloseReason, Command, PeerMessage, Transport};
+use crate::{Authorization, CloseReason, Command, PeerMessage, Transport};
 
 /// A pair that has just renegotiated.
 fn renegotiated(setup: Setup) -> Pair {
@@ -127,5 +127,57 @@ fn a_renegotiation_may_come_late() {
     assert_eq!((pair.at_server.renegotiated.len(), pair.at_client.renegotiated.len()), (1, 1));
     pair.run_for(Duration::from_secs(60));
     assert_eq!(pair.server().keys().sending(), KeyId::new(1));
+    pair.assert_data_flows();
+}
+
+/// openvpn3, `cliproto.hpp`: a request at once, then after 1, 2 and each 3 seconds, and each 8 while a login is pending.
+#[test]
+fn a_client_that_asks_all_the_time_is_answered_once() {
+    let mut setup = Setup { credentials: Some(login("joe", "secret")), ..Setup::new() };
+    setup.server.require_credentials = true;
+    setup.server_script.login = Some(Authorization::Pending { timeout: 60, extra: None });
+    let mut pair = Pair::new(setup);
+    pair.run_until(Duration::from_secs(1), |pair| !pair.at_server.logins.is_empty());
+    for pause in [0, 1, 2, 3, 3, 8, 8] {
+        pair.run_for(Duration::from_secs(pause));
+        pair.command(Side::Client, Command::SendMessage("PUSH_REQUEST".into()));
+    }
+    assert!(pair.at_client.pushed.is_empty());
+    pair.command(Side::Server, Command::AuthVerdict(KeyId::FIRST, Authorization::Accept));
+    pair.establish();
+    pair.command(Side::Client, Command::SendMessage("PUSH_REQUEST".into()));
+    pair.run_for(Duration::from_secs(3));
+    let replies = pair.at_server.lines.iter().filter(|line| line.contains("'PUSH_REPLY")).count();
+    assert_eq!((replies, pair.at_client.pushed.len()), (1, 1));
+}
+
+#[test]
+fn several_messages_may_come_in_one_record() {
+    let mut pair = Pair::new(Setup::new());
+    pair.establish();
+    pair.command(Side::Client, Command::SendMessage("CR_RESPONSE,YQ==\0\0CR_RESPONSE,Yg==".into()));
+    pair.run_for(Duration::from_secs(1));
+    let response = |text: &str| PeerMessage::ChallengeResponse(text.into());
+    assert_eq!(pair.at_server.messages, [response("YQ=="), response("Yg==")]);
+}
+
+/// minivpn, `controlmsg.go`, claims to be 2.5.5, knows data packets with peer id and no more, and means the cipher of its
+/// options string.
+#[test]
+fn a_client_that_knows_only_data_v2_is_told_its_peer_id_and_nothing_else() {
+    let mut setup = Setup::new();
+    setup.client.peer_info = vec![("IV_VER".into(), "2.5.5".into()), ("IV_PROTO".into(), "2".into())];
+    setup.client.options.local =
+        "V4,dev-type tun,link-mtu 1549,tun-mtu 1500,proto UDPv4,cipher AES-128-GCM,auth SHA256,keysize 128,\
+         key-method 2,tls-client,compress"
+            .into();
+    // What such a client takes for granted.
+    setup.client.data.fallback = Some(CipherName::Aes128Gcm);
+    let mut pair = Pair::new(setup);
+    pair.establish();
+    let options = ["topology subnet", "ifconfig 10.8.0.2 255.255.255.0", "peer-id 7"];
+    assert_eq!(pair.at_client.pushed, [options]);
+    let params = pair.at_server.params.as_ref().unwrap();
+    assert_eq!((params.cipher, params.data_v2), (CipherName::Aes128Gcm, true));
     pair.assert_data_flows();
 }
