@@ -74,8 +74,6 @@ pub(crate) enum KeyMessageError {
     Incomplete,
     /// Another key method than 2.
     Method(u8),
-    /// The options string is missing.
-    NoOptions,
     /// A field is longer than allowed.
     TooLong(&'static str),
 }
@@ -87,7 +85,6 @@ impl KeyMessageError {
             Self::Method(method) => {
                 format!("TLS ERROR: Unknown key_method/flags={method} received from remote host")
             }
-            Self::NoOptions => "TLS Error: Failed to read required OCC options string".to_owned(),
             Self::TooLong(field) => format!("TLS Error: {field} in the key exchange is too long"),
         }
     }
@@ -120,9 +117,6 @@ impl KeyMessage {
         let pre_master = if sender == TlsRole::Client { reader.array()? } else { [0; 48] };
         let source = KeySource { pre_master, random1: reader.array()?, random2: reader.array()? };
         let options = reader.string("the options string", MAX_OPTIONS)?;
-        if options.is_empty() {
-            return Err(KeyMessageError::NoOptions);
-        }
         let username = reader.string("the user name", MAX_CREDENTIAL)?;
         let password = Zeroizing::new(reader.string("the password", MAX_CREDENTIAL)?);
         // Old peers end here; what follows then is a control message, which does not parse as a string.

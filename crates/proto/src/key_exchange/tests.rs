@@ -61,8 +61,26 @@ fn limits_are_enforced() {
         Err(KeyMessageError::TooLong("the user name"))
     );
     assert_eq!(decode(&message("", "", Some(&"x".repeat(9000)))), Err(KeyMessageError::TooLong("peer info")));
-    let no_options = KeyMessage { options: String::new(), ..message("", "", None) };
-    assert_eq!(decode(&no_options), Err(KeyMessageError::NoOptions));
+}
+
+#[test]
+fn strings_may_be_empty_and_carry_a_terminator_nevertheless() {
+    // minivpn, `bytesx.EncodeOptionStringToBytes`: an empty string is a NUL of length 1. OpenVPN takes it, and an options
+    // string without content.
+    let nothing = KeyMessage { options: String::new(), ..message("", "", Some("")) };
+    let mut bytes = nothing.encode(TlsRole::Client).to_vec();
+    let strings = bytes.len() - 8;
+    assert_eq!(bytes[strings..], [0; 8]);
+    let (decoded, _) = KeyMessage::decode(TlsRole::Client, &bytes).unwrap();
+    assert_eq!((decoded.options.as_str(), decoded.peer_info.as_deref()), ("", Some("")));
+    bytes.truncate(strings);
+    bytes.extend_from_slice(&[0, 1, 0].repeat(4));
+    let (decoded, taken) = KeyMessage::decode(TlsRole::Client, &bytes).unwrap();
+    assert_eq!(
+        (decoded.options.as_str(), decoded.username.as_str(), decoded.password.as_str()),
+        ("", "", "")
+    );
+    assert_eq!((decoded.peer_info.as_deref(), taken), (Some(""), bytes.len()));
 }
 
 #[test]

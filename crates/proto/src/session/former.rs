@@ -6,12 +6,15 @@
 //!
 //! Source: openvpn3 core, `openvpn/ssl/proto.hpp`, `select_control_send_context` and `become_primary`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use culvert_wire::{Control, KeyId, Now};
 
 use super::{Session, exchange::Exchange, link::Link};
-use crate::control_message::Extracted;
+use crate::{Mode, control_message::Extracted};
+
+/// What was on its way when the newest exchange began has arrived by then, twice repeated.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// An exchange that another one has followed.
 pub(super) struct Former {
@@ -47,8 +50,12 @@ impl Session {
     pub(super) fn retire_exchange(&mut self, now: Now) {
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.retire();
+        // A server's many peers cost memory, and all but these use the newest key only.
+        let only_newest = self.config.mode == Mode::Server
+            && self.peer.as_ref().is_some_and(|peer| !peer.info.is_openvpn3());
         // The peer's new key is negotiated within one `hand-window`, and sends within another.
-        let until = now.mono + self.config.timing.hand_window * 2;
+        let stay = if only_newest { UNDER_WAY } else { self.config.timing.hand_window * 2 };
+        let until = now.mono + stay;
         self.former = Some(Box::new(Former { exchange, until }));
     }
 

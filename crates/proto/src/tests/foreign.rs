@@ -3,21 +3,37 @@
 
 use std::time::Duration;
 
-use culvert_wire::{ControlHeader, KeyId, Opcode};
+use culvert_wire::{CipherName, ControlHeader, KeyId, Opcode};
 
 use super::{
     net::Side,
-    pair::{Pair, Setup, Wrap},
+    pair::{Pair, Setup, Wrap, login},
 };
-use crate::{CloseReason, Command, PeerMessage, Transport};
+use crate::{Authorization, CloseReason, Command, PeerMessage, Transport};
 
-/// A pair that has just renegotiated.
+/// A pair whose client says that it is of this version.
+fn of_version(mut setup: Setup, version: &str) -> Setup {
+    for (name, value) in &mut setup.client.peer_info {
+        if name == "IV_VER" {
+            version.clone_into(value);
+        }
+    }
+    setup
+}
+
+/// A pair with a client on openvpn3 that has just renegotiated.
 fn renegotiated(setup: Setup) -> Pair {
+    renegotiated_by(of_version(setup, OPENVPN3))
+}
+
+const OPENVPN3: &str = "3.12_git:master";
+
+fn renegotiated_by(setup: Setup) -> Pair {
     let mut pair = Pair::new(setup);
     pair.establish();
-    pair.command(Side::Server, Command::Renegotiate);
+    pair.command(Side::Client, Command::Renegotiate);
     pair.run_for(Duration::from_secs(1));
-    assert_eq!(pair.at_client.renegotiated, pair.at_server.renegotiated);
+    assert_eq!((pair.at_client.renegotiated.len(), pair.at_server.renegotiated.len()), (1, 1));
     pair
 }
 
@@ -66,15 +82,10 @@ fn a_client_that_leaves_with_the_former_key_is_gone() {
 /// client with one that the server has forgotten.
 #[test]
 fn a_server_gives_openvpn3_the_time_to_switch_to_a_new_key() {
-    for (version, at_least, at_most) in [("2.7.8", 18, 20), ("3.12_git:master", 2, 3)] {
-        let mut setup = Setup::new();
+    for (version, at_least, at_most) in [("2.7.8", 18, 20), (OPENVPN3, 2, 3)] {
+        let mut setup = of_version(Setup::new(), version);
         setup.server.timing.reneg_after = Duration::from_secs(10);
         setup.server.timing.reneg_sec = Duration::from_secs(10);
-        for (name, value) in &mut setup.client.peer_info {
-            if name == "IV_VER" {
-                *value = version.to_owned();
-            }
-        }
         let mut pair = Pair::new(setup);
         pair.establish();
         pair.run_for(Duration::from_secs(200));
@@ -85,9 +96,10 @@ fn a_server_gives_openvpn3_the_time_to_switch_to_a_new_key() {
 }
 
 #[test]
-fn the_former_key_is_forgotten_after_two_hand_windows() {
-    for (delay, heard) in [(100, 1), (130, 0)] {
-        let mut pair = renegotiated(Setup::new());
+fn the_former_key_is_forgotten_when_nobody_uses_it_any_more() {
+    for (version, delay, heard) in [(OPENVPN3, 100, 1), (OPENVPN3, 130, 0), ("2.7.8", 5, 1), ("2.7.8", 15, 0)]
+    {
+        let mut pair = renegotiated_by(of_version(Setup::new(), version));
         pair.net.weather.loss = 100;
         let now = pair.clock();
         pair.client.say_with_former_key(now, "CR_RESPONSE,c2VjcmV0");
@@ -96,7 +108,7 @@ fn the_former_key_is_forgotten_after_two_hand_windows() {
         pair.run_for(Duration::from_secs(delay));
         pair.deliver(Side::Server, &late);
         pair.drain();
-        assert_eq!(pair.at_server.messages.len(), heard, "after {delay} s");
+        assert_eq!(pair.at_server.messages.len(), heard, "{version} after {delay} s");
     }
 }
 
@@ -127,5 +139,57 @@ fn a_renegotiation_may_come_late() {
     assert_eq!((pair.at_server.renegotiated.len(), pair.at_client.renegotiated.len()), (1, 1));
     pair.run_for(Duration::from_secs(60));
     assert_eq!(pair.server().keys().sending(), KeyId::new(1));
+    pair.assert_data_flows();
+}
+
+/// openvpn3, `cliproto.hpp`: a request at once, then after 1, 2 and each 3 seconds, and each 8 while a login is pending.
+#[test]
+fn a_client_that_asks_all_the_time_is_answered_once() {
+    let mut setup = Setup { credentials: Some(login("joe", "secret")), ..Setup::new() };
+    setup.server.require_credentials = true;
+    setup.server_script.login = Some(Authorization::Pending { timeout: 60, extra: None });
+    let mut pair = Pair::new(setup);
+    pair.run_until(Duration::from_secs(1), |pair| !pair.at_server.logins.is_empty());
+    for pause in [0, 1, 2, 3, 3, 8, 8] {
+        pair.run_for(Duration::from_secs(pause));
+        pair.command(Side::Client, Command::SendMessage("PUSH_REQUEST".into()));
+    }
+    assert!(pair.at_client.pushed.is_empty());
+    pair.command(Side::Server, Command::AuthVerdict(KeyId::FIRST, Authorization::Accept));
+    pair.establish();
+    pair.command(Side::Client, Command::SendMessage("PUSH_REQUEST".into()));
+    pair.run_for(Duration::from_secs(3));
+    let replies = pair.at_server.lines.iter().filter(|line| line.contains("'PUSH_REPLY")).count();
+    assert_eq!((replies, pair.at_client.pushed.len()), (1, 1));
+}
+
+#[test]
+fn several_messages_may_come_in_one_record() {
+    let mut pair = Pair::new(Setup::new());
+    pair.establish();
+    pair.command(Side::Client, Command::SendMessage("CR_RESPONSE,YQ==\0\0CR_RESPONSE,Yg==".into()));
+    pair.run_for(Duration::from_secs(1));
+    let response = |text: &str| PeerMessage::ChallengeResponse(text.into());
+    assert_eq!(pair.at_server.messages, [response("YQ=="), response("Yg==")]);
+}
+
+/// minivpn, `controlmsg.go`, claims to be 2.5.5, knows data packets with peer id and no more, and means the cipher of its
+/// options string.
+#[test]
+fn a_client_that_knows_only_data_v2_is_told_its_peer_id_and_nothing_else() {
+    let mut setup = Setup::new();
+    setup.client.peer_info = vec![("IV_VER".into(), "2.5.5".into()), ("IV_PROTO".into(), "2".into())];
+    setup.client.options.local =
+        "V4,dev-type tun,link-mtu 1549,tun-mtu 1500,proto UDPv4,cipher AES-128-GCM,auth SHA256,keysize 128,\
+         key-method 2,tls-client,compress"
+            .into();
+    // What such a client takes for granted.
+    setup.client.data.fallback = Some(CipherName::Aes128Gcm);
+    let mut pair = Pair::new(setup);
+    pair.establish();
+    let options = ["topology subnet", "ifconfig 10.8.0.2 255.255.255.0", "peer-id 7"];
+    assert_eq!(pair.at_client.pushed, [options]);
+    let params = pair.at_server.params.as_ref().unwrap();
+    assert_eq!((params.cipher, params.data_v2), (CipherName::Aes128Gcm, true));
     pair.assert_data_flows();
 }
