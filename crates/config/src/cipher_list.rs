@@ -34,6 +34,14 @@ pub enum CipherListError {
 /// # Errors
 /// A name is unknown, the list is too long, or nothing is left of it.
 pub fn parse(text: &str) -> Result<Vec<CipherName>, CipherListError> {
+    parse_available(text, |_| true)
+}
+
+/// Reads a list; a cipher that is not available is as if it were unknown.
+pub(crate) fn parse_available(
+    text: &str,
+    available: impl Fn(CipherName) -> bool,
+) -> Result<Vec<CipherName>, CipherListError> {
     let mut list = Vec::new();
     let mut expanded = false;
     for word in text.split(':').filter(|word| !word.is_empty()) {
@@ -43,10 +51,10 @@ pub fn parse(text: &str) -> Result<Vec<CipherName>, CipherListError> {
             continue;
         }
         let (name, optional) = word.strip_prefix('?').map_or((word, false), |name| (name, true));
-        match name.parse() {
-            Ok(cipher) => list.push(cipher),
-            Err(_) if optional => {}
-            Err(_) => return Err(CipherListError::Unsupported(name.to_owned())),
+        match name.parse().ok().filter(|cipher| available(*cipher)) {
+            Some(cipher) => list.push(cipher),
+            None if optional => {}
+            None => return Err(CipherListError::Unsupported(name.to_owned())),
         }
     }
     match print(&list).len() {

@@ -174,6 +174,11 @@ impl Parsed {
         self.draft.cipher.as_deref()
     }
 
+    /// Returns whether `providers` names OpenSSL's `legacy`, for `show-ciphers` and `test-crypto`.
+    pub fn legacy_provider(&self) -> bool {
+        self.draft.profile.data.legacy_provider
+    }
+
     /// Returns `tls-crypt-v2` as written, for `genkey`: the server's key.
     pub fn tls_crypt_v2(&self) -> Option<&value::FileOrInline> {
         self.draft.wrap.tls_crypt_v2.as_ref().map(|wrap| &wrap.key)

@@ -252,6 +252,34 @@ fn words_that_openvpn_reads_later_are_errors_of_the_meaning() {
 }
 
 #[test]
+fn ciphers_of_the_legacy_provider_are_there_when_it_is_asked_for() {
+    let legacy = "providers legacy default\n";
+    for text in ["data-ciphers AES-256-GCM:BF-CBC", "data-ciphers-fallback CAST5-CBC", "ncp-ciphers BF-CBC"] {
+        let refused = meaning(SERVER, text);
+        assert!(refused.contains("nsupported cipher"), "{text}: {refused}");
+        assert_eq!(meaning(SERVER, &format!("{legacy}{text}")), "", "{text}");
+        assert_eq!(
+            meaning(SERVER, &text.replace("BF-CBC", "DES-EDE3-CBC").replace("CAST5", "CAMELLIA-128")),
+            ""
+        );
+    }
+    let checked = check(&format!("{SERVER}data-ciphers AES-256-GCM:?BF-CBC:AES-128-CBC\n"));
+    assert!(checked.errors.is_empty(), "{}", render_all(&checked.errors));
+    assert_eq!(
+        checked.profile.data.ciphers.list,
+        [culvert_wire::CipherName::Aes256Gcm, culvert_wire::CipherName::Aes128Cbc]
+    );
+}
+
+#[test]
+fn a_file_with_ciphers_without_tag_only_is_accepted() {
+    for text in ["data-ciphers AES-128-CBC", "data-ciphers AES-256-CFB:none", "cipher AES-256-CBC"] {
+        let checked = check(&format!("{SERVER}{text}\n"));
+        assert!(checked.errors.is_empty() && not_yet(&checked.profile).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn what_has_no_effect_is_said_once() {
     let checked = check(&format!("{SERVER}persist-key\nfast-io\npersist-key\n"));
     let notes: Vec<_> =

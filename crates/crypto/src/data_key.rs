@@ -1,6 +1,8 @@
 use culvert_wire::{CipherName, KeyId};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::LegacyKey;
+
 /// The keys of one negotiated data channel key, both directions, as an offload takes them.
 ///
 /// Not `Clone`: an offload starts packet ids at 1 with each installation, so a key must not be installed twice.
@@ -28,22 +30,26 @@ pub enum DataKey {
         /// E1 for packets from the peer.
         recv: DirectionKey,
     },
+    /// Keys of a cipher and of an HMAC.
+    Legacy(Box<LegacyKey>),
 }
 
 impl DataKey {
     /// The id that packets under this key carry.
     #[must_use]
-    pub const fn id(&self) -> KeyId {
+    pub fn id(&self) -> KeyId {
         match self {
             Self::Classic { id, .. } | Self::Epoch { id, .. } => *id,
+            Self::Legacy(key) => key.id,
         }
     }
 
     /// The cipher.
     #[must_use]
-    pub const fn cipher(&self) -> CipherName {
+    pub fn cipher(&self) -> CipherName {
         match self {
             Self::Classic { cipher, .. } | Self::Epoch { cipher, .. } => *cipher,
+            Self::Legacy(key) => key.cipher,
         }
     }
 }

@@ -11,6 +11,9 @@ pub enum CryptoError {
     /// The cipher is not an AEAD cipher, which this crate's data path needs.
     #[error("{0} is not an AEAD cipher")]
     NotAead(CipherName),
+    /// The cipher is one with a tag, where one without was asked for.
+    #[error("{0} authenticates by itself")]
+    NotLegacy(CipherName),
     /// A derived cipher key is all zero: the derivation went wrong.
     #[error("derived cipher key is all zero")]
     ZeroKey,

@@ -1,7 +1,7 @@
 use culvert_wire::{CipherName, KeyId};
 use zeroize::Zeroizing;
 
-use crate::{AuthDigest, CryptoError, DataKey, DirectionKey, MacKey, TlsCryptKey};
+use crate::{AuthDigest, CryptoError, DataKey, DirectionKey, LegacyHalf, LegacyKey, MacKey, TlsCryptKey};
 
 /// Which side of the TLS connection this end is. Key directions follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +129,38 @@ impl KeyMaterial {
         })
     }
 
+    /// The data channel's keys for a cipher without tag, in the same directions.
+    ///
+    /// # Errors
+    /// When the cipher is one with a tag, or one of the keys is all zero.
+    pub fn legacy_data_key(
+        &self,
+        role: TlsRole,
+        cipher: CipherName,
+        digest: Option<AuthDigest>,
+        id: KeyId,
+    ) -> Result<DataKey, CryptoError> {
+        if cipher.is_aead() {
+            return Err(CryptoError::NotLegacy(cipher));
+        }
+        let half = |half| {
+            let mut key = LegacyHalf { cipher: [0; 64], hmac: [0; 64] };
+            key.cipher.copy_from_slice(self.cipher(half));
+            key.hmac.copy_from_slice(self.hmac(half));
+            let used = usize::from(cipher.key_len());
+            if used > 0 && key.cipher.iter().take(used).all(|&byte| byte == 0) {
+                return Err(CryptoError::ZeroKey);
+            }
+            Ok(key)
+        };
+        let (first, second) = (half(Half::First)?, half(Half::Second)?);
+        let (send, recv) = match role {
+            TlsRole::Client => (first, second),
+            TlsRole::Server => (second, first),
+        };
+        Ok(DataKey::Legacy(Box::new(LegacyKey { id, cipher, digest, send, recv })))
+    }
+
     fn direction_key(&self, half: Half, used: usize) -> Result<DirectionKey, CryptoError> {
         let mut key = DirectionKey { secret: [0; 32], implicit_iv: [0; 8] };
         key.secret.copy_from_slice(&self.cipher(half)[..32]);
@@ -200,6 +232,7 @@ mod tests {
     fn directions(key: DataKey) -> (DirectionKey, DirectionKey) {
         match key {
             DataKey::Classic { send, recv, .. } | DataKey::Epoch { send, recv, .. } => (send, recv),
+            DataKey::Legacy(_) => panic!("keys of an AEAD cipher were asked for"),
         }
     }
 

@@ -178,7 +178,22 @@ fn the_list_of_ciphers_has_the_form_that_scripts_cut() {
 
 #[test]
 fn every_listed_cipher_and_none_pass_the_self_test() {
-    for cipher in ["AES-128-GCM", "AES-192-GCM", "aes-256-gcm", "CHACHA20-POLY1305", "none"] {
+    for (legacy, count) in [(&[][..], 17), (&["--providers", "legacy", "default"][..], 19)] {
+        let list = run(&[&["--show-ciphers"], legacy].concat()).stdout;
+        let names: Vec<_> = list
+            .lines()
+            .filter(|line| line.contains("bit key"))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(names.len(), count, "{names:?}");
+        for cipher in names {
+            let run = run(&[&["--test-crypto", "--cipher", cipher], legacy].concat());
+            assert_eq!(run.code, 0, "{cipher}: {}", run.stdout);
+        }
+    }
+    let without = run(&["--test-crypto", "--cipher", "BF-CBC"]);
+    assert_eq!(without.code, 1, "{}", without.stdout);
+    for cipher in ["aes-256-gcm", "none"] {
         let run = run(&["--test-crypto", "--cipher", cipher]);
         assert_eq!(run.code, 0, "{cipher}: {}", run.stdout);
         run.assert_says("OpenVPN crypto self-test mode SUCCEEDED.");

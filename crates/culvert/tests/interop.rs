@@ -1,8 +1,9 @@
 //! The interoperability matrix: culvert against OpenVPN 2.5, 2.6, 2.7 and itself, as server and as client.
 //!
-//! Two sets of cases. *Each*: every value of every dimension (transport, wrapping, cipher, ...) with the rest
+//! Three sets of cases. *Each*: every value of every dimension (transport, wrapping, cipher, ...) with the rest
 //! at its default, against every peer in both roles. *Pairs*: few cases in which every pair of values
-//! occurs, the peer and its role being one of the dimensions. A case starts both ends in namespaces of
+//! occurs, the peer and its role being one of the dimensions. *Old wire*: what peers of old profiles still speak, see
+//! `old_wire`. A case starts both ends in namespaces of
 //! their own, waits until both say that they are up, compares what they say was negotiated, and moves
 //! datagrams and a TCP transfer both ways.
 //!
@@ -14,6 +15,9 @@
 
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
+
+#[path = "interop/old_wire.rs"]
+mod old_wire;
 
 use std::sync::Arc;
 
@@ -31,6 +35,8 @@ struct Case {
     role: Role,
     peer: Implementation,
     spec: TunnelSpec,
+    /// What the columns do not show.
+    note: &'static str,
 }
 
 impl Case {
@@ -39,7 +45,7 @@ impl Case {
             Role::Server => "server <- ",
             Role::Client => "client -> ",
         };
-        format!("{role}{:<7} {}", self.peer, self.spec)
+        format!("{role}{:<7} {} {}", self.peer, self.spec, self.note)
     }
 
     fn run(&self, subject: &Implementation, materials: &Arc<Materials>) -> Verdict {
@@ -73,7 +79,7 @@ fn dimensions() -> Vec<Dimension> {
     vec![
         dimension(Transport::ALL, |spec, value| spec.transport = value),
         dimension(Wrapping::ALL, |spec, value| spec.wrapping = value),
-        dimension(Cipher::ALL, |spec, value| spec.cipher = value),
+        dimension(Cipher::WITH_TAG, |spec, value| spec.cipher = value),
         dimension(TlsVersion::ALL, |spec, value| spec.tls = value),
         dimension(&ALGORITHMS, |spec, value| spec.algorithm = value),
         dimension(Trust::ALL, |spec, value| spec.trust = value),
@@ -103,7 +109,7 @@ fn every_pair(ends: &[(Role, Implementation)], subject: &Implementation) -> Vec<
             dimension[index](&mut spec);
         }
         let (role, peer) = ends[indices[dimensions.len()]].clone();
-        Case { role, peer, spec }
+        Case { role, peer, spec, note: "" }
     };
     let sizes: Vec<usize> = dimensions.iter().map(Vec::len).chain([ends.len()]).collect();
     let allowed = |indices: &[usize]| {
@@ -126,7 +132,9 @@ fn all_cases(subject: &Implementation, peers: &Peers) -> Vec<Case> {
     }
     let mut cases = Vec::new();
     for (role, peer) in &ends {
-        cases.extend(each_value().into_iter().map(|spec| Case { role: *role, peer: peer.clone(), spec }));
+        let case = |(note, spec)| Case { role: *role, peer: peer.clone(), spec, note };
+        cases.extend(each_value().into_iter().map(|spec| case(("", spec))));
+        cases.extend(old_wire::specs(*role, peer).into_iter().map(case));
     }
     for case in every_pair(&ends, subject) {
         let same =

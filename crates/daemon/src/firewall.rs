@@ -178,7 +178,7 @@ fn server_clamp(entry: &ConnectionEntry, device: &Device) -> Option<MssClamp> {
         tcp: locals.iter().any(|local| local.proto.transport.is_tcp()),
         ipv6: locals.iter().any(is_v6),
         data_v2: true,
-        epoch: false,
+        protection: mss::Protection::Aead { epoch: false },
         framing_byte: false,
     };
     clamp(device, mss::clamp(&entry.mtu, &encapsulation)?)

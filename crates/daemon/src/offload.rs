@@ -16,7 +16,7 @@ use culvert_offload::{
 };
 use culvert_wire::{CipherName, OffloadKind};
 
-use crate::{link, ovlog, threads::ThreadBudget};
+use crate::{link, ovlog, settings::session::is_carried, threads::ThreadBudget};
 
 /// Opens the best data plane for a profile, and says in one line which one it is and why.
 ///
@@ -42,7 +42,7 @@ pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn O
     for cipher in not_carried(profile, &*offload) {
         ovlog!(
             warn 1,
-            "WARNING: cipher '{cipher}' is configured, but not yet supported: it is never negotiated. Peers that know nothing else are refused."
+            "WARNING: cipher '{cipher}' is configured, but never negotiated: it needs `providers legacy default`. Peers that know nothing else are refused."
         );
     }
     Ok(offload)
@@ -150,7 +150,7 @@ fn not_carried(profile: &Profile, offload: &dyn Offload) -> Vec<CipherName> {
         .iter()
         .chain(&policy.fallback)
         .copied()
-        .filter(|cipher| !offload.capabilities().ciphers.contains(cipher))
+        .filter(|cipher| !is_carried(profile, offload.capabilities(), *cipher))
         .collect();
     left_out.dedup();
     left_out

@@ -411,17 +411,36 @@ impl Drop for DeathWatch {
     }
 }
 
+/// Best first: those with a tag, then by block size and strength.
+const CIPHERS: [CipherName; 20] = [
+    CipherName::Aes256Gcm,
+    CipherName::ChaCha20Poly1305,
+    CipherName::Aes128Gcm,
+    CipherName::Aes192Gcm,
+    CipherName::Aes256Cbc,
+    CipherName::Aes192Cbc,
+    CipherName::Aes128Cbc,
+    CipherName::Aes256Cfb,
+    CipherName::Aes192Cfb,
+    CipherName::Aes128Cfb,
+    CipherName::Aes256Ofb,
+    CipherName::Aes192Ofb,
+    CipherName::Aes128Ofb,
+    CipherName::Camellia256Cbc,
+    CipherName::Camellia192Cbc,
+    CipherName::Camellia128Cbc,
+    CipherName::DesEde3Cbc,
+    CipherName::Cast5Cbc,
+    CipherName::BfCbc,
+    CipherName::None,
+];
+
 /// Returns what the engine carries.
 #[must_use]
 pub fn capabilities() -> Capabilities {
     Capabilities {
         kind: OffloadKind::Engine,
-        ciphers: vec![
-            CipherName::Aes256Gcm,
-            CipherName::ChaCha20Poly1305,
-            CipherName::Aes128Gcm,
-            CipherName::Aes192Gcm,
-        ],
+        ciphers: CIPHERS.to_vec(),
         epoch: true,
         data_v1: true,
         multi_peer: true,

@@ -2,7 +2,9 @@
 //!
 //! Formats (protocol document, "Data channel"): classic packets are `header, packet id, tag, ciphertext`, epoch packets
 //! `header, epoch, counter, ciphertext, tag`. [`Layout`] says how many bytes stand before and behind the ciphertext;
-//! the sender writes its payload between them and calls [`Sending::seal`].
+//! the sender writes its payload between them and calls [`Sending::seal`]. Ciphers without tag are in `old_wire`.
+
+mod old_wire;
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -76,6 +78,7 @@ pub(crate) struct Opened {
 /// A data key, both directions.
 pub(crate) struct Key {
     id: KeyId,
+    layout_v1: Layout,
     layout_v2: Layout,
     send: Mutex<SendKey>,
     recv: Mutex<RecvKey>,
@@ -109,9 +112,16 @@ struct SendKey {
 
 enum SendFormat {
     /// The id of the next packet.
-    Classic { sealer: Sealer, next: u32 },
+    Classic {
+        sealer: Sealer,
+        next: u32,
+    },
     /// The counter of the next packet in the sealer's epoch.
-    Epoch { sealer: EpochSealer, next: u64 },
+    Epoch {
+        sealer: EpochSealer,
+        next: u64,
+    },
+    Old(old_wire::OldSend),
 }
 
 struct RecvKey {
@@ -128,12 +138,14 @@ struct RecvKey {
 enum RecvFormat {
     Classic(Opener),
     Epoch(EpochOpener),
+    Old(old_wire::OldRecv),
 }
 
 impl Key {
     /// Prepares a key; `replay` is the window's size in packets and seconds.
     pub(crate) fn new(key: &DataKey, replay: (u32, u32)) -> Result<Self, CryptoError> {
         let cipher = key.cipher();
+        let mut layout_v1 = Layout { prefix: V1_CLASSIC_OVERHEAD, suffix: 0 };
         let (send_format, recv_format, layout_v2) = match key {
             DataKey::Classic { send, recv, .. } => (
                 SendFormat::Classic { sealer: Sealer::new(cipher, send)?, next: 1 },
@@ -145,9 +157,15 @@ impl Key {
                 RecvFormat::Epoch(EpochOpener::new(cipher, recv, FUTURE_EPOCHS)?),
                 Layout { prefix: V2_EPOCH_PREFIX, suffix: TAG_LEN },
             ),
+            DataKey::Legacy(key) => {
+                let (send, recv, inner) = old_wire::prepare(key)?;
+                layout_v1 = old_wire::layout(inner, Header::V1);
+                (send, recv, old_wire::layout(inner, Header::V2(PeerId::FIRST)))
+            }
         };
         Ok(Self {
             id: key.id(),
+            layout_v1,
             layout_v2,
             send: Mutex::new(SendKey { gcm: cipher.is_gcm(), format: send_format, usage: 0 }),
             recv: Mutex::new(RecvKey {
@@ -175,7 +193,7 @@ impl Key {
     pub(crate) const fn layout(&self, header: Header) -> Layout {
         match header {
             Header::V2(_) => self.layout_v2,
-            Header::V1 => Layout { prefix: V1_CLASSIC_OVERHEAD, suffix: 0 },
+            Header::V1 => self.layout_v1,
         }
     }
 
@@ -252,6 +270,8 @@ impl Sending<'_> {
                 }
                 seal_epoch(sealer, self.key.id, header, counter, packet).is_some()
             }
+            // Its packets are not as long as they seem: see `seal_in`.
+            SendFormat::Old(_) => false,
         }
     }
 }
@@ -321,6 +341,7 @@ impl Receiving<'_> {
                 opened.map(|()| (u64::from(data.packet_id().get()), len))
             }
             RecvFormat::Epoch(_) => return self.open_epoch(packet, out, secs),
+            RecvFormat::Old(_) => return self.open_old(v1, packet, out, secs),
         };
         let Ok((id, len)) = result else { return Err(self.refuse()) };
         let newest = id > self.recv.window.highest();
@@ -387,6 +408,7 @@ impl Receiving<'_> {
                     self.key.recv_spent.store(true, Relaxed);
                 }
             }
+            RecvFormat::Old(_) => {}
         }
     }
 
@@ -394,7 +416,7 @@ impl Receiving<'_> {
         self.recv.failures += 1;
         if self.recv.failures > FAILURES_RENEGOTIATE {
             match self.recv.format {
-                RecvFormat::Classic(_) => self.key.due.store(true, Relaxed),
+                RecvFormat::Classic(_) | RecvFormat::Old(_) => self.key.due.store(true, Relaxed),
                 RecvFormat::Epoch(_) => self.key.recv_spent.store(true, Relaxed),
             }
         }

@@ -146,3 +146,80 @@ fn a_forged_future_epoch_moves_nothing() {
     assert_eq!(epoch_of(&seal(&b, b"x").unwrap()), 1);
     open(&b, &seal(&a, b"y").unwrap()).unwrap();
 }
+
+fn old_pair(cipher: CipherName) -> (Key, Key) {
+    let half = |byte| culvert_crypto::LegacyHalf { cipher: [byte; 64], hmac: [byte; 64] };
+    let make = |send, recv| {
+        let digest = Some(culvert_crypto::AuthDigest::Sha1);
+        let key = culvert_crypto::LegacyKey {
+            id: KeyId::FIRST,
+            cipher,
+            digest,
+            send: half(send),
+            recv: half(recv),
+        };
+        Key::new(&DataKey::Legacy(Box::new(key)), REPLAY).unwrap()
+    };
+    (make(1, 2), make(2, 1))
+}
+
+fn seal_old(key: &Key, payload: &[u8]) -> Option<Vec<u8>> {
+    let layout = key.layout(HEADER);
+    let mut packet = vec![0; layout.overhead() + payload.len()];
+    packet[layout.prefix..][..payload.len()].copy_from_slice(payload);
+    let len = key.sending().seal_in(HEADER, &mut packet, payload.len())?;
+    packet.truncate(len);
+    Some(packet)
+}
+
+#[test]
+fn packets_without_tag_are_accepted_once() {
+    for cipher in [CipherName::Aes256Cbc, CipherName::Aes128Cfb, CipherName::None] {
+        let (a, b) = old_pair(cipher);
+        let packets: Vec<_> = (0..3_u8).map(|n| seal_old(&a, &[n; 5]).unwrap()).collect();
+        for (n, packet) in (0..3_u8).zip(&packets) {
+            assert_eq!(open(&b, packet), Ok(vec![n; 5]), "{cipher}");
+        }
+        for packet in &packets {
+            assert_eq!(open(&b, packet), Err(Refused::Replay), "{cipher}");
+            let mut wrong = packet.clone();
+            *wrong.last_mut().unwrap() ^= 1;
+            assert_eq!(open(&b, &wrong), Err(Refused::Auth), "{cipher}");
+        }
+        for len in 0..packets[0].len() {
+            assert!(open(&b, &packets[0][..len]).is_err(), "{cipher} {len}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_cipher_whose_time_went_on_begins_anew_and_never_goes_back() {
+    let (a, b) = old_pair(CipherName::Aes128Ofb);
+    let later = |key: &Key, secs: u32| {
+        let mut send = key.send.lock().unwrap();
+        let SendFormat::Old(old) = &mut send.format else { panic!("an old key") };
+        old.restart_later(secs);
+    };
+    let first = seal_old(&a, b"one").unwrap();
+    assert_eq!(open(&b, &first), Ok(b"one".to_vec()));
+    later(&a, 5);
+    let again = seal_old(&a, b"two").unwrap();
+    assert_eq!(open(&b, &again), Ok(b"two".to_vec()), "the same id under a later time");
+    assert_eq!(open(&b, &first), Err(Refused::Replay));
+    assert_eq!(open(&b, &again), Err(Refused::Replay));
+}
+
+#[test]
+fn a_cipher_with_short_blocks_asks_to_be_renewed_before_blocks_repeat() {
+    let (a, _) = old_pair(CipherName::DesEde3Cbc);
+    let (long, _) = old_pair(CipherName::Aes128Cbc);
+    for key in [&a, &long] {
+        key.count_received(1, 40 << 20);
+        key.count_sent(1, 24 << 20);
+        seal_old(key, b"x").unwrap();
+        assert!(!key.take_exhausted());
+        key.count_sent(1, 1);
+        seal_old(key, b"x").unwrap();
+    }
+    assert!(a.take_exhausted() && !long.take_exhausted());
+}

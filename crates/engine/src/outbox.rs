@@ -4,15 +4,17 @@
 //! peer and one size form a train, which is one message of the socket. [`Outbox::flush`] hands everything over, in the
 //! order in which packet ids were taken, and only then lets go of the peers' [turns](crate::turn::Turn).
 
+mod old_wire;
+
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use culvert_offload::{DeviceMode, Framing};
+use culvert_offload::DeviceMode;
 use culvert_wire::tcp::frame_prefix;
 
 use crate::{
     engine::Shared,
     key::{Layout, Sending},
-    legacy::{self, MAX_FRAMING},
+    legacy::Scratch,
     packet::{SuperPacket, clamp_mss},
     peer::{DropReason, Peer},
     transport::{Backpressure, Train as SendTrain, Transport},
@@ -90,6 +92,8 @@ pub(crate) struct Outbox {
     len: usize,
     trains: Vec<Train>,
     held: Vec<Held>,
+    /// For payloads of the old wire.
+    scratch: Scratch,
 }
 
 /// Packets of one peer, one behind the other.
@@ -108,7 +112,14 @@ struct Train {
 
 impl Outbox {
     pub(crate) fn new(worker: usize) -> Self {
-        Self { worker, buf: vec![0; CAPACITY], len: 0, trains: Vec::new(), held: Vec::new() }
+        Self {
+            worker,
+            buf: vec![0; CAPACITY],
+            len: 0,
+            trains: Vec::new(),
+            held: Vec::new(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Sealed bytes that wait.
@@ -168,11 +179,38 @@ impl Outbox {
             return peer.count_drop(DropReason::NoKey);
         };
         let mss = if payloads.is_tunnel() && payloads.count() == 1 { peer.mss() } else { None };
-        let (mut packets, mut bytes) = (0, 0);
         let mut sending = key.sending();
+        let (packets, bytes) = match &peer.legacy {
+            None => self.seal_all((shared, backpressure), (index, &peer), &mut sending, payloads, mss),
+            Some(legacy) => {
+                let old = (index, &*peer, legacy);
+                self.seal_old((shared, backpressure), old, &mut sending, payloads, mss)
+            }
+        };
+        drop(sending);
+        key.count_sent(packets, bytes);
+        if payloads.is_tunnel() {
+            peer.sent.count_tunnel(packets, bytes);
+        }
+        if key.take_exhausted() {
+            shared.events.push(culvert_offload::OffloadEvent::KeyExhausted(peer.id, key.id()));
+        }
+    }
+
+    /// Seals payloads where they are sent from; returns packets and bytes of payload.
+    fn seal_all(
+        &mut self,
+        (shared, backpressure): (&Shared, Backpressure<'_>),
+        (index, peer): (usize, &Peer),
+        sending: &mut Sending<'_>,
+        payloads: &impl Payloads,
+        mss: Option<u16>,
+    ) -> (u64, u64) {
+        let (mut packets, mut bytes) = (0, 0);
+        let layout = sending.layout(peer.header);
         for i in 0..payloads.count() {
             let payload_len = payloads.len(i);
-            let slot = Slot::new(&peer, key.layout(peer.header), payload_len);
+            let slot = Slot::new(peer, layout, payload_len);
             if payload_len == 0 || slot.room > MAX_PACKET {
                 continue;
             }
@@ -185,19 +223,12 @@ impl Outbox {
             if let Some(mss) = mss {
                 clamp_mss(&mut body[..payload_len], mss);
             }
-            let Some(len) = slot.finish(&peer, &mut sending, buf, payload_len) else { break };
+            let Some(len) = slot.finish(peer, sending, buf) else { break };
             self.append(index, len, peer.transport.is_udp());
             packets += 1;
             bytes += payload_len as u64;
         }
-        drop(sending);
-        key.count_sent(packets, bytes);
-        if payloads.is_tunnel() {
-            peer.sent.count_tunnel(packets, bytes);
-        }
-        if key.take_exhausted() {
-            shared.events.push(culvert_offload::OffloadEvent::KeyExhausted(peer.id, key.id()));
-        }
+        (packets, bytes)
     }
 
     /// Adds the sealed packet at the buffer's end to the open train, or begins another.
@@ -301,20 +332,18 @@ struct Slot {
 impl Slot {
     fn new(peer: &Peer, layout: Layout, payload_len: usize) -> Self {
         let prefix = peer.transport.prefix();
-        let framing = if peer.framing == Framing::None { 0 } else { MAX_FRAMING };
-        Self { prefix, layout, room: prefix + layout.overhead() + payload_len + framing }
+        Self { prefix, layout, room: prefix + layout.overhead() + payload_len }
     }
 
     const fn payload_at(&self) -> usize {
         self.prefix + self.layout.prefix
     }
 
-    /// Frames and seals the payload in its place; returns the length of the whole. `None`: the key sends no more.
-    fn finish(self, peer: &Peer, key: &mut Sending<'_>, buf: &mut [u8], payload_len: usize) -> Option<usize> {
-        let framed = legacy::frame(peer.framing, &mut buf[self.payload_at()..], payload_len);
-        let packet_len = self.layout.overhead() + framed;
+    /// Seals the payload in its place; returns the length of the whole. `None`: the key sends no more.
+    fn finish(self, peer: &Peer, key: &mut Sending<'_>, buf: &mut [u8]) -> Option<usize> {
         let (prefix, packet) = buf.split_at_mut(self.prefix);
-        if !key.seal(peer.header, packet.get_mut(..packet_len)?) {
+        let packet_len = packet.len();
+        if !key.seal(peer.header, packet) {
             return None;
         }
         if !prefix.is_empty() {

@@ -9,12 +9,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use culvert_offload::{Drops, Framing, Keepalive, PeerSpec, PeerStats, Traffic};
+use culvert_offload::{Drops, Keepalive, PeerSpec, PeerStats, Traffic};
 use culvert_wire::PeerId;
 
 use crate::{
     clock::Clock,
     key::{Header, Refused},
+    legacy::Legacy,
     slots::Keys,
     transport::{Transport, Wire},
     turn::Turn,
@@ -25,7 +26,8 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     /// What stands in front of each packet sent.
     pub(crate) header: Header,
-    pub(crate) framing: Framing,
+    /// What the old wire needs; `None` on the fast path.
+    pub(crate) legacy: Option<Legacy>,
     pub(crate) transport: Arc<Transport>,
     /// May the address change?
     pub(crate) float: bool,
@@ -117,7 +119,7 @@ impl Peer {
         let peer = Self {
             id: spec.id,
             header: if spec.shape.data_v1 { Header::V1 } else { Header::V2(spec.tx_id.unwrap_or(spec.id)) },
-            framing: spec.shape.framing,
+            legacy: Legacy::of(spec),
             transport,
             float: spec.float,
             remote: ArcSwap::from_pointee(Remote { address: plain(spec.remote), local: spec.local }),

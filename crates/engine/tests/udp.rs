@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
+use culvert_crypto::AuthDigest;
 use culvert_engine::EngineConfig;
 use culvert_offload::{
     DeleteReason, DeviceMode, Framing, Keepalive, OffloadEvent, PeerSpec, Shape, TransportSpec,
 };
 use culvert_wire::{CipherName, PeerId, Slot, Transmit};
-use support::{End, PATIENCE, Side, classic, device, epoch, key, loopback, numbered, pair, peer};
+use support::{End, PATIENCE, Side, classic, device, epoch, key, loopback, numbered, old, pair, peer};
 
 fn seven() -> PeerId {
     PeerId::new(7).unwrap()
@@ -62,6 +63,20 @@ fn legacy_shapes_carry_packets() {
         for framing in [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2] {
             let (a, b) = pair(EngineConfig::default(), key, Shape { data_v1, framing, ..Shape::PLAIN });
             expect_all(&a, &b, 0..20);
+        }
+    }
+}
+
+#[test]
+fn ciphers_without_tag_carry_packets_of_either_header() {
+    for cipher in culvert_engine::capabilities().ciphers.into_iter().filter(|cipher| !cipher.is_aead()) {
+        for (digest, data_v1) in
+            [(Some(AuthDigest::Sha1), false), (Some(AuthDigest::Sha512), true), (None, false)]
+        {
+            let shape = Shape { data_v1, framing: Framing::Lzo, ..Shape::PLAIN };
+            let (a, b) = pair(EngineConfig::default(), |side| old(cipher, digest, 9, side), shape);
+            expect_all(&a, &b, 0..20);
+            expect_all(&b, &a, 0..20);
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use culvert_crypto::AuthDigest;
 use culvert_wire::CipherName;
 use zeroize::Zeroizing;
 
@@ -88,6 +89,8 @@ pub struct DataConfig {
     pub ciphers: Vec<CipherName>,
     /// `data-ciphers-fallback`, or `cipher` where that serves as one.
     pub fallback: Option<CipherName>,
+    /// The digest for ciphers without tag (`auth`); `None` is `auth none`.
+    pub digest: Option<AuthDigest>,
     /// The offload takes epoch keys.
     pub epoch: bool,
     /// The offload serves peers without peer id.

@@ -177,7 +177,7 @@ mod tests {
 
     fn data(epoch: bool) -> DataConfig {
         let ciphers = vec![CipherName::Aes256Gcm, CipherName::Aes128Gcm, CipherName::ChaCha20Poly1305];
-        DataConfig { ciphers, fallback: None, epoch, data_v1: true }
+        DataConfig { ciphers, fallback: None, digest: None, epoch, data_v1: true }
     }
 
     #[test]

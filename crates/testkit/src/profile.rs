@@ -68,8 +68,53 @@ dimension!(
         Aes128Gcm = "AES-128-GCM",
         /// CHACHA20-POLY1305.
         ChaCha20Poly1305 = "CHACHA20-POLY1305",
+        /// AES-128-CBC.
+        Aes128Cbc = "AES-128-CBC",
+        /// AES-192-CBC.
+        Aes192Cbc = "AES-192-CBC",
+        /// AES-256-CBC.
+        Aes256Cbc = "AES-256-CBC",
+        /// AES-256-CFB.
+        Aes256Cfb = "AES-256-CFB",
+        /// AES-128-OFB.
+        Aes128Ofb = "AES-128-OFB",
+        /// CAMELLIA-256-CBC.
+        Camellia256Cbc = "CAMELLIA-256-CBC",
+        /// DES-EDE3-CBC.
+        DesEde3Cbc = "DES-EDE3-CBC",
+        /// BF-CBC.
+        BfCbc = "BF-CBC",
+        /// CAST5-CBC.
+        Cast5Cbc = "CAST5-CBC",
+        /// No encryption.
+        Plain = "none",
     }
 );
+
+impl Cipher {
+    /// Those with a tag, the default first: what peers negotiate unless told otherwise.
+    pub const WITH_TAG: &[Self] =
+        &[Self::Aes256Gcm, Self::Aes192Gcm, Self::Aes128Gcm, Self::ChaCha20Poly1305];
+
+    /// Those without, protected by an HMAC.
+    pub const WITHOUT_TAG: &[Self] = &[
+        Self::Aes128Cbc,
+        Self::Aes192Cbc,
+        Self::Aes256Cbc,
+        Self::Aes256Cfb,
+        Self::Aes128Ofb,
+        Self::Camellia256Cbc,
+        Self::DesEde3Cbc,
+        Self::BfCbc,
+        Self::Cast5Cbc,
+        Self::Plain,
+    ];
+
+    /// OpenSSL 3 has it in its legacy provider only.
+    const fn is_legacy(self) -> bool {
+        matches!(self, Self::BfCbc | Self::Cast5Cbc)
+    }
+}
 
 dimension!(
     /// The version of TLS, enforced by both ends.
@@ -335,6 +380,8 @@ impl TunnelSpec {
 
     fn add_cipher(&self, implementation: &Implementation, lines: &mut Lines) {
         let cipher = self.cipher;
+        // 2.5 is built with OpenSSL 1.1.1, which knows no providers.
+        lines.add_if(cipher.is_legacy() && !implementation.is_2_5(), "providers legacy default");
         lines.add(&format!("data-ciphers {cipher}"));
         if self.topology == Topology::PointToPoint {
             // 2.5 does not negotiate without a server's push: both ends must name the cipher.

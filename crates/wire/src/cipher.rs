@@ -79,6 +79,28 @@ impl CipherName {
         matches!(self, Self::Aes128Gcm | Self::Aes192Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305)
     }
 
+    /// Returns whether this cipher is one of those that OpenSSL 3 has in its `legacy` provider: broken by the length of their
+    /// blocks or keys, and negotiated only where `providers legacy` asks for it.
+    #[must_use]
+    pub const fn needs_opt_in(self) -> bool {
+        matches!(self, Self::BfCbc | Self::Cast5Cbc)
+    }
+
+    /// Length of a block, in bytes, for ciphers that fill whole blocks (CBC).
+    #[must_use]
+    pub const fn padded_block(self) -> Option<u8> {
+        match self {
+            Self::Aes128Cbc
+            | Self::Aes192Cbc
+            | Self::Aes256Cbc
+            | Self::Camellia128Cbc
+            | Self::Camellia192Cbc
+            | Self::Camellia256Cbc => Some(16),
+            Self::BfCbc | Self::DesEde3Cbc | Self::Cast5Cbc => Some(8),
+            _ => None,
+        }
+    }
+
     /// Returns whether the AES-GCM usage limit applies (NIST SP 800-38D by way of CFRG's AEAD limits).
     #[must_use]
     pub const fn is_gcm(self) -> bool {

@@ -307,6 +307,7 @@ fn session_config(patience: Duration) -> SessionConfig {
     let data = DataConfig {
         ciphers: vec![CipherName::Aes256Gcm, CipherName::ChaCha20Poly1305],
         fallback: None,
+        digest: None,
         epoch: false,
         data_v1: true,
     };

@@ -19,6 +19,9 @@ pub(super) fn decide(d: &mut Draft, f: &mut Findings) {
     if let (Some(name), None) = (&written, cipher) {
         unknown_cipher(d, f, name);
     }
+    if let Some(name) = written.as_deref().filter(|name| d.fallback && is_left_out(d, name)) {
+        f.error("data-ciphers-fallback", format!("Unsupported cipher: {name}"), LEGACY);
+    }
     let before = |version| d.profile.compat_mode.is_some_and(|mode| mode < version);
     if d.profile.tls.version_min.is_none() {
         let max = d.profile.tls.version_max;
@@ -56,10 +59,12 @@ pub(super) fn decide(d: &mut Draft, f: &mut Findings) {
 fn data_ciphers(d: &mut Draft, f: &mut Findings) {
     let culprit = if f.has("data-ciphers") { "data-ciphers" } else { "ncp-ciphers" };
     let Some(text) = &d.data_ciphers else { return };
-    match cipher_list::parse(text) {
+    let legacy = d.profile.data.legacy_provider;
+    match cipher_list::parse_available(text, |cipher| legacy || !cipher.needs_opt_in()) {
         Ok(list) => d.profile.data.ciphers.list = list,
         Err(error) => {
-            let remedy = match error {
+            let remedy = match &error {
+                CipherListError::Unsupported(name) if is_left_out(d, name) => LEGACY,
                 CipherListError::Unsupported(_) => {
                     "write `?` before a cipher that may be missing, or remove it"
                 }
@@ -74,6 +79,14 @@ fn data_ciphers(d: &mut Draft, f: &mut Findings) {
                     tunnelled data WILL then be transmitted in clear text over the network! PLEASE DO RECONSIDER THIS SETTING!";
         f.note(Severity::Warning, culprit, line, "remove `none`");
     }
+}
+
+/// What brings back the ciphers that OpenSSL 3 put aside.
+const LEGACY: &str = "choose another cipher, or add `providers legacy default`";
+
+/// Whether a cipher is known, and left out unless asked for.
+fn is_left_out(d: &Draft, name: &str) -> bool {
+    !d.profile.data.legacy_provider && name.parse().is_ok_and(CipherName::needs_opt_in)
 }
 
 /// A cipher that nobody knows: only a fallback is really used, elsewhere it is a hint.

@@ -7,6 +7,8 @@ use crate::value::Compression;
 pub struct Data {
     /// What may be negotiated.
     pub ciphers: CipherPolicy,
+    /// `providers legacy`: the ciphers of OpenSSL's legacy provider may be used.
+    pub legacy_provider: bool,
     /// `auth`: HMAC of `tls-auth` and of data packets without AEAD.
     pub auth: DigestName,
     /// `replay-window N [SECONDS]`, when written.

@@ -25,11 +25,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Crypto)
         .also(CCD)
         .default("BF-CBC (p2p legacy)")
-        .status(Status::NotYetWhen(|p| {
-            let only = p.data.ciphers.list.is_empty()
-                && p.data.ciphers.fallback.is_some_and(|cipher| !cipher.is_aead());
-            only.then_some("data channels without an AEAD cipher")
-        }))
         .offload(&[OTHER_FALLBACK])
         .set(|d, a| {
             d.cipher = Some(a.string(0));
@@ -55,11 +50,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .live()
         .group(Group::Crypto)
         .default("AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305")
-        .status(Status::NotYetWhen(|p| {
-            let none =
-                !p.data.ciphers.list.is_empty() && p.data.ciphers.list.iter().all(|cipher| !cipher.is_aead());
-            none.then_some("data channels without an AEAD cipher")
-        }))
         .offload(&[OTHER_MEMBER])
         .set(|d, a| {
             d.data_ciphers = Some(a.string(0));
@@ -73,11 +63,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("ncp-ciphers", "A:B:?C|DEFAULT", "old name of data-ciphers, still honoured")
         .live()
         .group(Group::Crypto)
-        .status(Status::NotYetWhen(|p| {
-            let none =
-                !p.data.ciphers.list.is_empty() && p.data.ciphers.list.iter().all(|cipher| !cipher.is_aead());
-            none.then_some("data channels without an AEAD cipher")
-        }))
         .offload(&[OTHER_MEMBER])
         .set(|d, a| {
             d.warn("Note: Treating option '--ncp-ciphers' as  '--data-ciphers' (renamed in OpenVPN 2.5).");
@@ -180,11 +165,18 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Crypto)
         .default("off; auto")
         .status(Status::NoEffect("there are no engines in the TLS library")),
-    row("providers", "NAME...", "OpenSSL 3 providers to load")
-        .group(Group::Crypto)
-        .also(CCD)
-        .default("default")
-        .status(Status::NoEffect("there are no providers in the TLS library")),
+    row(
+        "providers",
+        "NAME...",
+        "OpenSSL 3 providers; `legacy` permits BF-CBC and CAST5-CBC, others have no effect",
+    )
+    .group(Group::Crypto)
+    .default("default")
+    .set(|d, a| {
+        d.profile.data.legacy_provider |= a.words.iter().any(|word| word.text == "legacy");
+        Ok(())
+    })
+    .client(|_, _| Ok(())),
 ];
 
 /// A member of `data-ciphers` that kernels do not have.

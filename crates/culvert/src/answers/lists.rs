@@ -5,22 +5,60 @@ use culvert_crypto::AuthDigest;
 use culvert_proto::tls::{group_names, tls_1_2_suites, tls_1_3_suites};
 use culvert_wire::CipherName;
 
-/// The ciphers that data can be carried with.
-pub(super) const CIPHERS: [CipherName; 4] =
-    [CipherName::Aes128Gcm, CipherName::Aes192Gcm, CipherName::Aes256Gcm, CipherName::ChaCha20Poly1305];
+/// The ciphers that data can be carried with, in the order of their names.
+pub(super) const CIPHERS: [CipherName; 16] = [
+    CipherName::Aes128Cbc,
+    CipherName::Aes128Cfb,
+    CipherName::Aes128Gcm,
+    CipherName::Aes128Ofb,
+    CipherName::Aes192Cbc,
+    CipherName::Aes192Cfb,
+    CipherName::Aes192Gcm,
+    CipherName::Aes192Ofb,
+    CipherName::Aes256Cbc,
+    CipherName::Aes256Cfb,
+    CipherName::Aes256Gcm,
+    CipherName::Aes256Ofb,
+    CipherName::Camellia128Cbc,
+    CipherName::Camellia192Cbc,
+    CipherName::Camellia256Cbc,
+    CipherName::ChaCha20Poly1305,
+];
 
-pub(super) fn ciphers() -> String {
+/// Those with short blocks, of which some are there when asked for.
+const SHORT_BLOCKS: [CipherName; 3] = [CipherName::BfCbc, CipherName::Cast5Cbc, CipherName::DesEde3Cbc];
+
+/// Lists the ciphers; `legacy`: also those of the legacy provider.
+pub(super) fn ciphers(legacy: bool) -> String {
     let mut text = String::from(
         "The following ciphers and cipher modes are available for use\n\
          with OpenVPN.  Each cipher shown below may be used as a\n\
          parameter to the --data-ciphers (or --cipher) option.\n\n",
     );
-    for cipher in CIPHERS {
-        let bits = cipher.key_len() * 8;
-        let block = if cipher.is_gcm() { "128 bit block" } else { "stream cipher" };
-        text += &format!("{cipher}  ({bits} bit key, {block}, TLS client/server mode only)\n");
-    }
+    CIPHERS.into_iter().for_each(|cipher| text += &line(cipher, "128"));
+    text += "\nThe following ciphers have a block size of less than 128 bits, \n\
+             and are therefore deprecated.  Do not use unless you have to.\n\n";
+    SHORT_BLOCKS
+        .into_iter()
+        .filter(|cipher| is_there(*cipher, legacy))
+        .for_each(|cipher| text += &line(cipher, "64"));
     text + "\n"
+}
+
+fn line(cipher: CipherName, block: &str) -> String {
+    let bits = cipher.key_len() * 8;
+    let kind = match cipher {
+        CipherName::ChaCha20Poly1305 => "stream cipher".to_owned(),
+        _ => format!("{block} bit block"),
+    };
+    // A static key could do without TLS, with CBC.
+    let mode = if cipher.padded_block().is_some() { "" } else { ", TLS client/server mode only" };
+    format!("{cipher}  ({bits} bit key, {kind}{mode})\n")
+}
+
+/// Whether data can be carried with this cipher, with or without `providers legacy`.
+pub(super) fn is_there(cipher: CipherName, legacy: bool) -> bool {
+    CIPHERS.contains(&cipher) || SHORT_BLOCKS.contains(&cipher) && (legacy || !cipher.needs_opt_in())
 }
 
 pub(super) fn digests() -> String {

@@ -23,13 +23,13 @@ pub(crate) fn answer(question: &Question, parsed: &Parsed, logger: &Logger) -> E
             return ExitCode::from(FAILURE);
         }
         Question::Version => Ok(version::text()),
-        Question::ShowCiphers => Ok(lists::ciphers()),
+        Question::ShowCiphers => Ok(lists::ciphers(parsed.legacy_provider())),
         Question::ShowDigests => Ok(lists::digests()),
         Question::ShowTls => Ok(lists::tls()),
         Question::ShowGroups => Ok(lists::groups()),
         Question::ShowEngines => Ok(lists::engines()),
         Question::GenKey(request) => genkey::make(request, parsed.tls_crypt_v2()),
-        Question::TestCrypto => self_test::run(parsed.cipher()),
+        Question::TestCrypto => self_test::run(parsed.cipher(), parsed.legacy_provider()),
         other => Err(not_yet(other)),
     };
     match answered {

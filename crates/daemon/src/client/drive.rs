@@ -351,7 +351,7 @@ impl Client {
                     tcp: entry.proto.transport.is_tcp(),
                     ipv6: progress.link.remote.is_ipv6(),
                     data_v2: params.data_v2,
-                    epoch: params.flags.aead_epoch,
+                    protection: mss::Protection::of(params, &self.profile),
                     framing_byte: matches!(
                         framing,
                         culvert_offload::Framing::Lzo | culvert_offload::Framing::Swap

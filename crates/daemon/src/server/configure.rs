@@ -359,7 +359,7 @@ impl Server {
                 tcp: client.protocol == Protocol::Tcp,
                 ipv6: client.remote.is_ipv6(),
                 data_v2: params.data_v2,
-                epoch: params.flags.aead_epoch,
+                protection: mss::Protection::of(params, &self.profile),
                 framing_byte: matches!(framing, Framing::Lzo | Framing::Swap),
             },
         )

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use culvert_config::{
     OPENVPN_VERSION, Profile, Role,
-    profile::{ConnectionEntry, DigestName, TlsRole},
+    profile::{ConnectionEntry, TlsRole},
     value::{Compression, KeyDirection, Topology, Transport},
 };
 use culvert_offload::Capabilities;
@@ -15,6 +15,8 @@ use culvert_proto::{
 };
 
 use culvert_wire::CipherName;
+
+use super::wrapping::digest;
 
 /// What this end is in the conversation.
 pub(crate) fn mode(profile: &Profile) -> Mode {
@@ -65,13 +67,19 @@ pub(crate) fn session_config(
 /// Ciphers in the order of the profile, less those that the offload does not carry.
 fn data_config(profile: &Profile, offload: &Capabilities) -> DataConfig {
     let policy = &profile.data.ciphers;
-    let carried = |cipher: &CipherName| offload.ciphers.contains(cipher);
+    let carried = |cipher: &CipherName| is_carried(profile, offload, *cipher);
     DataConfig {
         ciphers: policy.list.iter().copied().filter(carried).collect(),
         fallback: policy.fallback.filter(carried),
+        digest: digest(profile.data.auth),
         epoch: offload.epoch,
         data_v1: offload.data_v1,
     }
+}
+
+/// Whether data may be protected by this cipher here.
+pub(crate) fn is_carried(profile: &Profile, offload: &Capabilities, cipher: CipherName) -> bool {
+    offload.ciphers.contains(&cipher) && (profile.data.legacy_provider || !cipher.needs_opt_in())
 }
 
 fn timing(profile: &Profile, jitter: u16) -> Timing {
@@ -125,23 +133,10 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
         cipher: configured.unwrap_or(CipherName::BfCbc),
         names_cipher: profile.role() == Role::P2p
             || configured.is_some_and(|cipher| profile.data.ciphers.list.contains(&cipher)),
-        digest: digest(profile.data.auth),
+        digest: digest(profile.data.auth)
+            .map(|digest| (digest.as_str().to_owned(), u16::try_from(digest.len()).unwrap_or(u16::MAX))),
         socks_udp: false,
     }
-}
-
-/// Name and length of the `auth` digest.
-fn digest(name: DigestName) -> Option<(String, u16)> {
-    let (name, len) = match name {
-        DigestName::Md5 => ("MD5", 16),
-        DigestName::Sha1 => ("SHA1", 20),
-        DigestName::Sha224 => ("SHA224", 28),
-        DigestName::Sha256 => ("SHA256", 32),
-        DigestName::Sha384 => ("SHA384", 48),
-        DigestName::Sha512 => ("SHA512", 64),
-        DigestName::None => return None,
-    };
-    Some((name.to_owned(), len))
 }
 
 /// Both ends of a point-to-point tunnel tell each other their addresses.

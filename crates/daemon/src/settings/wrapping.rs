@@ -121,18 +121,9 @@ fn shared(
     let Some(source) = &entry.tls_auth else { return Ok(None) };
     let key = static_key::parse_static_key(&text("tls-auth", source)?)
         .map_err(|problem| content("tls-auth", &problem))?;
-    let digest = match profile.data.auth {
-        DigestName::Md5 => AuthDigest::Md5,
-        DigestName::Sha1 => AuthDigest::Sha1,
-        DigestName::Sha224 => AuthDigest::Sha224,
-        DigestName::Sha256 => AuthDigest::Sha256,
-        DigestName::Sha384 => AuthDigest::Sha384,
-        DigestName::Sha512 => AuthDigest::Sha512,
-        DigestName::None => {
-            let problem =
-                "needs a digest, but `auth none` is set; name one with `auth`, the same on both ends";
-            return Err(SettingsError::Content { option: "tls-auth", problem: problem.to_owned() });
-        }
+    let Some(digest) = digest(profile.data.auth) else {
+        let problem = "needs a digest, but `auth none` is set; name one with `auth`, the same on both ends";
+        return Err(SettingsError::Content { option: "tls-auth", problem: problem.to_owned() });
     };
     let direction = match entry.key_direction {
         None => Direction::Bidirectional,
@@ -140,6 +131,19 @@ fn shared(
         Some(KeyDirection::Inverse) => Direction::Inverse,
     };
     Ok(Some(WrapKeys::tls_auth(key, digest, direction)))
+}
+
+/// The digest of `auth`; `None` is `auth none`.
+pub(crate) const fn digest(name: DigestName) -> Option<AuthDigest> {
+    Some(match name {
+        DigestName::Md5 => AuthDigest::Md5,
+        DigestName::Sha1 => AuthDigest::Sha1,
+        DigestName::Sha224 => AuthDigest::Sha224,
+        DigestName::Sha256 => AuthDigest::Sha256,
+        DigestName::Sha384 => AuthDigest::Sha384,
+        DigestName::Sha512 => AuthDigest::Sha512,
+        DigestName::None => return None,
+    })
 }
 
 /// `replay-window`, as the control channel has it.

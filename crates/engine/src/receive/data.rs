@@ -16,7 +16,7 @@ use crate::{
     device::Queue,
     engine::Shared,
     key::Receiving,
-    legacy,
+    legacy::Scratch,
     message::{EMPTY_REPLY, Payload},
     outbox::{FLUSH_AT, Outbox, Single},
     packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, clamp_mss, destination, source},
@@ -30,15 +30,16 @@ const FLOAT_INTERVAL: u64 = 1000;
 
 /// Where opened packets go.
 pub(super) struct Data {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     queue: Arc<dyn Queue>,
-    coalescer: Coalescer,
+    pub(super) coalescer: Coalescer,
     pub(super) outbox: Outbox,
     /// The last inner source address.
     source: Recent,
     /// The last inner destination, where peers may talk to each other.
     destination: Recent,
     moved: Vec<u8>,
+    pub(super) scratch: Scratch,
     /// The time of the batch, in milliseconds of the engine's clock.
     pub(super) now: u64,
 }
@@ -53,13 +54,13 @@ pub(super) struct Origin<'a> {
 }
 
 /// Packets of one peer under one key id, as they came.
-struct Run<'a> {
-    peer: &'a Arc<Peer>,
-    v1: bool,
+pub(super) struct Run<'a> {
+    pub(super) peer: &'a Arc<Peer>,
+    pub(super) v1: bool,
     key: KeyId,
     /// Where they came from, if that is not where the peer is.
-    strange: Option<SocketAddr>,
-    to: Option<IpAddr>,
+    pub(super) strange: Option<SocketAddr>,
+    pub(super) to: Option<IpAddr>,
 }
 
 /// What a run brought, counted once at its end.
@@ -97,6 +98,7 @@ impl Data {
             source: Recent::default(),
             destination: Recent::default(),
             moved: Vec::new(),
+            scratch: Scratch::default(),
             now: 0,
         }
     }
@@ -164,7 +166,11 @@ impl Data {
         let mut receiving = key.receiving();
         let mut tally = Tally::default();
         for packet in bytes.chunks(size) {
-            match self.handle_packet(&run, &mut receiving, packet) {
+            let handled = match &peer.legacy {
+                None => self.handle_packet(&run, &mut receiving, packet),
+                Some(legacy) => self.handle_old_packet(&run, legacy, &mut receiving, packet),
+            };
+            match handled {
                 Ok(delivered) => tally.add(packet.len(), delivered),
                 Err(reason) => peer.count_drop(reason),
             }
@@ -203,13 +209,12 @@ impl Data {
         {
             move_peer(&self.shared, run.peer, from, run.to, self.now);
         }
-        // The slot again: the borrow ended, and it is where it was.
-        let slot = self.coalescer.opened(packet.len());
-        let verdict = match legacy::unframe(run.peer.framing, slot, opened.len) {
-            None => Err(DropReason::Malformed),
-            Some(len) => self.deliver(run.peer, len),
-        };
-        match verdict {
+        self.settle(run.peer, opened.len)
+    }
+
+    /// Delivers the payload in the slot; returns its length if it was an inner packet.
+    pub(super) fn settle(&mut self, peer: &Arc<Peer>, len: usize) -> Result<Option<usize>, DropReason> {
+        match self.deliver(peer, len) {
             Ok(Delivery::Tunnel(len)) => {
                 let queue = &self.queue;
                 self.coalescer.commit(len, |frame| write_frame(queue, &self.shared, frame));
@@ -304,7 +309,7 @@ fn run_len(bytes: &[u8], size: usize, header: usize) -> usize {
 }
 
 /// The peer proved that it is somewhere else now.
-fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpAddr>, now: u64) {
+pub(super) fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpAddr>, now: u64) {
     let last = peer.activity.last_float.load(Relaxed);
     if peer.remote.load().address == from || (last != 0 && now.saturating_sub(last) < FLOAT_INTERVAL) {
         return;

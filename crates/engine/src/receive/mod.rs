@@ -6,6 +6,7 @@
 //! Worker 0 also runs the keepalive timer.
 
 mod data;
+mod old_wire;
 
 use std::{
     collections::HashMap,

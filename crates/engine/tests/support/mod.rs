@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_crypto::{DataKey, DirectionKey};
+use culvert_crypto::{AuthDigest, DataKey, DirectionKey, LegacyHalf, LegacyKey};
 use culvert_engine::{EngineBackend, EngineConfig, MemoryDevice};
 use culvert_offload::{
     ControlBatch, ControlPacket, ControlReceiver, ControlSender, DeviceMode, DeviceSpec, Offload,
@@ -148,8 +148,9 @@ impl End {
 pub fn pair(config: EngineConfig, make_key: impl Fn(Side) -> DataKey, shape: Shape) -> (End, End) {
     let open = || End::open(&device(DeviceMode::PointToPoint), config, loopback());
     let (a, b) = (open(), open());
-    a.add_peer(PeerSpec { shape, ..peer(7, a.transport, b.address()) }, make_key(Side::A));
-    b.add_peer(PeerSpec { shape, ..peer(7, b.transport, a.address()) }, make_key(Side::B));
+    let cipher = make_key(Side::A).cipher();
+    a.add_peer(PeerSpec { shape, cipher, ..peer(7, a.transport, b.address()) }, make_key(Side::A));
+    b.add_peer(PeerSpec { shape, cipher, ..peer(7, b.transport, a.address()) }, make_key(Side::B));
     (a, b)
 }
 
@@ -185,6 +186,16 @@ pub fn classic(cipher: CipherName, id: u8, seed: u8, side: Side) -> DataKey {
 pub fn epoch(cipher: CipherName, id: u8, seed: u8, side: Side) -> DataKey {
     let (send, recv) = halves(seed, side);
     DataKey::Epoch { id: KeyId::new(id).unwrap(), cipher, send, recv }
+}
+
+/// A key of a cipher without tag.
+pub fn old(cipher: CipherName, digest: Option<AuthDigest>, seed: u8, side: Side) -> DataKey {
+    let half = |direction: u8| LegacyHalf { cipher: [seed ^ direction; 64], hmac: [direction; 64] };
+    let (send, recv) = match side {
+        Side::A => (half(0x10), half(0x20)),
+        Side::B => (half(0x20), half(0x10)),
+    };
+    DataKey::Legacy(Box::new(LegacyKey { id: KeyId::FIRST, cipher, digest, send, recv }))
 }
 
 /// The usual key.

@@ -3,7 +3,7 @@ use CipherName::{Aes128Gcm, Aes256Cbc, Aes256Gcm, BfCbc, ChaCha20Poly1305, None 
 use super::*;
 
 fn own(ciphers: &[CipherName]) -> DataConfig {
-    DataConfig { ciphers: ciphers.to_vec(), fallback: None, epoch: false, data_v1: true }
+    DataConfig { ciphers: ciphers.to_vec(), fallback: None, digest: None, epoch: false, data_v1: true }
 }
 
 fn info(text: &str) -> PeerInfo {

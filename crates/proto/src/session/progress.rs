@@ -337,10 +337,15 @@ impl Session {
             return Ok(());
         };
         let material = exchange.data_keys(granted, agreed.flags.tls_ekm, &self.link)?;
-        let format = if agreed.flags.aead_epoch { DataFormat::Epoch } else { DataFormat::Classic };
         let unusable = |error: culvert_crypto::CryptoError| Failure::Protocol(error.to_string());
-        let key: DataKey =
-            material.data_key(role, agreed.cipher, format, exchange.key()).map_err(unusable)?;
+        let (cipher, id) = (agreed.cipher, exchange.key());
+        let key: Result<DataKey, _> = if cipher.is_aead() {
+            let format = if agreed.flags.aead_epoch { DataFormat::Epoch } else { DataFormat::Classic };
+            material.data_key(role, cipher, format, id)
+        } else {
+            material.legacy_data_key(role, cipher, self.config.data.digest, id)
+        };
+        let key = key.map_err(unusable)?;
         if exchange.key() == KeyId::FIRST && agreed.flags.dyn_tls_crypt {
             let dynamic = exchange.dynamic_tls_crypt()?;
             self.link.enable_dynamic(dynamic, role);

@@ -56,6 +56,11 @@ impl From<DataKey> for KeyPair {
             DataKey::Epoch { id, send, recv, .. } => {
                 Self { id: *id, epoch: true, send: send.secret, recv: recv.secret }
             }
+            DataKey::Legacy(key) => {
+                let start = |half: &[u8; 64]| *half.first_chunk().unwrap();
+                let (send, recv) = (start(&key.send.cipher), start(&key.recv.cipher));
+                Self { id: key.id, epoch: false, send, recv }
+            }
         }
     }
 }

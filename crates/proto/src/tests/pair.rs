@@ -77,7 +77,7 @@ pub(super) fn login(username: &str, password: &str) -> Credentials {
 
 fn config(mode: Mode) -> SessionConfig {
     let ciphers = vec![CipherName::Aes256Gcm, CipherName::Aes128Gcm, CipherName::ChaCha20Poly1305];
-    let data = DataConfig { ciphers, fallback: None, epoch: true, data_v1: true };
+    let data = DataConfig { ciphers, fallback: None, digest: None, epoch: true, data_v1: true };
     let announcement = Announcement {
         version: "2.7.8",
         platform: "linux",

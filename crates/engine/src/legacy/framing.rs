@@ -1,4 +1,4 @@
-//! The legacy shape: compression framing around every payload. Nothing is ever compressed (SEC-DATA-6).
+//! Compression framing around every payload. Nothing is ever compressed (SEC-DATA-6).
 //!
 //! | framing | sent | accepted |
 //! |---|---|---|
@@ -16,10 +16,10 @@ const V2_ESCAPE: u8 = 0x50;
 const V2_UNCOMPRESSED: u8 = 0x00;
 
 /// The most that framing adds.
-pub(crate) const MAX_FRAMING: usize = 2;
+pub(super) const MAX_FRAMING: usize = 2;
 
 /// Frames a payload in place: `buf` holds `len` bytes and has room for [`MAX_FRAMING`] more. Returns the new length.
-pub(crate) fn frame(framing: Framing, buf: &mut [u8], len: usize) -> usize {
+pub(super) fn frame(framing: Framing, buf: &mut [u8], len: usize) -> usize {
     match framing {
         Framing::None => len,
         Framing::Lzo => {
@@ -42,7 +42,7 @@ pub(crate) fn frame(framing: Framing, buf: &mut [u8], len: usize) -> usize {
 }
 
 /// Takes the framing off in place and returns the payload's length; `None` for what is compressed or unknown.
-pub(crate) fn unframe(framing: Framing, buf: &mut [u8], len: usize) -> Option<usize> {
+pub(super) fn unframe(framing: Framing, buf: &mut [u8], len: usize) -> Option<usize> {
     match (framing, *buf.get(..len)?.first()?) {
         (Framing::None, _) => Some(len),
         (Framing::Lzo, NO_COMPRESS) => {

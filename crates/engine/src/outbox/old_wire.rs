@@ -1,0 +1,72 @@
+//! Sealing for peers of the old wire: payloads are framed aside and then sealed in the buffer.
+
+use super::{MAX_PACKET, Outbox};
+use crate::{
+    engine::Shared, key::Sending, legacy::Legacy, outbox::Payloads, packet::clamp_mss, peer::Peer,
+    transport::Backpressure,
+};
+use culvert_wire::tcp::frame_prefix;
+
+impl Outbox {
+    /// As the loop of [`Outbox::seal`]; returns packets and bytes of payload.
+    pub(super) fn seal_old(
+        &mut self,
+        (shared, backpressure): (&Shared, Backpressure<'_>),
+        (index, peer, legacy): (usize, &Peer, &Legacy),
+        sending: &mut Sending<'_>,
+        payloads: &impl Payloads,
+        mss: Option<u16>,
+    ) -> (u64, u64) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let (mut packets, mut bytes) = (0, 0);
+        for i in 0..payloads.count() {
+            let len = payloads.len(i);
+            if len == 0 {
+                continue;
+            }
+            scratch.payload.clear();
+            scratch.payload.resize(len + legacy.room(), 0);
+            payloads.write(i, &mut scratch.payload[..len]);
+            if let Some(mss) = mss {
+                clamp_mss(&mut scratch.payload[..len], mss);
+            }
+            let framed = legacy.frame(&mut scratch.payload, len);
+            if !self.seal_piece((shared, backpressure), (index, peer), sending, &scratch.payload[..framed]) {
+                break;
+            }
+            packets += 1;
+            bytes += len as u64;
+        }
+        self.scratch = scratch;
+        (packets, bytes)
+    }
+
+    /// Seals one packet at the buffer's end; `false`: the key sends no more.
+    fn seal_piece(
+        &mut self,
+        (shared, backpressure): (&Shared, Backpressure<'_>),
+        (index, peer): (usize, &Peer),
+        sending: &mut Sending<'_>,
+        payload: &[u8],
+    ) -> bool {
+        let layout = sending.layout(peer.header);
+        let prefix = peer.transport.prefix();
+        let room = prefix + layout.overhead() + payload.len();
+        if room > MAX_PACKET {
+            return true; // no datagram is that large
+        }
+        if self.len + room > self.buf.len() {
+            self.send_all(shared, backpressure);
+        }
+        let buf = &mut self.buf[self.len..self.len + room];
+        let (stream_prefix, packet) = buf.split_at_mut(prefix);
+        packet[layout.prefix..][..payload.len()].copy_from_slice(payload);
+        let Some(len) = sending.seal_in(peer.header, packet, payload.len()) else { return false };
+        if !stream_prefix.is_empty() {
+            let Ok(length) = frame_prefix(len) else { return true };
+            stream_prefix.copy_from_slice(&length);
+        }
+        self.append(index, prefix + len, peer.transport.is_udp());
+        true
+    }
+}
