@@ -1,6 +1,11 @@
 //! The pure parts that see foreign bytes, for fuzzing and for tests against an oracle. No part of the interface.
 
-use crate::packet::{Coalescer, Joins, SuperPacket};
+use culvert_offload::Framing;
+
+use crate::{
+    legacy::{Legacy, Scratch, Unframed},
+    packet::{Coalescer, Joins, SuperPacket},
+};
 
 /// Takes packets as they come out of a tunnel, one after the other, and gives the frames for a device that takes
 /// super-packets of these kinds. In between, packets that do not authenticate are opened too.
@@ -29,4 +34,34 @@ pub fn cut(frame: &[u8]) -> Option<Vec<Vec<u8>>> {
         out
     };
     Some((0..packet.count()).map(write).collect())
+}
+
+/// Takes payloads off the old wire, one after the other at the times given: compression framing by number, whether
+/// compressed ones are taken, and whether they come in pieces. Gives what comes out.
+#[must_use]
+pub fn unframe(kind: u8, decompress: bool, pieces: bool, payloads: &[(Vec<u8>, u64)]) -> Vec<Vec<u8>> {
+    let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
+    let legacy = Legacy::new(framing, decompress, pieces.then_some(64));
+    let mut scratch = Scratch::default();
+    let take = |(payload, now): &(Vec<u8>, u64)| {
+        scratch.payload.clone_from(payload);
+        (legacy.unframe(&mut scratch, *now) == Some(Unframed::Payload)).then(|| scratch.payload.clone())
+    };
+    payloads.iter().filter_map(take).collect()
+}
+
+/// Frames a payload and cuts it, as it is sent.
+#[must_use]
+pub fn frame(kind: u8, pieces: bool, payload: &[u8]) -> Vec<Vec<u8>> {
+    let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
+    let legacy = Legacy::new(framing, false, pieces.then_some(64));
+    let mut buf = payload.to_vec();
+    buf.resize(payload.len() + legacy.room(), 0);
+    let len = legacy.frame(&mut buf, payload.len());
+    let mut sent = Vec::new();
+    legacy.pieces(&buf[..len], |header, piece| {
+        sent.push([header, piece].concat());
+        true
+    });
+    sent
 }
