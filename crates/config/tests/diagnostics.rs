@@ -232,14 +232,35 @@ fn a_static_key_is_refused_with_the_way_out() {
 
 #[test]
 fn a_missing_feature_is_the_last_refusal_and_says_that_the_file_is_right() {
-    let checked = check(&format!("{SERVER}fragment 1300\n"));
+    let checked = check(&CLIENT.replace("dev tun", "dev tap"));
     assert!(checked.errors.is_empty(), "{}", render_all(&checked.errors));
     assert_eq!(
         render_all(&not_yet(&checked.profile)),
-        "Options error: --fragment not yet supported\n --> a.conf:7:1\n  |\n7 | fragment 1300\n  \
-         | ^^^^^^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: remove `fragment`\n\
+        "Options error: --dev: TAP devices not yet supported\n --> a.conf:2:1\n  |\n2 | dev tap\n  \
+         | ^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: change `dev`\n\
          Use --help for more information.\n"
     );
+}
+
+#[test]
+fn a_server_may_push_compression_where_openvpn_lets_it() {
+    let accepts = |text: &str| {
+        let data = check(&format!("{CLIENT}{text}\n")).profile.data;
+        (data.accepts_compression, data.advertises_decompression)
+    };
+    for text in ["", "comp-lzo no", "allow-compression no"] {
+        assert_eq!(accepts(text), (false, false), "{text}");
+    }
+    for text in [
+        "allow-compression asym",
+        "allow-compression yes",
+        "comp-lzo",
+        "compress lz4-v2",
+        "compat-mode 2.5.0",
+    ] {
+        assert_eq!(accepts(text), (true, true), "{text}");
+    }
+    assert_eq!(accepts("compress stub-v2"), (true, false));
 }
 
 #[test]

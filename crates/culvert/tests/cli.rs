@@ -281,26 +281,26 @@ fn the_old_form_of_genkey_writes_the_file_of_secret() {
 }
 
 /// Complete, but for one thing that is not there yet.
-fn folder_with_fragment() -> TempDir {
+fn folder_with_tap() -> TempDir {
     let folder = folder("key", "");
-    let text = "dev tun\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 10.8.0.2\nca key\ncert key\nkey key\nverb 3\nfragment 1300\n";
+    let text = "dev tap\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 255.255.255.0\nca key\ncert key\nkey key\nverb 3\nsetcon nobody\n";
     folder.write("p2p.conf", text).unwrap();
     folder
 }
 
 #[test]
 fn a_missing_feature_is_refused_after_the_version_line_and_after_the_notes() {
-    let folder = folder_with_fragment();
+    let folder = folder_with_tap();
     let run = run_in(folder.path(), &["p2p.conf"]);
     assert_eq!(run.code, 1);
     let position =
         |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("no `{text}` in:\n{}", run.stdout));
     let order = [
-        "Note: --fragment disables data channel offload.",
+        "Note: dev-type not tun, disabling data channel offload.",
         "OpenVPN 2.",
         "library versions: ",
         "DCO version: ",
-        "Options error: --fragment not yet supported",
+        "Options error: --setcon not yet supported",
     ];
     let found = order.map(position);
     assert!(found.is_sorted(), "{found:?}");
@@ -312,7 +312,7 @@ fn a_missing_feature_is_refused_after_the_version_line_and_after_the_notes() {
 
 #[test]
 fn cd_is_the_directory_of_all_files_that_follow() {
-    let folder = folder_with_fragment();
+    let folder = folder_with_tap();
     let parent = folder.path().parent().unwrap();
     let name = folder.path().file_name().unwrap().to_str().unwrap();
     let run = run_in(parent, &["--cd", name, "--config", "p2p.conf"]);
@@ -322,7 +322,7 @@ fn cd_is_the_directory_of_all_files_that_follow() {
 
 #[test]
 fn suppressed_time_stamps_are_suppressed_from_the_first_line_on() {
-    let folder = folder_with_fragment();
+    let folder = folder_with_tap();
     let run = run_in(folder.path(), &["--config", "p2p.conf", "--suppress-timestamps"]);
     assert!(run.stdout.starts_with("WARNING: "), "{}", run.stdout);
     assert!(run.stdout.contains("\nOpenVPN 2."), "{}", run.stdout);
@@ -345,16 +345,19 @@ const KEYS: &str = "ca ca.crt\ncert client.crt\nkey client.key\n";
 
 #[test]
 fn check_says_which_data_planes_accept() {
-    let folder = folder_with_fragment();
+    let folder = folder_with_tap();
     let blocked = run_in(folder.path(), &["check", "p2p.conf"]);
     assert_eq!(blocked.code, 1);
-    blocked.assert_says("  linux    no\n           fragment: the kernel never splits packets");
+    blocked.assert_says("  linux    no\n           dev: the kernel has tun devices only");
     blocked.assert_says("not yet supported");
 
     let pki = Pki::new(Algorithm::Ec).unwrap();
     let text = std::fs::read_to_string(folder.path().join("p2p.conf")).unwrap();
-    let text = text.replace("fragment 1300\n", "").replace("ca key\ncert key\nkey key\n", KEYS);
-    pki.folder().write("p2p.conf", &text).unwrap();
+    let text = text
+        .replace("setcon nobody\n", "")
+        .replace("dev tap", "dev tun")
+        .replace("255.255.255.0", "10.8.0.2");
+    pki.folder().write("p2p.conf", &text.replace("ca key\ncert key\nkey key\n", KEYS)).unwrap();
     let run = run_in(pki.folder().path(), &["check", "p2p.conf"]);
     assert_eq!(run.code, 0, "{}", run.stdout);
     run.assert_says("  engine   yes\n");

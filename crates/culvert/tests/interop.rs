@@ -59,6 +59,7 @@ impl Case {
         let prove = || {
             let tunnel = Tunnel::start_up(&self.spec, server, client, materials)?;
             tunnel.prove_traffic()?;
+            old_wire::prove_compressed(&tunnel, client, self.note)?;
             tunnel.prove_negotiated()
         };
         prove().into()

@@ -1,5 +1,7 @@
+use culvert_crypto::{AuthDigest, LegacyHalf, LegacyOpener, LegacySealer, Stamp};
 use culvert_engine::fuzzing;
 use culvert_testkit::inner::{Choices, Mix, VnetHeader, compare, cut, deliver, super_frame};
+use culvert_wire::CipherName;
 
 /// Decisions, or bytes of packets, that one input is worth: more of them tell nothing new, and take long.
 const ENOUGH: usize = 400;
@@ -57,7 +59,7 @@ pub(crate) fn super_packets() -> Vec<Vec<u8>> {
 /// Ethernet frames of a device and of a peer, under every rule about VLANs; the VLAN stands in front.
 pub(crate) fn ethernet_frame(bytes: &[u8]) {
     if let Some((vlan, frame)) = bytes.split_first_chunk() {
-        fuzzing::frame(frame, u16::from_be_bytes(*vlan) & 0x0FFF);
+        fuzzing::vlan_frame(frame, u16::from_be_bytes(*vlan) & 0x0FFF);
     }
 }
 
@@ -66,4 +68,99 @@ pub(crate) fn ethernet_frames() -> Vec<Vec<u8>> {
     let addresses = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     let with = |header: &[u8]| [&[0, 7][..], &addresses, header, &packet].concat();
     vec![with(&[8, 0]), with(&[0x81, 0, 0x60, 0, 8, 0]), with(&[0x81, 0, 0, 7, 8, 0]), with(&[0x81, 0])]
+}
+
+/// Payloads of the old wire: a byte of decisions, then payloads, each with a byte of length in front. Whatever comes out is
+/// a packet in size, and would come out again if it were sent.
+pub(crate) fn old_wire(bytes: &[u8]) {
+    let Some((decisions, mut rest)) = bytes.split_first() else { return };
+    let (kind, decompress, pieces) = (decisions & 3, decisions & 4 != 0, decisions & 8 != 0);
+    let mut now = 0;
+    let payloads: Vec<_> = std::iter::from_fn(|| {
+        let (len, behind) = rest.split_first()?;
+        let (payload, behind) = behind.split_at(behind.len().min(usize::from(*len)));
+        rest = behind;
+        now += u64::from(*len) * 20;
+        Some((payload.to_vec(), now))
+    })
+    .collect();
+    for payload in fuzzing::unframe(kind, decompress, pieces, &payloads) {
+        assert!((1..=65_535).contains(&payload.len()));
+        let sent: Vec<_> =
+            fuzzing::frame(kind, pieces, &payload).into_iter().map(|piece| (piece, 0)).collect();
+        if !sent.is_empty() {
+            assert_eq!(fuzzing::unframe(kind, false, pieces, &sent), [payload]);
+        }
+    }
+}
+
+pub(crate) fn old_wire_payloads() -> Vec<Vec<u8>> {
+    let lzo = b"\x66\x02\x45\x45\x45\x45\x45\x20\x02\0\0\x03end\x11\0\0";
+    let lz4 = b"\x50\x01\x1F\x45\x01\0\x14\x50EEend";
+    let with = |decisions: u8, payloads: &[&[u8]]| {
+        let mut bytes = vec![decisions];
+        for payload in payloads {
+            bytes.push(u8::try_from(payload.len()).unwrap_or(u8::MAX));
+            bytes.extend_from_slice(payload);
+        }
+        bytes
+    };
+    let pieces = fuzzing::frame(0, true, &[0x45; 150]);
+    let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+    vec![
+        with(1, &[b"\xFA\x45abc"]),
+        with(5, &[lzo]),
+        with(6, &[b"\xFBabc\x45", b"\x69abc\x45"]),
+        with(7, &[lz4, b"\x50\0\x50"]),
+        with(8, &pieces),
+        with(8, &[b"\0\0\0\0\x45abc"]),
+    ]
+}
+
+/// Data packets of ciphers without tag: those made with the key come back, and nothing else does.
+pub(crate) fn old_packet(bytes: &[u8]) {
+    let (kind, packet) = bytes.split_first().unwrap_or((&0, &[]));
+    for digest in [None, Some(AuthDigest::Sha1)] {
+        let (sealer, opener) = old_ends(*kind, digest);
+        let mut out = vec![0; packet.len()];
+        if let Ok(opened) = opener.open(packet, &mut out) {
+            assert!(opened.start + opened.len <= packet.len());
+        }
+        let mut sealed = vec![0; sealer.prefix() + packet.len() + sealer.padding()];
+        sealed[sealer.prefix()..][..packet.len()].copy_from_slice(packet);
+        let Ok(len) = sealer.seal(Stamp { time: 1, id: 1 }, &mut sealed, packet.len()) else { continue };
+        let mut out = vec![0; len];
+        if let Ok(opened) = opener.open(&sealed[..len], &mut out) {
+            assert_eq!(&out[opened.start..][..opened.len], packet);
+        } else {
+            assert!(packet.is_empty(), "CFB and OFB have no packets without payload");
+        }
+    }
+}
+
+fn old_ends(kind: u8, digest: Option<AuthDigest>) -> (LegacySealer, LegacyOpener) {
+    let ciphers = [CipherName::Aes128Cbc, CipherName::DesEde3Cbc, CipherName::Aes256Cfb, CipherName::None];
+    let cipher = ciphers[usize::from(kind) % ciphers.len()];
+    let half = || LegacyHalf { cipher: [7; 64], hmac: [8; 64] };
+    let (sealer, opener) =
+        (LegacySealer::new(cipher, digest, &half()), LegacyOpener::new(cipher, digest, &half()));
+    match (sealer, opener) {
+        (Ok(sealer), Ok(opener)) => (sealer, opener),
+        (Err(error), _) | (_, Err(error)) => panic!("{cipher}: {error}"),
+    }
+}
+
+pub(crate) fn old_packets() -> Vec<Vec<u8>> {
+    let digests = [None, Some(AuthDigest::Sha1)].into_iter();
+    digests
+        .flat_map(|digest| (0..4).map(move |kind| (kind, digest)))
+        .filter_map(|(kind, digest)| {
+            let (sealer, _) = old_ends(kind, digest);
+            let mut packet = vec![0; sealer.prefix() + 40 + sealer.padding()];
+            let len = sealer.seal(Stamp { time: 1, id: 1 }, &mut packet, 40).ok()?;
+            packet.truncate(len);
+            packet.insert(0, kind);
+            Some(packet)
+        })
+        .collect()
 }

@@ -62,6 +62,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "joined_packets", run: engine::joined_packets, seeds: engine::packets_to_join },
     Decoder { name: "super_packet", run: engine::super_packet, seeds: engine::super_packets },
     Decoder { name: "ethernet_frame", run: engine::ethernet_frame, seeds: engine::ethernet_frames },
+    Decoder { name: "old_wire", run: engine::old_wire, seeds: engine::old_wire_payloads },
+    Decoder { name: "old_packet", run: engine::old_packet, seeds: engine::old_packets },
 ];
 
 /// Runs the decoder of that name.

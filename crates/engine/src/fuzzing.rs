@@ -1,10 +1,13 @@
 //! The pure parts that see foreign bytes, for fuzzing and for tests against an oracle. No part of the interface.
 
-use culvert_offload::{VlanAccept, Vlans};
+use culvert_offload::{Framing, VlanAccept, Vlans};
 
-use crate::packet::{
-    Coalescer, Joins, SuperPacket,
-    ethernet::{self, Header, Outbound, TAG_LEN},
+use crate::{
+    legacy::{Legacy, Scratch, Unframed},
+    packet::{
+        Coalescer, Joins, SuperPacket,
+        ethernet::{self, Header, Outbound, TAG_LEN},
+    },
 };
 
 /// Takes packets as they come out of a tunnel, one after the other, and gives the frames for a device that takes
@@ -40,7 +43,7 @@ pub fn cut(frame: &[u8]) -> Option<Vec<Vec<u8>>> {
 ///
 /// # Panics
 /// When a tag that is put on does not come off again.
-pub fn frame(bytes: &[u8], vlan: u16) {
+pub fn vlan_frame(bytes: &[u8], vlan: u16) {
     ethernet::clamp(&mut bytes.to_vec(), 1000);
     let Some(header) = Header::parse(bytes) else { return };
     for accept in [VlanAccept::All, VlanAccept::Tagged, VlanAccept::Untagged] {
@@ -59,4 +62,34 @@ pub fn frame(bytes: &[u8], vlan: u16) {
             assert_eq!(back, Some(Header { tag: Some(vlan), ..header }), "the tag is not what was put on");
         }
     }
+}
+
+/// Takes payloads off the old wire, one after the other at the times given: compression framing by number, whether
+/// compressed ones are taken, and whether they come in pieces. Gives what comes out.
+#[must_use]
+pub fn unframe(kind: u8, decompress: bool, pieces: bool, payloads: &[(Vec<u8>, u64)]) -> Vec<Vec<u8>> {
+    let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
+    let legacy = Legacy::new(framing, decompress, pieces.then_some(64));
+    let mut scratch = Scratch::default();
+    let take = |(payload, now): &(Vec<u8>, u64)| {
+        scratch.payload.clone_from(payload);
+        (legacy.unframe(&mut scratch, *now) == Some(Unframed::Payload)).then(|| scratch.payload.clone())
+    };
+    payloads.iter().filter_map(take).collect()
+}
+
+/// Frames a payload and cuts it, as it is sent.
+#[must_use]
+pub fn frame(kind: u8, pieces: bool, payload: &[u8]) -> Vec<Vec<u8>> {
+    let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
+    let legacy = Legacy::new(framing, false, pieces.then_some(64));
+    let mut buf = payload.to_vec();
+    buf.resize(payload.len() + legacy.room(), 0);
+    let len = legacy.frame(&mut buf, payload.len());
+    let mut sent = Vec::new();
+    legacy.pieces(&buf[..len], |header, piece| {
+        sent.push([header, piece].concat());
+        true
+    });
+    sent
 }

@@ -82,6 +82,25 @@ fn ciphers_without_tag_carry_packets_of_either_header() {
 }
 
 #[test]
+fn packets_that_are_cut_fit_and_come_back() {
+    for cipher in [CipherName::Aes256Gcm, CipherName::Aes128Cbc] {
+        let shape = Shape { fragment: Some(100), framing: Framing::Lzo, ..Shape::PLAIN };
+        let make =
+            |side| if cipher.is_aead() { key(side) } else { old(cipher, Some(AuthDigest::Sha1), 9, side) };
+        let (a, b) = pair(EngineConfig::default(), make, shape);
+        expect_all(&a, &b, 0..5);
+        let large = support::ipv4([10, 8, 0, 1], [10, 8, 0, 2], &[7; 1480]);
+        for _ in 0..300 {
+            a.host.send(&large);
+            assert_eq!(b.packet(), large);
+        }
+        let link = b.wait_for_stats(seven(), "16 pieces of each", |s| s.link.rx_packets == 5 + 300 * 16);
+        assert!(link.link.rx_bytes / link.link.rx_packets < 100 + 4 + 24 + 44);
+        assert_eq!(link.tunnel.rx_packets, 305);
+    }
+}
+
+#[test]
 fn a_key_swap_under_traffic_loses_nothing() {
     let (a, b) = pair(EngineConfig::default(), key, Shape::PLAIN);
     for round in 1..=20_u8 {

@@ -213,7 +213,7 @@ pub struct Capabilities {
     pub tcp: bool,
     /// Sends to a peer id other than the one it receives by.
     pub tx_id: bool,
-    /// Frames payloads as peers that were told to compress expect it.
+    /// Frames payloads as peers that were told to compress expect it, and cuts them (`fragment`).
     pub framing: bool,
     /// Clamps the MSS of TCP connections inside the tunnel.
     pub mssfix: bool,

@@ -15,6 +15,8 @@ pub enum Shortfall {
     Cipher(CipherName),
     /// Compression framing around its payloads.
     Framing,
+    /// Packets that are cut and put together (`fragment`).
+    Fragments,
     /// The epoch data format.
     Epoch,
     /// TCP.
@@ -40,6 +42,7 @@ impl fmt::Display for Shortfall {
             Self::DataV1 => f.write_str("its packets carry no peer id (DATA_V2 is missing)"),
             Self::Cipher(cipher) => write!(f, "its cipher is {cipher}"),
             Self::Framing => f.write_str("it frames packets for compression"),
+            Self::Fragments => f.write_str("its packets are cut (fragment)"),
             Self::Epoch => f.write_str("it uses the epoch data format"),
             Self::Tcp => f.write_str("it is connected over TCP"),
             Self::TxId => f.write_str("it wants to be sent another peer id than its own"),
@@ -56,6 +59,7 @@ impl Capabilities {
             (shape.data_v1 && !self.data_v1, Shortfall::DataV1),
             (!self.ciphers.contains(&peer.cipher), Shortfall::Cipher(peer.cipher)),
             (shape.framing != Framing::None && !self.framing, Shortfall::Framing),
+            (shape.fragment.is_some() && !self.framing, Shortfall::Fragments),
             (shape.epoch && !self.epoch, Shortfall::Epoch),
             (protocol == Protocol::Tcp && !self.tcp, Shortfall::Tcp),
             (peer.tx_id.is_some_and(|tx_id| tx_id != peer.id) && !self.tx_id, Shortfall::TxId),

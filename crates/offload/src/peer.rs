@@ -84,11 +84,16 @@ pub struct Shape {
     pub epoch: bool,
     /// Compression framing around every payload.
     pub framing: Framing,
+    /// Within the framing, take what the peer compressed.
+    pub decompress: bool,
+    /// Cut payloads, and put the peer's together (`fragment`): the most bytes that are encrypted at a time, less the header.
+    pub fragment: Option<u16>,
 }
 
 impl Shape {
     /// `DATA_V2` without framing: the fast path.
-    pub const PLAIN: Self = Self { data_v1: false, epoch: false, framing: Framing::None };
+    pub const PLAIN: Self =
+        Self { data_v1: false, epoch: false, framing: Framing::None, decompress: false, fragment: None };
 }
 
 /// Compression framing: what stands around a payload inside the encryption. Nothing is ever compressed.

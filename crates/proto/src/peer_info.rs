@@ -49,6 +49,8 @@ pub struct Announcement<'a> {
     pub push_update: bool,
     /// Whether the offload frames packets as `comp-lzo no` and `compress` want it.
     pub compression_stubs: bool,
+    /// Whether compressed data may come in, of every kind.
+    pub decompression: bool,
 }
 
 impl Announcement<'_> {
@@ -75,8 +77,12 @@ impl Announcement<'_> {
                 }
                 line("IV_CIPHERS", &cipher_list(&data.ciphers));
                 line("IV_PROTO", &proto);
-                if self.compression_stubs {
+                if self.decompression {
+                    ["IV_LZ4", "IV_LZ4v2", "IV_LZO"].into_iter().for_each(|name| line(name, "1"));
+                } else if self.compression_stubs {
                     line("IV_LZO_STUB", "1");
+                }
+                if self.compression_stubs {
                     line("IV_COMP_STUB", "1");
                 }
                 // With stub-v2 nothing changes on the wire, so that every offload carries it.
@@ -200,6 +206,7 @@ mod tests {
             max_mtu: 1600,
             push_update: true,
             compression_stubs: true,
+            decompression: false,
         };
         let lines = announcement.lines(Mode::Client, &data(true));
         assert_eq!(
@@ -209,6 +216,11 @@ mod tests {
              IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\n"
         );
         assert!(announcement.lines(Mode::Server, &data(true)).is_empty());
+        let lines = Announcement { decompression: true, ..announcement }.lines(Mode::Client, &data(true));
+        assert!(
+            PeerInfo::render(&lines)
+                .ends_with("\nIV_LZ4=1\nIV_LZ4v2=1\nIV_LZO=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\n")
+        );
     }
 
     #[test]

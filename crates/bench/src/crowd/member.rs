@@ -307,6 +307,7 @@ fn session_config(patience: Duration) -> SessionConfig {
         max_mtu: 1600,
         push_update: false,
         compression_stubs: true,
+        decompression: false,
     };
     // Servers note differences in their logs, and refuse a client that sends none.
     let options =

@@ -152,7 +152,14 @@ fn parse_digest(name: &str) -> Option<DigestName> {
     })
 }
 
-fn compression(d: &Draft, f: &mut Findings) {
+fn compression(d: &mut Draft, f: &mut Findings) {
+    let before_2_6 = d.profile.compat_mode.is_some_and(|mode| mode < (2, 6, 0));
+    let data = &mut d.profile.data;
+    // `comp-lzo no` is a stub that, unlike the others, leaves the default as it is.
+    let silent = matches!(data.compression, Compression::Off | Compression::LzoStub);
+    data.accepts_compression = d.allow_compression.map_or(before_2_6 || !silent, |word| word != "no");
+    data.advertises_decompression =
+        data.accepts_compression && !matches!(data.compression, Compression::Stub | Compression::StubV2);
     if d.allow_compression == Some("no") && d.profile.data.compression.expects_compressed() {
         let text = "Compression is not allowed since allow-compression is set to 'stub-only'";
         f.error("allow-compression", text, "remove the compression option");

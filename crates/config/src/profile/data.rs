@@ -19,6 +19,10 @@ pub struct Data {
     pub compression: Compression,
     /// `allow-compression`.
     pub allow_compression: AllowCompression,
+    /// A server may push compression: `allow-compression asym`, an option that compresses, or old compatibility.
+    pub accepts_compression: bool,
+    /// Say to servers that compressed data may come in.
+    pub advertises_decompression: bool,
     /// `force-tls-key-material-export`.
     pub force_tls_export: bool,
 }

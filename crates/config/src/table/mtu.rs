@@ -83,7 +83,6 @@ row("fragment", "N [mtu]", "own UDP fragmentation layer, N at least 68")
 .group(Group::Mtu)
 .also(CONNECTION)
 .default("off")
-.not_yet()
 .offload(&[blocks(KERNEL, "the kernel never splits packets", "use mssfix on both ends")
     .note(Note::Lines(&["Note: --fragment disables data channel offload."]))])
 .set(|d, a| {

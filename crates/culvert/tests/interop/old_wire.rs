@@ -1,6 +1,11 @@
-//! Tunnels as old profiles describe them: ciphers without tag, and peers that do not negotiate.
+//! Tunnels as old profiles describe them: ciphers without tag, `fragment`, compression, and peers that do not negotiate.
 
-use culvert_testkit::{Cipher, Implementation, Role, Topology, Transport, TunnelSpec};
+use std::time::{Duration, Instant};
+
+use culvert_testkit::{
+    Cipher, Failure, Implementation, Release, Result, Role, Topology, Transport, Tunnel, TunnelSpec, patient,
+    traffic::CounterStream,
+};
 
 /// A tunnel, and a word about what is special in it.
 type Old = (&'static str, TunnelSpec);
@@ -9,6 +14,8 @@ type Old = (&'static str, TunnelSpec);
 pub(crate) fn specs(role: Role, peer: &Implementation) -> Vec<Old> {
     let mut specs = ciphers();
     specs.extend(digests());
+    specs.extend(fragments(peer));
+    specs.extend(compression(role));
     if peer.is_2_5() {
         specs.extend(without_negotiation(role));
     }
@@ -33,6 +40,47 @@ fn digests() -> Vec<Old> {
         .to_vec()
 }
 
+/// Every full packet is in pieces.
+fn fragments(peer: &Implementation) -> Vec<Old> {
+    // 2.5 does not know the word.
+    let with_headers = if peer.is_2_5() { "fragment 600" } else { "fragment 600 mtu" };
+    [
+        ("fragment 1200", Cipher::Aes256Gcm),
+        (with_headers, Cipher::Aes256Gcm),
+        ("fragment 1200", Cipher::Aes256Cbc),
+        ("fragment 300", Cipher::Aes256Cfb),
+    ]
+    .map(|(line, cipher)| (line, both_ends(cipher, line)))
+    .to_vec()
+}
+
+/// The peer compresses, where its release still does; the subject never.
+fn compression(role: Role) -> Vec<Old> {
+    let options = [
+        "comp-lzo yes",
+        "compress lzo",
+        "compress lz4",
+        "compress lz4-v2",
+        "compress stub",
+        "compress stub-v2",
+    ];
+    let gcm = |option: &'static str| {
+        let mut spec = extra(role, "", "allow-compression yes\n");
+        spec.cipher = Cipher::Aes256Gcm;
+        both(&mut spec, option);
+        (option, spec)
+    };
+    let mut specs: Vec<_> = options.into_iter().map(gcm).collect();
+    let mut all = both_ends(Cipher::Aes128Cbc, "fragment 1000");
+    both(&mut all, "comp-lzo");
+    specs.push(("fragment 1000, comp-lzo", all));
+    if role == Role::Server {
+        let migrated = extra(role, "compress migrate\n", "comp-lzo no\n");
+        specs.push(("compress migrate", TunnelSpec { cipher: Cipher::Aes256Gcm, ..migrated }));
+    }
+    specs
+}
+
 /// The peer names its cipher in the options string only, as 2.3 did, or nowhere.
 fn without_negotiation(role: Role) -> Vec<Old> {
     let silent = "cipher AES-256-CBC\nncp-disable\n";
@@ -40,6 +88,38 @@ fn without_negotiation(role: Role) -> Vec<Old> {
     let nameless = extra(role, "data-ciphers-fallback AES-256-CBC\n", &format!("{silent}disable-occ\n"));
     let by_the_way = extra(role, "cipher AES-256-CBC\n", silent);
     vec![("ncp-disable", named), ("ncp-disable, disable-occ", nameless), ("ncp-disable, cipher", by_the_way)]
+}
+
+/// Proves that what a client of 2.5 or 2.6 compressed came through, and by its status that it did; later ones never do.
+pub(crate) fn prove_compressed(tunnel: &Tunnel, client: &Implementation, note: &str) -> Result<()> {
+    let compresses = ["comp-lzo yes", "compress lzo", "compress lz4", "compress lz4-v2"].contains(&note);
+    let old = matches!(client, Implementation::OpenVpn(Release::V2_5 | Release::V2_6, _));
+    if !compresses || !old {
+        return Ok(());
+    }
+    let from = (&tunnel.lab.client, TunnelSpec::CLIENT_V4);
+    let to = (&tunnel.lab.server, TunnelSpec::SERVER_V4);
+    let stream = CounterStream::start(from, to, 1000, Duration::from_millis(2))?;
+    // The status is written each second.
+    let deadline = Instant::now() + patient(Duration::from_secs(10));
+    while !has_shrunk(&tunnel.status(Role::Client)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let lost = stream.stop()?.lost();
+    let status = tunnel.status(Role::Client);
+    if lost > 0 || !has_shrunk(&status) {
+        let failure = Failure::new(format!("{lost} lost, or not compressed:\n{status}"));
+        return Err(tunnel.with_logs(&failure));
+    }
+    Ok(())
+}
+
+/// Datagrams of one repeated byte shrink to almost nothing.
+fn has_shrunk(status: &str) -> bool {
+    let bytes = |name: &str| -> Option<u64> {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" bytes,")?.parse().ok())
+    };
+    bytes("pre-compress").zip(bytes("post-compress")).is_some_and(|(before, after)| after * 4 < before)
 }
 
 fn with(cipher: Cipher) -> TunnelSpec {

@@ -203,3 +203,18 @@ fn static_key_mode_is_refused_with_what_to_use_instead() {
     let lines = refused_configuration(&format!("dev tun\nifconfig 10.8.0.1 10.8.0.2\nsecret {key}\n"));
     assert_says(&lines, "peer-fingerprint");
 }
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_that_pushes_compression_is_refused_unless_it_may() {
+    let world = World::new();
+    let pushed = "comp-lzo\npush \"comp-lzo yes\"\nallow-compression yes\n".to_owned();
+    let spec = TunnelSpec { server_extra: pushed, ..TunnelSpec::default() };
+    let tunnel = world.start(Role::Client, Release::V2_6, &spec);
+    let line = "OPTIONS ERROR: server pushed compression settings that are not allowed";
+    tunnel.client.wait_for(line, SOON).unwrap();
+    assert_client_not_up(&tunnel);
+    drop(tunnel);
+    let willing = TunnelSpec { client_extra: "allow-compression asym\n".to_owned(), ..spec };
+    world.tunnel(Role::Client, Release::V2_6, &willing);
+}

@@ -4,11 +4,11 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_mgmt::{Notification, StateName};
-use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, Shape, VpnAddresses};
+use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, VpnAddresses};
 use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, PushedProtocol, Verdict};
 use culvert_wire::{OffloadKind, PeerId};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::{Advance, Client, Outcome, Restart, Up, attempt::Link, login, proxy::Association};
 use crate::{
@@ -18,9 +18,9 @@ use crate::{
     life::Life,
     ovlog,
     scripts::{Hook, ScriptEnv, Trust, ipchange_arguments},
-    server::{configure::framing_of, sessions::log_note},
+    server::sessions::log_note,
     session_task::SessionInput,
-    settings::mss,
+    settings::shape::{Form, Path},
     signals::{Request, Signals},
     tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
     usage,
@@ -244,9 +244,13 @@ impl Client {
             self.management.echo(echo);
         }
         if pushed.compression.is_some_and(culvert_config::value::Compression::expects_compressed)
-            && !self.profile.data.compression.expects_compressed()
+            && !self.profile.data.accepts_compression
         {
-            warn!("the server pushes compression; packets that are really compressed will be dropped");
+            error!("Compression is not allowed since allow-compression is set to 'stub-only'");
+            error!(
+                "OPTIONS ERROR: server pushed compression settings that are not allowed and will result in a non-working connection. See also allow-compression in the manual. Write `allow-compression asym`, or remove the compression on the server."
+            );
+            return Some(Outcome::Restart(Restart::because("process-push-msg-failed")));
         }
         if let Some(cipher) = &pushed.unknown_cipher {
             error!(
@@ -324,9 +328,11 @@ impl Client {
         if !interval.is_zero() || !timeout.is_zero() {
             ovlog!(3, "Timers: ping {}, ping-restart {}", interval.as_secs(), timeout.as_secs());
         }
-        let framing = framing_of(pushed.compression.unwrap_or(self.profile.data.compression));
+        let compression = pushed.compression.unwrap_or(self.profile.data.compression);
         let mut mtu = entry.mtu;
         mtu.tun_mtu = u32::from(spec.mtu);
+        let path = Path { tcp: entry.proto.transport.is_tcp(), ipv6: progress.link.remote.is_ipv6() };
+        let Form { shape, mss } = Form::new(&self.profile, &mtu, params, compression.into(), path);
         PeerSpec {
             // Without a peer id (DATA_V1) any number names the only peer.
             id: params.peer_id.unwrap_or(PeerId::FIRST),
@@ -338,23 +344,9 @@ impl Client {
             iroutes: Vec::new(),
             keepalive: (!interval.is_zero() || !timeout.is_zero()).then_some(Keepalive { interval, timeout }),
             float: entry.float,
-            shape: Shape { data_v1: !params.data_v2, epoch: params.flags.aead_epoch, framing },
+            shape,
             cipher: params.cipher,
-            mss: mss::clamp(
-                &mtu,
-                &mss::Encapsulation {
-                    tcp: entry.proto.transport.is_tcp(),
-                    ipv6: progress.link.remote.is_ipv6(),
-                    data_v2: params.data_v2,
-                    protection: mss::Protection::of(params, &self.profile),
-                    framing_byte: matches!(
-                        framing,
-                        culvert_offload::Framing::Lzo | culvert_offload::Framing::Swap
-                    ),
-                    extra: mtu.extra(self.profile.device.tap),
-                },
-            )
-            .map(|mss| mss.saturating_sub(progress.link.relay_header(entry))),
+            mss: mss.map(|mss| mss.saturating_sub(progress.link.relay_header(entry))),
             port: culvert_offload::Port::default(),
         }
     }

@@ -11,7 +11,7 @@ use culvert_config::{
     value::{Compression, PingAction, Topology},
 };
 use culvert_mgmt::StateName;
-use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, Shape, VpnAddresses};
+use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
 use culvert_wire::PeerId;
@@ -31,7 +31,7 @@ use crate::{
     ovlog,
     scripts::Hook,
     session_task::{SessionInput, SessionKey},
-    settings::mss,
+    settings::shape::{Form, Framed, Path},
     tunnel::TunnelSpec,
 };
 
@@ -194,6 +194,7 @@ impl Server {
         }
         let (framing, migration) = self.framing(pending);
         let params = &pending.params;
+        let form = self.form(client, params, framing);
         let mut spec = PeerSpec {
             // Between two equal ends the id comes out of the key exchange; a server gives it, below.
             id: params.peer_id.unwrap_or(PeerId::FIRST),
@@ -205,9 +206,9 @@ impl Server {
             iroutes: self.routed_behind(pending),
             keepalive: self.keepalive(&pending.overrides),
             float: self.may_float(),
-            shape: Shape { data_v1: !params.data_v2, epoch: params.flags.aead_epoch, framing },
+            shape: form.shape,
             cipher: params.cipher,
-            mss: self.mss(client, params, framing),
+            mss: form.mss,
             port: bridge::port(&self.profile, &pending.overrides),
         };
         report_quota(&self.profile, &pending.overrides, &spec, &pending.common_name);
@@ -345,48 +346,29 @@ impl Server {
     }
 
     /// Compression framing with this client, and the option that moves it off compression (`compress migrate`).
-    fn framing(&self, pending: &Pending) -> (Framing, Option<&'static str>) {
+    fn framing(&self, pending: &Pending) -> (Framed, Option<&'static str>) {
         let compression = self.profile.data.compression;
         if compression != Compression::Migrate || !options_string::has_comp_lzo(&pending.params.peer_options)
         {
-            return (framing_of(compression), None);
+            return (compression.into(), None);
         }
         if pending.params.peer_info.value("IV_COMP_STUBv2") == Some("1") {
-            (Framing::V2, Some("compress stub-v2"))
+            (Framed::stub(Framing::V2), Some("compress stub-v2"))
         } else {
-            (Framing::Lzo, Some("comp-lzo no"))
+            (Framed::stub(Framing::Lzo), Some("comp-lzo no"))
         }
     }
 
-    fn mss(&self, client: &Client, params: &NegotiatedParams, framing: Framing) -> Option<u16> {
-        let entry = self.profile.connections.first()?;
-        mss::clamp(
-            &entry.mtu,
-            &mss::Encapsulation {
-                tcp: client.protocol == Protocol::Tcp,
-                ipv6: client.remote.is_ipv6(),
-                data_v2: params.data_v2,
-                protection: mss::Protection::of(params, &self.profile),
-                framing_byte: matches!(framing, Framing::Lzo | Framing::Swap),
-                extra: entry.mtu.extra(self.profile.device.tap),
-            },
-        )
+    fn form(&self, client: &Client, params: &NegotiatedParams, framing: Framed) -> Form {
+        let mtu = self.profile.connections.first().map(|entry| entry.mtu).unwrap_or_default();
+        let path = Path { tcp: client.protocol == Protocol::Tcp, ipv6: client.remote.is_ipv6() };
+        Form::new(&self.profile, &mtu, params, framing, path)
     }
 }
 
 /// What a client hears that `force-tls-key-material-export` refuses.
 const NO_EXPORTER: &str = "Client incompatible with this server. Keying Material Exporters (RFC 5705) support missing. \
                            Upgrade to a client that supports this feature (OpenVPN 2.6.0+).";
-
-/// The framing that a compression option asks for.
-pub(crate) const fn framing_of(compression: Compression) -> Framing {
-    match compression {
-        Compression::Off | Compression::Migrate => Framing::None,
-        Compression::LzoStub | Compression::Lzo => Framing::Lzo,
-        Compression::Stub | Compression::Lz4 => Framing::Swap,
-        Compression::StubV2 | Compression::Lz4V2 => Framing::V2,
-    }
-}
 
 /// The addresses that a client gets: its own file first, then the pool's.
 pub(super) fn addresses(

@@ -5,6 +5,7 @@ mod crl_file;
 pub(crate) mod mss;
 pub(crate) mod own_files;
 pub(crate) mod session;
+pub(crate) mod shape;
 pub(crate) mod tls;
 pub(crate) mod wrapping;
 

@@ -103,8 +103,21 @@ pub(crate) fn clamp(mtu: &Mtu, encapsulation: &Encapsulation) -> Option<u16> {
     };
     let room = size.checked_sub(encapsulation.header(outer))?;
     let protection = encapsulation.protection;
-    let payload = u32::from(encapsulation.framing_byte) + protection.inside() + INNER_HEADERS;
+    let cut = if mtu.fragment.is_some() { FRAGMENT_HEADER } else { 0 };
+    let payload = u32::from(encapsulation.framing_byte) + protection.inside() + cut + INNER_HEADERS;
     fit(protection.fit(room)?.checked_sub(payload.saturating_add(encapsulation.extra))?)
+}
+
+/// In front of each piece of a payload.
+const FRAGMENT_HEADER: u32 = 4;
+
+/// The most bytes of a piece, for `fragment SIZE`; the second value is whether SIZE counts outer headers (`mtu`).
+pub(crate) fn fragment((size, outer): (u32, bool), encapsulation: &Encapsulation) -> u16 {
+    let protection = encapsulation.protection;
+    let room = size.saturating_sub(encapsulation.header(outer));
+    let piece =
+        protection.fit(room).unwrap_or_default().saturating_sub(FRAGMENT_HEADER + protection.inside());
+    u16::try_from(piece).unwrap_or(u16::MAX)
 }
 
 impl Encapsulation {
@@ -188,6 +201,19 @@ mod tests {
         assert_eq!(with(CipherName::BfCbc), Some(1387));
         assert_eq!(with(CipherName::Aes256Cfb), Some(1376));
         assert_eq!(with(CipherName::None), Some(1396));
+    }
+
+    #[test]
+    fn pieces_fit_with_everything_around_them() {
+        // 1300 - 24 around an AEAD's payload - 4 header; outer headers are 28.
+        assert_eq!(fragment((1300, false), &UDP4), 1272);
+        assert_eq!(fragment((1300, true), &UDP4), 1244);
+        // 1300 - 4 - 20 - 16 is 1260, 78 blocks of 16 less a byte of padding, 4 of packet id, 4 of header.
+        let protection = Protection::Old { cipher: CipherName::Aes128Cbc, mac: 20 };
+        assert_eq!(fragment((1300, false), &Encapsulation { protection, ..UDP4 }), 1239);
+        assert_eq!(fragment((30, true), &UDP4), 0);
+        let cut = Mtu { mssfix: MssFix::Payload(1300), fragment: Some((1300, false)), ..Mtu::default() };
+        assert_eq!(clamp(&cut, &UDP4), Some(1232));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(crate) fn session_config(
         max_mtu: u16::try_from(entry.mtu.tun_mtu_max.max(entry.mtu.tun_mtu)).unwrap_or(u16::MAX),
         push_update: true,
         compression_stubs: true,
+        decompression: profile.data.advertises_decompression,
     };
     let mut peer_info = announcement.lines(mode, &data);
     if mode == Mode::Client {
@@ -128,6 +129,7 @@ fn options_input(profile: &Profile, entry: &ConnectionEntry) -> OptionsInput {
         },
         ifconfig: occ_ifconfig(profile),
         compression,
+        fragment: entry.mtu.fragment.is_some(),
         key_direction: entry.key_direction.map(|direction| direction == KeyDirection::Inverse),
         tls_auth: entry.tls_auth.is_some(),
         cipher: configured.unwrap_or(CipherName::BfCbc),

@@ -1,19 +1,24 @@
 //! Compression framing around every payload. Nothing is ever compressed (SEC-DATA-6).
 //!
-//! | framing | sent | accepted |
+//! | framing | sent | accepted, and where peers may compress |
 //! |---|---|---|
-//! | `Lzo` | `FA`, payload | the same |
-//! | `Swap` | `FB`, payload without its first byte, that byte | the same |
-//! | `V2` | payload; `50 00` in front of it if it begins with 50 | the same |
+//! | `Lzo` | `FA`, payload | the same; `66`, LZO1X stream |
+//! | `Swap` | `FB`, payload without its first byte, that byte | the same; `69`, swapped alike, LZ4 block |
+//! | `V2` | payload; `50 00` in front of it if it begins with 50 | the same; `50 01`, LZ4 block |
 //!
-//! Source: OpenVPN 2.7 `comp.c`, `comp.h` (constants).
+//! What is compressed becomes [`MAX_PAYLOAD`] bytes at most. Source: OpenVPN 2.7 `comp.c`, `comp.h` (constants).
 
 use culvert_offload::Framing;
 
+use super::{MAX_PAYLOAD, Scratch, lzo};
+
 const NO_COMPRESS: u8 = 0xFA;
 const NO_COMPRESS_SWAP: u8 = 0xFB;
+const LZO: u8 = 0x66;
+const LZ4: u8 = 0x69;
 const V2_ESCAPE: u8 = 0x50;
 const V2_UNCOMPRESSED: u8 = 0x00;
+const V2_LZ4: u8 = 0x01;
 
 /// The most that framing adds.
 pub(super) const MAX_FRAMING: usize = 2;
@@ -41,28 +46,42 @@ pub(super) fn frame(framing: Framing, buf: &mut [u8], len: usize) -> usize {
     }
 }
 
-/// Takes the framing off in place and returns the payload's length; `None` for what is compressed or unknown.
-pub(super) fn unframe(framing: Framing, buf: &mut [u8], len: usize) -> Option<usize> {
-    match (framing, *buf.get(..len)?.first()?) {
-        (Framing::None, _) => Some(len),
-        (Framing::Lzo, NO_COMPRESS) => {
-            buf.copy_within(1..len, 0);
-            Some(len - 1)
+/// Takes the framing off; `decompress`: also what is compressed is taken. `None` for what is unknown or broken.
+pub(super) fn unframe(framing: Framing, decompress: bool, scratch: &mut Scratch) -> Option<()> {
+    let Scratch { payload, spare } = scratch;
+    match (framing, *payload.first()?) {
+        (Framing::None, _) => {}
+        (Framing::Lzo, NO_COMPRESS) => drop(payload.drain(..1)),
+        (Framing::Lzo, LZO) if decompress => {
+            lzo::decompress(payload.get(1..)?, spare, MAX_PAYLOAD)?;
+            payload.clear();
+            payload.extend_from_slice(spare);
         }
-        (Framing::Swap, NO_COMPRESS_SWAP) if len > 1 => {
-            buf[0] = buf[len - 1];
-            Some(len - 1)
+        (Framing::Swap, NO_COMPRESS_SWAP) if payload.len() > 1 => {
+            *payload.first_mut()? = payload.pop()?;
         }
-        (Framing::V2, V2_ESCAPE) => {
-            if *buf.get(1)? != V2_UNCOMPRESSED || len < 2 {
-                return None;
-            }
-            buf.copy_within(2..len, 0);
-            Some(len - 2)
+        (Framing::Swap, LZ4) if decompress && payload.len() > 1 => {
+            *payload.first_mut()? = payload.pop()?;
+            unpack_lz4(payload, 0, spare)?;
         }
-        (Framing::V2, _) => Some(len),
-        (Framing::Lzo | Framing::Swap, _) => None,
+        (Framing::V2, V2_ESCAPE) => match *payload.get(1)? {
+            V2_UNCOMPRESSED => drop(payload.drain(..2)),
+            V2_LZ4 if decompress => unpack_lz4(payload, 2, spare)?,
+            _ => return None,
+        },
+        (Framing::V2, _) => {}
+        (Framing::Lzo | Framing::Swap, _) => return None,
     }
+    (!payload.is_empty()).then_some(())
+}
+
+/// Replaces what begins at `start` by what it is when decompressed.
+fn unpack_lz4(payload: &mut Vec<u8>, start: usize, spare: &mut Vec<u8>) -> Option<()> {
+    spare.resize(MAX_PAYLOAD, 0);
+    let len = lz4_flex::block::decompress_into(payload.get(start..)?, spare).ok()?;
+    payload.clear();
+    payload.extend_from_slice(spare.get(..len)?);
+    Some(())
 }
 
 #[cfg(test)]
@@ -77,6 +96,11 @@ mod tests {
         buf
     }
 
+    fn unframed(framing: Framing, decompress: bool, payload: &[u8]) -> Option<Vec<u8>> {
+        let mut scratch = Scratch { payload: payload.to_vec(), spare: Vec::new() };
+        unframe(framing, decompress, &mut scratch).map(|()| scratch.payload)
+    }
+
     #[test]
     fn each_framing_looks_as_stock_peers_send_it() {
         assert_eq!(framed(Framing::Lzo, b"\x45ab"), b"\xFA\x45ab");
@@ -89,10 +113,10 @@ mod tests {
     fn what_was_framed_comes_back() {
         for framing in [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2] {
             for payload in [&b"\x45"[..], b"\x50", b"\x50\x00", b"hello"] {
-                let mut buf = framed(framing, payload);
-                let len = buf.len();
-                let len = unframe(framing, &mut buf, len).unwrap();
-                assert_eq!(&buf[..len], payload, "{framing:?}");
+                for decompress in [false, true] {
+                    let back = unframed(framing, decompress, &framed(framing, payload));
+                    assert_eq!(back.as_deref(), Some(payload), "{framing:?}");
+                }
             }
         }
     }
@@ -108,11 +132,33 @@ mod tests {
             (Framing::V2, b"\x50"),
             (Framing::Lzo, b""),
         ] {
-            assert_eq!(
-                unframe(framing, &mut payload.to_vec(), payload.len()),
-                None,
-                "{framing:?} {payload:?}"
-            );
+            assert_eq!(unframed(framing, false, payload), None, "{framing:?} {payload:?}");
         }
+    }
+
+    /// Made with liblzo2 and liblz4.
+    #[test]
+    fn compressed_payloads_come_out_where_they_are_expected() {
+        let packet = [b"\x45".repeat(40), b"end".to_vec()].concat();
+        let cases: [(Framing, &[u8]); 3] = [
+            (Framing::Lzo, b"\x66\x02\x45\x45\x45\x45\x45\x32\x10\x00\x0f\x45\x45\x45\x45\x45\x45\x45\x45\x45\x45\x45\x45\x45\x45\x45\x65\x6e\x64\x11\x00\x00"),
+            (Framing::Swap, b"\x69\x45\x01\x00\x12\x50\x45\x45\x65\x6e\x64\x1f"),
+            (Framing::V2, b"\x50\x01\x1f\x45\x01\x00\x12\x50\x45\x45\x65\x6e\x64"),
+        ];
+        for (framing, payload) in cases {
+            assert_eq!(unframed(framing, true, payload).as_ref(), Some(&packet), "{framing:?}");
+            assert_eq!(unframed(framing, false, payload), None, "not asked for");
+            for len in 1..payload.len() {
+                let _ = unframed(framing, true, &payload[..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_largest_packet() {
+        let mut bomb = vec![V2_ESCAPE, V2_LZ4, 0x1F, b'a', 1, 0];
+        bomb.extend([255; 1000]); // a match of a quarter of a million
+        bomb.extend([0, 0x50, 1, 2, 3, 4, 5]);
+        assert_eq!(unframed(Framing::V2, true, &bomb), None);
     }
 }

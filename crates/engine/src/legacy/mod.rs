@@ -4,16 +4,35 @@
 //! sending: inner packet, compression framing, fragment header, encryption; receiving the other way round.
 //! Source: protocol document, "Data channel".
 
+mod fragment;
 mod framing;
+mod lzo;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use culvert_offload::{Framing, PeerSpec, Shape};
 
-use self::framing::MAX_FRAMING;
+use self::{
+    fragment::{Cutter, Joined, Joiner},
+    framing::MAX_FRAMING,
+};
+
+/// The largest payload: an IP packet of any size.
+const MAX_PAYLOAD: usize = 65_535;
 
 /// The state of a peer of the old wire.
 #[derive(Debug)]
 pub(crate) struct Legacy {
     framing: Framing,
+    decompress: bool,
+    fragments: Option<Fragments>,
+}
+
+/// Both directions of `fragment`.
+#[derive(Debug)]
+struct Fragments {
+    cutter: Mutex<Cutter>,
+    joiner: Mutex<Joiner>,
 }
 
 /// Buffers of a worker for packets of the old wire, which do not stay where they were opened.
@@ -21,13 +40,33 @@ pub(crate) struct Legacy {
 pub(crate) struct Scratch {
     /// The payload.
     pub(crate) payload: Vec<u8>,
+    /// Where it is decompressed.
+    pub(crate) spare: Vec<u8>,
+}
+
+/// What a received packet brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unframed {
+    /// A payload.
+    Payload,
+    /// A piece of one.
+    Piece,
 }
 
 impl Legacy {
     /// What a peer needs; `None` for the fast path.
     pub(crate) fn of(spec: &PeerSpec) -> Option<Self> {
-        let Shape { data_v1: _, epoch: _, framing } = spec.shape;
-        (framing != Framing::None || !spec.cipher.is_aead()).then_some(Self { framing })
+        let Shape { data_v1: _, epoch: _, framing, decompress, fragment } = spec.shape;
+        if framing == Framing::None && fragment.is_none() && spec.cipher.is_aead() {
+            return None;
+        }
+        Some(Self::new(framing, decompress, fragment))
+    }
+
+    pub(crate) fn new(framing: Framing, decompress: bool, fragment: Option<u16>) -> Self {
+        let fragments =
+            |max| Fragments { cutter: Mutex::new(Cutter::new(max)), joiner: Mutex::new(Joiner::default()) };
+        Self { framing, decompress, fragments: fragment.map(fragments) }
     }
 
     /// The most bytes that [`Legacy::frame`] adds.
@@ -40,12 +79,30 @@ impl Legacy {
         framing::frame(self.framing, buf, len)
     }
 
-    /// Takes off what stands around the opened payload. `None`: malformed.
-    pub(crate) fn unframe(&self, scratch: &mut Scratch) -> Option<()> {
-        let buf = &mut scratch.payload;
-        let len = buf.len();
-        let len = framing::unframe(self.framing, buf, len)?;
-        buf.truncate(len);
-        Some(())
+    /// Gives a framed payload in the pieces in which it is to be sent, each with what stands in front of it, until `send`
+    /// returns `false`; returns whether it never did. What would take too many pieces is not sent.
+    pub(crate) fn pieces(&self, framed: &[u8], mut send: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+        let Some(fragments) = &self.fragments else { return send(&[], framed) };
+        let Some(cut) = lock(&fragments.cutter).cut(framed.len()) else { return true };
+        (0..cut.count()).all(|index| {
+            let (header, range) = cut.piece(index);
+            send(&header, framed.get(range).unwrap_or_default())
+        })
     }
+
+    /// Takes off what stands around the opened payload. `now` is in milliseconds. `None`: malformed.
+    pub(crate) fn unframe(&self, scratch: &mut Scratch, now: u64) -> Option<Unframed> {
+        if let Some(fragments) = &self.fragments
+            && lock(&fragments.joiner).take(&mut scratch.payload, now)? == Joined::Incomplete
+        {
+            return Some(Unframed::Piece);
+        }
+        framing::unframe(self.framing, self.decompress, scratch)?;
+        Some(Unframed::Payload)
+    }
+}
+
+/// A panic while it was held left nothing half done that matters: the worst is a payload of mixed pieces.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,7 +31,10 @@ impl Outbox {
                 clamp_mss(&mut scratch.payload[..len], mss);
             }
             let framed = legacy.frame(&mut scratch.payload, len);
-            if !self.seal_piece((shared, backpressure), (index, peer), sending, &scratch.payload[..framed]) {
+            let whole = legacy.pieces(&scratch.payload[..framed], |header, piece| {
+                self.seal_piece((shared, backpressure), (index, peer), sending, [header, piece])
+            });
+            if !whole {
                 break;
             }
             packets += 1;
@@ -41,17 +44,19 @@ impl Outbox {
         (packets, bytes)
     }
 
-    /// Seals one packet at the buffer's end; `false`: the key sends no more.
+    /// Seals one packet, whose payload comes in two parts, at the buffer's end; `false`: the key sends no more.
     fn seal_piece(
         &mut self,
         (shared, backpressure): (&Shared, Backpressure<'_>),
         (index, peer): (usize, &Peer),
         sending: &mut Sending<'_>,
-        payload: &[u8],
+        payload: [&[u8]; 2],
     ) -> bool {
         let layout = sending.layout(peer.header);
+        let [head, rest] = payload;
+        let payload_len = head.len() + rest.len();
         let prefix = peer.transport.prefix();
-        let room = prefix + layout.overhead() + payload.len();
+        let room = prefix + layout.overhead() + payload_len;
         if room > MAX_PACKET {
             return true; // no datagram is that large
         }
@@ -60,8 +65,10 @@ impl Outbox {
         }
         let buf = &mut self.buf[self.len..self.len + room];
         let (stream_prefix, packet) = buf.split_at_mut(prefix);
-        packet[layout.prefix..][..payload.len()].copy_from_slice(payload);
-        let Some(len) = sending.seal_in(peer.header, packet, payload.len()) else { return false };
+        let body = &mut packet[layout.prefix..];
+        body[..head.len()].copy_from_slice(head);
+        body[head.len()..payload_len].copy_from_slice(rest);
+        let Some(len) = sending.seal_in(peer.header, packet, payload_len) else { return false };
         if !stream_prefix.is_empty() {
             let Ok(length) = frame_prefix(len) else { return true };
             stream_prefix.copy_from_slice(&length);

@@ -113,7 +113,7 @@ proptest! {
 
     #[test]
     fn bytes_of_any_kind_are_taken_or_left(bytes in prop::collection::vec(any::<u8>(), 0..80), vlans in vlans()) {
-        crate::fuzzing::frame(&bytes, vlans.pvid);
+        crate::fuzzing::vlan_frame(&bytes, vlans.pvid);
     }
 }
 

@@ -1,7 +1,11 @@
 //! Receiving from peers of the old wire: packets are opened aside, and what is in them is written into the slot.
 
 use super::data::{Data, Run, move_peer};
-use crate::{key::Receiving, legacy::Legacy, peer::DropReason};
+use crate::{
+    key::Receiving,
+    legacy::{Legacy, Unframed},
+    peer::DropReason,
+};
 
 impl Data {
     /// As [`Data::handle_packet`].
@@ -24,9 +28,10 @@ impl Data {
                     move_peer(&self.shared, run.peer, from, run.to, self.now);
                 }
                 scratch.payload.truncate(opened.len);
-                match legacy.unframe(&mut scratch) {
+                match legacy.unframe(&mut scratch, self.now) {
                     None => Err(DropReason::Malformed),
-                    Some(()) => {
+                    Some(Unframed::Piece) => Ok(None),
+                    Some(Unframed::Payload) => {
                         self.coalescer.slot(scratch.payload.len()).copy_from_slice(&scratch.payload);
                         self.settle(run.peer, scratch.payload.len())
                     }

@@ -312,7 +312,11 @@ impl Offload for KernelOffload {
 
     fn peer_new(&self, spec: PeerSpec) -> Result<(), OffloadError> {
         let transport = self.transport(spec.transport)?;
-        if spec.shape.data_v1 || spec.shape.epoch || spec.shape.framing != Framing::None {
+        if spec.shape.data_v1
+            || spec.shape.epoch
+            || spec.shape.framing != Framing::None
+            || spec.shape.fragment.is_some()
+        {
             return Err(OffloadError::Unsupported("this form of data packets"));
         }
         let mut kernel = self.shared.lock();

@@ -84,6 +84,7 @@ fn config(mode: Mode) -> SessionConfig {
         max_mtu: 1600,
         push_update: true,
         compression_stubs: true,
+        decompression: false,
     };
     let options = OptionsInput { tls_server: mode.is_tls_server(), ..OptionsInput::default() };
     SessionConfig {
