@@ -200,7 +200,7 @@ impl Server {
             remote: client.remote,
             local: client.local,
             vpn: pending.addresses.vpn(),
-            iroutes: self.routed_behind(pending),
+            iroutes: self.routed_behind(&pending.overrides, &pending.common_name),
             keepalive: self.keepalive(&pending.overrides),
             float: self.may_float(),
             shape: Shape { data_v1: !params.data_v2, epoch: params.flags.aead_epoch, framing },

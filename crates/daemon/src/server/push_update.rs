@@ -172,7 +172,9 @@ impl Server {
         let pushed = overrides.push_list(&self.profile.server.push);
         let mut difference = Difference::between(&connected.pushed, &pushed);
         let fixed = configure::addresses(&self.profile, client, overrides);
-        let (addresses, iroutes) = (connected.addresses, configure::iroutes(overrides));
+        let addresses = connected.addresses;
+        let iroutes = self.routed_behind(overrides, &connected.common_name);
+        self.tell_port(connected, overrides);
         if fixed != addresses {
             difference.readdress(&fixed);
         }
