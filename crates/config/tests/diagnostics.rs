@@ -232,12 +232,12 @@ fn a_static_key_is_refused_with_the_way_out() {
 
 #[test]
 fn a_missing_feature_is_the_last_refusal_and_says_that_the_file_is_right() {
-    let checked = check(&CLIENT.replace("dev tun", "dev tap"));
+    let checked = check(&CLIENT.replace("dev tun", "dev tun\nsetcon nobody"));
     assert!(checked.errors.is_empty(), "{}", render_all(&checked.errors));
     assert_eq!(
         render_all(&not_yet(&checked.profile)),
-        "Options error: --dev: TAP devices not yet supported\n --> a.conf:2:1\n  |\n2 | dev tap\n  \
-         | ^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: change `dev`\n\
+        "Options error: --setcon not yet supported\n --> a.conf:3:1\n  |\n3 | setcon nobody\n  \
+         | ^^^^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: remove `setcon`\n\
          Use --help for more information.\n"
     );
 }

@@ -365,3 +365,24 @@ fn what_has_no_effect_anywhere_is_not_repeated() {
         );
     }
 }
+
+#[test]
+fn what_is_about_ethernet_is_read_and_has_an_effect_with_tap_only() {
+    let tap = |text: &str| profile(&SERVER.replace("dev tun", "dev tap"), text);
+    let vlans = tap("vlan-tagging\nvlan-accept tagged\nvlan-pvid 7").server.vlans.unwrap();
+    assert_eq!((vlans.accept, vlans.pvid), (culvert_config::value::VlanAccept::Tagged, 7));
+    assert_eq!(tap("vlan-tagging").server.vlans.map(|vlans| vlans.pvid), Some(1));
+    assert_eq!(tap("").server.vlans, None);
+    assert_eq!(tap("lladdr 02:00:5E:10:00:0f").device.lladdr, Some([2, 0, 0x5E, 0x10, 0, 15]));
+    assert!(not_yet(&tap("vlan-tagging\nstale-routes-check 60")).is_empty());
+    let mtu = |text: &str| profile(CLIENT, text).connections[0].mtu;
+    assert_eq!((mtu("tun-mtu-extra 64").extra(true), mtu("").extra(true), mtu("").extra(false)), (64, 32, 0));
+
+    let notes = |base: &str, text: &str| {
+        let about = |line: &String| line.contains("learned from traffic");
+        check(base, text).notes.into_iter().map(|note| note.openvpn_line).filter(about).count()
+    };
+    let text = "stale-routes-check 60\nmax-routes-per-client 7";
+    assert_eq!(notes(SERVER, text), 2);
+    assert_eq!(notes(&SERVER.replace("dev tun", "dev tap"), text), 0);
+}

@@ -239,3 +239,14 @@ fn the_verdict_names_what_keeps_the_kernel_out() {
     assert!(linux.accepts());
     assert_eq!(linux.per_peer[0].option, "data-ciphers");
 }
+
+#[test]
+fn a_bridged_server_has_a_pool_and_no_address_of_its_own() {
+    let profile = load("tap-bridge-server.conf").profile;
+    assert!(profile.device.tap && profile.role() == Role::Server);
+    assert_eq!((profile.device.ifconfig, profile.device.topology), (None, None));
+    let pool = profile.server.pool.unwrap();
+    assert_eq!((pool.start, pool.end), ([192, 168, 8, 128].into(), [192, 168, 8, 254].into()));
+    assert_eq!(pool.netmask, Some([255, 255, 255, 0].into()));
+    assert_eq!(profile.server.push, ["route-gateway 192.168.8.4", "ping 10", "ping-restart 120"]);
+}

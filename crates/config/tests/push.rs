@@ -220,3 +220,11 @@ proptest! {
         let _ = parse_ccd(&text, "x");
     }
 }
+
+#[test]
+fn a_clients_vlan_is_read() {
+    let (overrides, found) = parse_ccd("vlan-pvid 7\nmax-routes-per-client 3\n", "alice");
+    assert_eq!((overrides.vlan_pvid, overrides.max_routes_per_client, found.len()), (Some(7), Some(3), 0));
+    let (overrides, found) = parse_ccd("vlan-pvid 4095\n", "alice");
+    assert_eq!((overrides.vlan_pvid, found.len()), (None, 1));
+}

@@ -279,6 +279,17 @@ mod tests {
         assert!(tcp.remote.contains("proto TCPv4_SERVER"), "{}", tcp.remote);
     }
 
+    /// As OpenVPN 2.6 and 2.7 print it; 2.5 says `tun-mtu 1532`.
+    #[test]
+    fn a_tap_counts_its_extra_bytes_in_link_mtu_alone() {
+        let strings = OptionsInput { tap: true, tun_mtu_extra: 32, ..OptionsInput::default() }.strings();
+        assert!(
+            strings.local.starts_with("V4,dev-type tap,link-mtu 1573,tun-mtu 1500,proto"),
+            "{}",
+            strings.local
+        );
+    }
+
     #[test]
     fn tls_auth_and_its_direction_show() {
         let options = OptionsInput {

@@ -189,3 +189,60 @@ fn dhcp_options_are_dns_unless_dns_is_there() {
     );
     assert_eq!(dns_settings(&Routes::default()), None::<DnsSettings>);
 }
+
+/// The lines of a plan's routes.
+fn route_lines(settings: &RouteSettings, context: &RouteContext) -> (Vec<String>, Vec<String>) {
+    let planned = settings.plan(context);
+    let routes = planned.plan.steps().iter().filter_map(|step| match step {
+        Step::Route(route) => Some(route.to_string()),
+        _ => None,
+    });
+    (routes.collect(), planned.problems)
+}
+
+#[test]
+fn on_an_ethernet_every_route_has_its_gateway_and_only_the_one_that_was_named() {
+    let plan = |gateway: &str| {
+        let mut pushed = Pushed::default();
+        let options = format!(
+            "ifconfig 10.8.0.2 255.255.255.0,ifconfig-ipv6 fd00:8::2/64 fd00:8::1,lladdr 02:00:00:00:00:0a,{gateway}\
+             route 10.9.0.0 255.255.0.0,route-ipv6 fd00:9::/64,route-ipv6 fd00:a::/64 fd00:8::9,route-ipv6 fd00:b::/64 :: 0,\
+             redirect-gateway ipv6 !ipv4"
+        );
+        PushFilter::new(&Client::default()).apply(&options, &mut pushed).expect("nothing is refused");
+        let (device, routes) = merge(&Device { tap: true, ..Device::default() }, &Routes::default(), &pushed);
+        let config = device_config("tap0", 1500, &device, Topology::Net30);
+        assert_eq!(config.mac, Some([2, 0, 0, 0, 0, 10]));
+        assert_eq!(config.addresses[0], Address::V4 { local: [10, 8, 0, 2].into(), prefix: 24 });
+        let context = route_context("tap0", &device, Topology::Net30, &routes, None);
+        let (settings, _) = route_settings(&routes, true, |_| None);
+        route_lines(&settings, &context)
+    };
+    let (lines, problems) = plan("route-gateway 10.8.0.1,");
+    assert_eq!(problems, Vec::<String>::new());
+    for expected in [
+        "10.9.0.0/16 via 10.8.0.1 dev tap0 table 0 metric -1",
+        "fd00:9::/64 via fd00:8::1 dev tap0 table 0 metric -1",
+        "2000::/4 via fd00:8::1 dev tap0 table 0 metric -1",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("fd00:a::/64 via fd00:8::9")), "{lines:#?}");
+    // Without it no IPv4 route is made up.
+    let (lines, problems) = plan("");
+    assert!(problems[0].contains("needs a gateway parameter"), "{problems:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("10.9.")), "{lines:#?}");
+}
+
+#[test]
+fn a_tap_without_address_is_left_down_for_its_bridge() {
+    let steps = |tap, ifconfig| {
+        let device = Device { tap, ifconfig, lladdr: tap.then_some([2, 0, 0, 0, 0, 1]), ..Device::default() };
+        device_config("dev0", 1500, &device, Topology::Subnet).plan().steps().to_vec()
+    };
+    let is_up = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Up { .. }));
+    let bridged = steps(true, None);
+    assert!(!is_up(&bridged) && matches!(bridged[0], Step::LinkAddress { .. }), "{bridged:?}");
+    let ifconfig = Ifconfig { local: [10, 8, 0, 1].into(), second: [255, 255, 255, 0].into() };
+    assert!(is_up(&steps(true, Some(ifconfig))) && is_up(&steps(false, None)));
+}

@@ -203,7 +203,7 @@ impl Server {
             remote: client.remote,
             local: client.local,
             vpn: pending.addresses.vpn(),
-            iroutes: self.routed_behind(pending),
+            iroutes: self.routed_behind(&pending.overrides, &pending.addresses.vpn(), &pending.common_name),
             keepalive: self.keepalive(&pending.overrides),
             float: self.may_float(),
             shape: form.shape,

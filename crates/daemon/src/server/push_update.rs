@@ -229,7 +229,8 @@ impl Server {
         let mut difference = Difference::between(&connected.pushed, &pushed);
         let fixed = configure::addresses(&self.profile, client, overrides);
         let addresses = connected.addresses;
-        let iroutes = configure::iroutes(&self.profile, overrides, &connected.vpn);
+        let iroutes = self.routed_behind(overrides, &connected.vpn, &connected.common_name);
+        self.tell_port(connected, overrides);
         // Compared with what the configuration said before: the management interface may have given it others since.
         let readdresses = fixed != connected.configured;
         if readdresses {

@@ -5,7 +5,8 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use culvert_offload::{Learned, Station};
+use culvert_config::ClientOverrides;
+use culvert_offload::{Learned, Station, VpnAddresses};
 use culvert_wire::PeerId;
 use tokio::time::Instant;
 use tracing::{Instrument, warn};
@@ -13,11 +14,11 @@ use tracing::{Instrument, warn};
 use super::{
     Server,
     admission::Decision,
-    client::{Connected, Pending, State},
+    client::{Connected, State},
     configure, environment,
 };
 use crate::{
-    ovlog,
+    bridge, ovlog,
     scripts::{CharClass, Hook, Learned as Change},
     session_task::SessionKey,
 };
@@ -119,17 +120,29 @@ impl Server {
     }
 
     /// Networks behind a client. An Ethernet finds those by itself.
-    pub(super) fn routed_behind(&self, pending: &Pending) -> Vec<(IpAddr, u8)> {
-        let iroutes = configure::iroutes(&self.profile, &pending.overrides, &pending.addresses.vpn());
+    pub(super) fn routed_behind(
+        &self,
+        overrides: &ClientOverrides,
+        own: &VpnAddresses,
+        name: &str,
+    ) -> Vec<(IpAddr, u8)> {
+        let iroutes = configure::iroutes(&self.profile, overrides, own);
         if !self.profile.device.tap {
             return iroutes;
         }
         if !iroutes.is_empty() {
-            warn!(
-                "MULTI: --iroute options rejected for {} -- iroute only works with tun-style tunnels",
-                pending.common_name
-            );
+            warn!("MULTI: --iroute options rejected for {name} -- iroute only works with tun-style tunnels");
         }
         Vec::new()
+    }
+
+    /// Says it where a client that is connected keeps another place than its options give it now.
+    pub(super) fn tell_port(&self, connected: &Connected, overrides: &ClientOverrides) {
+        if self.profile.device.tap && bridge::port(&self.profile, overrides) != connected.spec.port {
+            ovlog!(
+                1,
+                "vlan-pvid or max-routes-per-client changed: from the next connection of this client on"
+            );
+        }
     }
 }

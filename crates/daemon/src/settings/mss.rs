@@ -223,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_tap_adds_to_a_packet_is_paid_for_but_where_the_mss_itself_is_given() {
+        let mss = |mtu: Mtu, tap| clamp(&mtu, &Encapsulation { extra: mtu.extra(tap), ..UDP4 });
+        let tun = mss(Mtu::default(), false).unwrap();
+        assert_eq!(mss(Mtu::default(), true), Some(tun - 32));
+        assert_eq!(mss(Mtu { tun_mtu_extra: Some(18), ..Mtu::default() }, true), Some(tun - 18));
+        let fixed = Mtu { mssfix: MssFix::Fixed(1400), ..Mtu::default() };
+        assert_eq!(mss(fixed, true), Some(1360));
+    }
+
+    #[test]
     fn a_size_too_small_for_the_headers_clamps_nothing() {
         assert_eq!(clamp(&Mtu { mssfix: MssFix::Payload(30), ..Mtu::default() }, &UDP4), None);
     }
