@@ -187,7 +187,7 @@ impl Server {
         let span = client.span.clone();
         let _in = span.enter();
         if self.by_peer.len() >= self.max_clients() {
-            return self.refuse(key, "max-clients is reached");
+            return self.turn_away(key, "max-clients is reached");
         }
         let (framing, migration) = self.framing(pending);
         let params = &pending.params;
@@ -208,7 +208,7 @@ impl Server {
         };
         let placement = self.offload.placement(&spec);
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
-            return self.refuse(key, "max-clients is reached");
+            return self.turn_away(key, "max-clients is reached");
         };
         spec.id = params.peer_id.unwrap_or(slot);
         if let Err(failure) = self.offload.peer_new(spec.clone()) {

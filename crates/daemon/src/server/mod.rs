@@ -29,6 +29,7 @@ mod share;
 mod start;
 mod status;
 mod strangers;
+mod turned_away;
 
 use std::{collections::HashMap, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
