@@ -6,13 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use culvert_testkit::{
-    Algorithm, Daemon, Login, Namespace, Release, Role, TempDir, Tunnel, TunnelSpec, eventually, traffic,
+    Algorithm, Daemon, Login, Namespace, NetnsLab, Release, Role, TempDir, Tunnel, TunnelSpec, eventually,
+    traffic,
 };
 
 use crate::{SOON, World};
 
 /// Time in which a client that is refused would long have come up.
 const REFUSAL: Duration = Duration::from_secs(15);
+
+/// A client that was told to come back in 30 s is up again.
+const COME_BACK: Duration = Duration::from_secs(60);
 
 /// A second client beside that of a tunnel.
 pub(super) struct Second {
@@ -113,6 +117,24 @@ fn no_more_than_max_clients_are_let_in() {
     second.daemon.wait_for("unsuccessful, exiting", REFUSAL * 2).unwrap();
     assert!(!second.daemon.has_logged("Initialization Sequence Completed"), "{}", second.daemon.tail());
     tunnel.wait_traffic(SOON).unwrap();
+}
+
+/// A client behind the address of another one gets as far as its login, since it may be the same that comes back.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_full_server_tells_clients_to_come_back_and_lets_them_in_then() {
+    let spec = TunnelSpec {
+        server_extra: "max-clients 1\nduplicate-cn".to_owned(),
+        client_extra: "explicit-exit-notify 1".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let mut tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    let second = tunnel.start_another_client(2, (&tunnel.lab.client, NetnsLab::SERVER_V4), "").unwrap();
+    second.wait_for("AUTH_FAILED,TEMP[backoff 30,advance no]:the server is full", SOON).unwrap();
+    second.wait_for("SIGUSR1[soft,auth-temp-failure", SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    tunnel.client.stop(SOON).unwrap();
+    second.wait_up(COME_BACK).unwrap();
 }
 
 fn ccd(files: &[(&str, &str)]) -> TempDir {

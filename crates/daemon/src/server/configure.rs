@@ -190,7 +190,7 @@ impl Server {
         let Some(client) = self.clients.get(&key) else { return };
         let State::Configuring(pending) = &client.state else { return };
         if self.by_peer.len() >= self.max_clients() {
-            return self.refuse(key, "max-clients is reached");
+            return self.turn_away(key, "max-clients is reached");
         }
         let (framing, migration) = self.framing(pending);
         let params = &pending.params;
@@ -214,7 +214,7 @@ impl Server {
         report_quota(&self.profile, &pending.overrides, &spec, &pending.common_name);
         let placement = self.offload.placement(&spec);
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
-            return self.refuse(key, "max-clients is reached");
+            return self.turn_away(key, "max-clients is reached");
         };
         spec.id = params.peer_id.unwrap_or(slot);
         if let Err(failure) = self.offload.peer_new(spec.clone()) {

@@ -32,6 +32,7 @@ mod stations;
 mod status;
 mod strangers;
 mod tls_in_force;
+mod turned_away;
 mod under_way;
 mod users;
 mod watch;
