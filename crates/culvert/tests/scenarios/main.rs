@@ -32,6 +32,7 @@ mod refusal;
 mod scripts;
 mod settings;
 mod standalone;
+mod units;
 
 use std::sync::Arc;
 use std::time::Duration;
