@@ -1,7 +1,6 @@
 //! What packages put beside the program: units that systemd understands, a generator, assets that exist.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::{
     fs,

@@ -21,7 +21,8 @@ pub use link::{
 };
 pub use management::{ControlSocket, ExternalKey, Management, ManagementAddress, ManagementPassword};
 pub use process::{
-    Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog,
+    ExitCodes, Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile,
+    Syslog,
 };
 pub use server::{
     AuthGenToken, AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist,

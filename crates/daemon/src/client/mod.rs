@@ -152,7 +152,7 @@ impl Client {
                 && rounds > 0
                 && self.remotes.failed_rounds() >= rounds
             {
-                return Ended::Fatal(format!(
+                return Ended::Unreachable(format!(
                     "All connections have been connect-retry-max ({rounds}) times unsuccessful, exiting"
                 ));
             }
