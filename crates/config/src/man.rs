@@ -94,6 +94,10 @@ the configuration would not start, or, with \\-\\-strict, there are warnings;
 .B culvert doctor:
 something keeps the tunnel from working.
 .TP
+.BR 3 \", \" 4 \", \" 5
+Only with \\-\\-exit\\-codes distinct: the login was refused; the peer was not reached (\\-\\-connect\\-retry\\-max) or fell silent
+(\\-\\-ping\\-exit); TLS failed (\\-\\-tls\\-exit). Each of them is worth another reaction of who started culvert.
+.TP
 .B 2
 .B culvert doctor:
 nothing keeps the tunnel from working, but something should be looked at.

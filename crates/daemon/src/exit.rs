@@ -1,5 +1,6 @@
 //! How a run ends.
 
+use culvert_config::profile::ExitCodes;
 use culvert_mgmt::StateName;
 
 use crate::{management::Management, ovlog, signals::Request};
@@ -14,7 +15,14 @@ impl Exit {
     /// A fatal error.
     pub const FAILURE: Self = Self(1);
 
-    /// The exit status: 0 or 1, as OpenVPN's.
+    /// `exit-codes distinct`: the login was refused.
+    pub const LOGIN_REFUSED: Self = Self(3);
+    /// `exit-codes distinct`: the peer was not reached, or fell silent.
+    pub const UNREACHABLE: Self = Self(4);
+    /// `exit-codes distinct`: TLS failed (`tls-exit`).
+    pub const TLS_FAILED: Self = Self(5);
+
+    /// The exit status: 0 or 1 as OpenVPN's, unless the profile asks for distinct ones.
     #[must_use]
     pub const fn status(self) -> u8 {
         self.0
@@ -30,6 +38,8 @@ pub(crate) enum Ended {
     Soft(Request, &'static str),
     /// It cannot go on.
     Fatal(String),
+    /// It cannot go on, since no peer was reached in as many attempts as are allowed.
+    Unreachable(String),
 }
 
 impl Ended {
@@ -38,12 +48,23 @@ impl Ended {
         Self::Signal(request)
     }
 
+    /// The exit status of a process that ends so.
+    pub(crate) fn exit(&self, codes: ExitCodes) -> Exit {
+        match (codes, self) {
+            (ExitCodes::Distinct, Self::Soft(_, "auth-failure")) => Exit::LOGIN_REFUSED,
+            (ExitCodes::Distinct, Self::Unreachable(_) | Self::Soft(_, "ping-exit")) => Exit::UNREACHABLE,
+            (ExitCodes::Distinct, Self::Soft(_, "tls-error")) => Exit::TLS_FAILED,
+            (_, Self::Fatal(_) | Self::Unreachable(_)) => Exit::FAILURE,
+            (_, Self::Signal(_) | Self::Soft(..)) => Exit::SUCCESS,
+        }
+    }
+
     /// What scripts see as `signal`: `sigterm`, `ping-restart`, …
     pub(crate) fn script_word(&self) -> String {
         match self {
             Self::Signal(request) => request.name().to_ascii_lowercase(),
             Self::Soft(_, reason) => (*reason).to_owned(),
-            Self::Fatal(_) => "UNKNOWN".to_owned(),
+            Self::Fatal(_) | Self::Unreachable(_) => "UNKNOWN".to_owned(),
         }
     }
 
@@ -52,7 +73,7 @@ impl Ended {
         let (request, reason) = match self {
             Self::Signal(request) | Self::Soft(request, "") => (*request, request.name()),
             Self::Soft(request, reason) => (*request, *reason),
-            Self::Fatal(_) => return,
+            Self::Fatal(_) | Self::Unreachable(_) => return,
         };
         let state = match request {
             Request::Restart | Request::SoftRestart => StateName::Reconnecting,
@@ -66,7 +87,7 @@ impl Ended {
         let (kind, request, reason) = match self {
             Self::Signal(request) => ("hard", *request, ""),
             Self::Soft(request, reason) => ("soft", *request, *reason),
-            Self::Fatal(text) => {
+            Self::Fatal(text) | Self::Unreachable(text) => {
                 for line in text.lines() {
                     ovlog!(error 0, "{line}");
                 }
@@ -79,5 +100,26 @@ impl Ended {
             Request::Terminate | Request::Interrupt | Request::Statistics => "process exiting",
         };
         ovlog!(1, "{}[{kind},{reason}] received, {fate}", request.name());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openvpns_codes_tell_little_and_distinct_ones_the_cause() {
+        for (ended, openvpn, distinct) in [
+            (Ended::Signal(Request::Terminate), 0, 0),
+            (Ended::Soft(Request::Terminate, "inactive"), 0, 0),
+            (Ended::Soft(Request::Terminate, "auth-failure"), 0, 3),
+            (Ended::Soft(Request::Terminate, "ping-exit"), 0, 4),
+            (Ended::Soft(Request::Terminate, "tls-error"), 0, 5),
+            (Ended::Unreachable(String::new()), 1, 4),
+            (Ended::Fatal(String::new()), 1, 1),
+        ] {
+            assert_eq!(ended.exit(ExitCodes::OpenVpn).status(), openvpn, "{ended:?}");
+            assert_eq!(ended.exit(ExitCodes::Distinct).status(), distinct, "{ended:?}");
+        }
     }
 }

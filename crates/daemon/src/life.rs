@@ -288,9 +288,9 @@ async fn live(
             Ended::Signal(Request::SoftRestart) | Ended::Soft(Request::SoftRestart, _) => {}
             Ended::Signal(_) | Ended::Soft(..) => {
                 life.notifier.stopping();
-                return Exit::SUCCESS;
+                return ended.exit(life.profile.process.exit_codes);
             }
-            Ended::Fatal(_) => return Exit::FAILURE,
+            Ended::Fatal(_) | Ended::Unreachable(_) => return ended.exit(life.profile.process.exit_codes),
         }
     }
 }

@@ -22,7 +22,8 @@ pub use link::{
 };
 pub use management::{ControlSocket, ExternalKey, Management, ManagementAddress, ManagementPassword};
 pub use process::{
-    Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile, Syslog,
+    ExitCodes, Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile,
+    Syslog,
 };
 pub use proxy::{HttpProxy, HttpProxyAuth, Proxy, SocksProxy};
 pub use server::{

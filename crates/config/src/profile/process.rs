@@ -90,6 +90,18 @@ pub struct Process {
     pub offload: OffloadChoice,
     /// `offload-policy`.
     pub offload_policy: OffloadPolicy,
+    /// `exit-codes`.
+    pub exit_codes: ExitCodes,
+}
+
+/// `exit-codes`: what the process's exit status tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExitCodes {
+    /// OpenVPN's: 0, and 1 for fatal errors. A refused login is 0.
+    #[default]
+    OpenVpn,
+    /// One for each cause that automation treats differently.
+    Distinct,
 }
 
 /// `offload`: who is to carry data packets.

@@ -1,7 +1,7 @@
 //! culvert's own options: how the data plane is chosen, who may log in. OpenVPN knows none of them.
 
 use super::*;
-use crate::profile::{OffloadChoice, OffloadPolicy};
+use crate::profile::{ExitCodes, OffloadChoice, OffloadPolicy};
 
 pub(super) const ROWS: &[OptionRow] = &[
     row(
@@ -35,6 +35,19 @@ pub(super) const ROWS: &[OptionRow] = &[
         let choices = [("safe", OffloadPolicy::Safe), ("fast", OffloadPolicy::Fast)];
         let wrong = |word: &str| format!("--offload-policy must be 'safe' or 'fast', not '{word}'");
         d.profile.process.offload_policy = a.one_of(0, &choices, wrong)?;
+        Ok(())
+    }),
+    row(
+        "exit-codes",
+        "openvpn|distinct",
+        "openvpn: exit status 0 or 1; distinct: also 3 for a refused login, 4 for no answer, 5 for failed TLS",
+    )
+    .group(Group::Offload)
+    .default("openvpn")
+    .set(|d, a| {
+        let choices = [("openvpn", ExitCodes::OpenVpn), ("distinct", ExitCodes::Distinct)];
+        let wrong = |word: &str| format!("--exit-codes must be 'openvpn' or 'distinct', not '{word}'");
+        d.profile.process.exit_codes = a.one_of(0, &choices, wrong)?;
         Ok(())
     }),
     row("auth-users", "FILE", "check logins against this file of users; `culvert passwd` writes it")

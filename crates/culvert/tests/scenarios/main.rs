@@ -41,6 +41,7 @@ mod reload;
 mod scripts;
 mod settings;
 mod standalone;
+mod units;
 mod updates;
 
 use std::sync::Arc;

@@ -40,6 +40,28 @@ fn a_wrong_password_is_refused_and_both_sides_say_so() {
     }
 }
 
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn distinct_exit_codes_tell_a_refused_login_from_a_server_that_is_not_there() {
+    let world = World::new();
+    let file = TempDir::new().unwrap();
+    let wrong = file.write("wrong", "alice\nwrong horse\n").unwrap();
+    let spec = TunnelSpec {
+        login: Login::Both,
+        client_extra: format!("auth-user-pass {}\nsetenv opt exit-codes distinct", wrong.display()),
+        ..TunnelSpec::default()
+    };
+    let mut refused = world.start(Role::Client, Release::V2_6, &spec);
+    assert_eq!(refused.client.wait_exit(SOON).unwrap().code(), Some(3), "{}", refused.client.tail());
+    let spec = TunnelSpec {
+        remote: Some((NetnsLab::SERVER_V4, 4).into()),
+        client_extra: "connect-retry-max 1\nconnect-timeout 1\nexit-codes distinct".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let mut alone = world.start(Role::Client, Release::V2_6, &spec);
+    assert_eq!(alone.client.wait_exit(SOON).unwrap().code(), Some(4), "{}", alone.client.tail());
+}
+
 /// A client whose certificate the server must refuse, in both roles of the subject.
 fn refused_client_certificate(identity: impl Fn(&Pki) -> (String, String), expected: &str) {
     let world = World::new();

@@ -22,7 +22,7 @@ use crate::{
     session_task::SessionInput,
     settings::shape::{Form, Path},
     signals::{Request, Signals},
-    tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
+    tunnel::{Completion, Tunnel, TunnelRequest, TunnelSpec},
     usage,
 };
 
@@ -366,6 +366,9 @@ impl Client {
         if let Some(up) = self.up.as_mut().filter(|up| up.made_of == made_of && up.device == device) {
             up.guard.clamp_to(&device, mss); // this remote's headers may be longer
             ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
+            if let Err(failure) = up.tunnel.restarted(&progress.env).await {
+                return Some(Outcome::Ended(Ended::Fatal(failure.to_string())));
+            }
             self.tell_connected(progress, &spec, Completion::Complete);
             life.completed(true);
             return None;
@@ -389,12 +392,10 @@ impl Client {
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.outside()),
             env: progress.env.clone(),
-            context: self.context,
         };
         match Tunnel::up(request).await {
             Ok((tunnel, completion)) => {
                 self.up = Some(Up { tunnel, device, guard, made_of });
-                self.context = ScriptContext::Restart;
                 self.tell_connected(progress, &spec, completion);
                 life.completed(completion == Completion::Complete);
                 None

@@ -33,7 +33,7 @@ use crate::{
     ovlog, random,
     settings::tls::make_factory,
     signals::{Request, Signals},
-    tunnel::{ScriptContext, Tunnel},
+    tunnel::Tunnel,
 };
 use login::Login;
 use proxy::ProxyLogins;
@@ -76,7 +76,6 @@ struct Client {
     /// The device vanished: the next attempt makes another.
     device_lost: bool,
     up: Option<Up>,
-    context: ScriptContext,
     logger: Logger,
     management: Management,
     /// What commands of the management interface are answered from.
@@ -149,7 +148,6 @@ impl Client {
             offload: None,
             device_lost: false,
             up: None,
-            context: ScriptContext::Init,
             logger: life.logger.clone(),
             profile,
         }
@@ -161,7 +159,7 @@ impl Client {
                 && rounds > 0
                 && self.remotes.failed_rounds() >= rounds
             {
-                return Ended::Fatal(format!(
+                return Ended::Unreachable(format!(
                     "All connections have been connect-retry-max ({rounds}) times unsuccessful, exiting"
                 ));
             }
@@ -176,9 +174,10 @@ impl Client {
             }
             ended.log();
             ended.tell(&self.management);
-            self.context = ScriptContext::Restart;
             if std::mem::take(&mut self.device_lost) || !self.profile.device.persist_tun {
                 self.close_tunnel(restart.reason).await;
+            } else if let Some(up) = &mut self.up {
+                up.tunnel.restarting(restart.reason).await;
             }
             let pause = restart.pause.unwrap_or_else(|| self.pause());
             self.remotes.advance(restart.advance);

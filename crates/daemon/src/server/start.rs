@@ -40,7 +40,7 @@ use crate::{
     random,
     settings::{session::session_config, tls::make_factory, wrapping},
     signals::{Request, Signals},
-    tunnel::{Completion, ScriptContext, Tunnel, TunnelRequest, TunnelSpec},
+    tunnel::{Completion, Tunnel, TunnelRequest, TunnelSpec},
 };
 
 /// Runs a server, or a point-to-point end that waits for its peer.
@@ -93,7 +93,6 @@ impl Standing {
             dns_updown: profile.routes.dns_updown.clone(),
             remote: None,
             env: hooks.environment(),
-            context: ScriptContext::Init,
         })
         .await
         .map_err(|failure| failure.to_string())?;

@@ -14,10 +14,11 @@ use std::{
 
 use culvert_config::{
     profile::{self, DnsUpdown},
-    value::RouteHost,
+    value::{Command, RouteHost},
 };
 use culvert_host::{
-    Applied, Host as _, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, Step, run_directory,
+    Applied, Host as _, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, RouteSettings, Step,
+    run_directory,
 };
 use culvert_mgmt::StateName;
 use culvert_offload::Device;
@@ -65,24 +66,6 @@ impl Completion {
     }
 }
 
-/// Why a tunnel comes up, as scripts are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ScriptContext {
-    /// For the first time.
-    Init,
-    /// After a soft restart.
-    Restart,
-}
-
-impl ScriptContext {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Init => "init",
-            Self::Restart => "restart",
-        }
-    }
-}
-
 /// What a tunnel is brought up from.
 pub(crate) struct TunnelRequest {
     /// The scripts.
@@ -97,8 +80,6 @@ pub(crate) struct TunnelRequest {
     pub(crate) remote: Option<SocketAddr>,
     /// What scripts are to know beside the device: the peer's certificate and addresses.
     pub(crate) env: ScriptEnv,
-    /// Why.
-    pub(crate) context: ScriptContext,
 }
 
 /// A tunnel that is up.
@@ -122,6 +103,14 @@ struct Plans {
     routes: Plan,
 }
 
+/// The routes of a tunnel, before they are set.
+struct KnownRoutes {
+    context: RouteContext,
+    settings: RouteSettings,
+    /// What is to be said about names without an address.
+    unresolved: Vec<String>,
+}
+
 /// Metric of a server's `route` lines where the machine's routes choose the client: worse than those to clients, so that
 /// they only catch what belongs to no client at the moment.
 const METRIC_BEHIND_CLIENTS: u32 = 200;
@@ -135,7 +124,7 @@ struct Changes {
 impl Tunnel {
     /// Brings a tunnel up.
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
-        let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env, context } = request;
+        let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env } = request;
         let host = NetlinkHost::open()?;
         let ledger = match Journal::create(&run_directory(), &device.name) {
             Ok(journal) => Ledger::with_journal(journal),
@@ -170,18 +159,20 @@ impl Tunnel {
         let mut own = ScriptEnv::new();
         network::export_device(&mut own, &device.name, mtu, &spec.device, spec.topology);
         network::export_foreign_options(&mut own, &spec.routes);
-        own.set("script_context", context.word());
+        own.set("script_context", "init");
         env.remove_prefix("ifconfig_").remove_prefix("foreign_option_").extend(&own);
         hooks.remember(own.clone());
-        let restart = context == ScriptContext::Restart;
-        let arguments = network::hook_arguments(&device.name, mtu, &spec.device, restart);
+        let arguments = network::hook_arguments(&device.name, mtu, &spec.device, false);
         let mut tunnel = Self { hooks, changes: Some(changes), env, own, arguments, plans };
-        if context == ScriptContext::Init || tunnel.hooks.scripts.up_restart {
-            let up = tunnel.hooks.scripts.up.clone();
-            if !tunnel.hooks.run(Hook::Up, up.as_ref(), &tunnel.arguments, &tunnel.env).await {
-                tunnel.undo().await;
-                return Err(TunnelError::Up);
-            }
+        // Programs that set routes in `up`, as NetworkManager's helper does, read them there.
+        if let Err(failure) = tunnel.known_routes(&spec, &device.name, remote).await {
+            tunnel.undo().await;
+            return Err(failure);
+        }
+        let up = tunnel.hooks.scripts.up.clone();
+        if !tunnel.hooks.run(Hook::Up, up.as_ref(), &tunnel.arguments, &tunnel.env).await {
+            tunnel.undo().await;
+            return Err(TunnelError::Up);
         }
         tunnel.hooks.management.up_down(true, &tunnel.env);
         let mut completion = tunnel.dns(&spec, &device.name, &dns_updown).await;
@@ -202,6 +193,35 @@ impl Tunnel {
         }
         tunnel.route_up().await;
         Ok((tunnel, completion))
+    }
+
+    /// A soft restart begins that leaves the tunnel standing (`persist-tun`): `down` hears of it with `up-restart`.
+    pub(crate) async fn restarting(&mut self, signal: &str) {
+        if self.hooks.scripts.up_restart {
+            self.env.set("signal", signal);
+            let down = self.hooks.scripts.down.clone();
+            self.run_at_restart(Hook::Down, down.as_ref()).await;
+        }
+    }
+
+    /// That restart is over, and the peer is there again: `up` hears of it with `up-restart`. `peer` is what scripts are to know of
+    /// it.
+    pub(crate) async fn restarted(&mut self, peer: &ScriptEnv) -> Result<(), TunnelError> {
+        if !self.hooks.scripts.up_restart {
+            return Ok(());
+        }
+        self.env.extend(peer).extend(&self.own);
+        let up = self.hooks.scripts.up.clone();
+        if self.run_at_restart(Hook::Up, up.as_ref()).await { Ok(()) } else { Err(TunnelError::Up) }
+    }
+
+    async fn run_at_restart(&mut self, hook: Hook, program: Option<&Command>) -> bool {
+        const CONTEXT: &str = "restart";
+        let mut arguments = self.arguments.clone();
+        arguments.pop();
+        arguments.push(CONTEXT.to_owned());
+        self.env.set("script_context", CONTEXT);
+        self.hooks.run(hook, program, &arguments, &self.env).await
     }
 
     /// Makes the tunnel look otherwise while it carries traffic: only what differs is touched. `up` and `down` do not
@@ -260,15 +280,16 @@ impl Tunnel {
         self.revise(&old, &plan).await.unwrap_or(Completion::WithErrors)
     }
 
-    async fn routes(
+    /// Works out which routes there are to be, and tells scripts.
+    async fn known_routes(
         &mut self,
         spec: &TunnelSpec,
         device: &str,
         remote: Option<SocketAddr>,
-    ) -> Result<Completion, TunnelError> {
+    ) -> Result<Option<KnownRoutes>, TunnelError> {
         let remote = remote.map(|address| address.ip());
         let context = {
-            let Some(changes) = &mut self.changes else { return Ok(Completion::WithErrors) };
+            let Some(changes) = &mut self.changes else { return Ok(None) };
             let known = network::route_context(device, &spec.device, spec.topology, &spec.routes, remote);
             RouteContext { many_peers: spec.routed_by_machine, ..known }.discover(&mut changes.host)?
         };
@@ -282,6 +303,21 @@ impl Tunnel {
         network::export_routes(&mut self.own, &settings, &context);
         self.env.remove_prefix("route_").extend(&self.own);
         self.hooks.remember(self.own.clone());
+        Ok(Some(KnownRoutes { context, settings, unresolved }))
+    }
+
+    async fn routes(
+        &mut self,
+        spec: &TunnelSpec,
+        device: &str,
+        remote: Option<SocketAddr>,
+    ) -> Result<Completion, TunnelError> {
+        // Once more: `up` may have changed the machine's own.
+        let known = self.known_routes(spec, device, remote).await?;
+        let Some(KnownRoutes { context, settings, unresolved }) = known else {
+            return Ok(Completion::WithErrors);
+        };
+        let remote = remote.map(|address| address.ip());
         let mut completion = Completion::Complete;
         if !spec.routes.noexec {
             let planned = settings.plan(&context);
