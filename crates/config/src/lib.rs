@@ -93,6 +93,13 @@ pub enum Question {
     RmTun,
     /// `test-crypto`.
     TestCrypto,
+    /// `show-pkcs11-ids [MODULE] [LOGIN]`.
+    ShowPkcs11Ids {
+        /// The module; `None` is p11-kit's.
+        module: Option<std::path::PathBuf>,
+        /// Whether private certificates are shown, after a login.
+        login: bool,
+    },
 }
 
 impl Question {

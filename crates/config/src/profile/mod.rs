@@ -30,8 +30,8 @@ pub use server::{
     PortShare, Server, VerifyVia,
 };
 pub use tls::{
-    CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, RemoteRole, Session, Tls, TlsRole,
-    TlsVersion,
+    CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, Pkcs11, RemoteRole, Session, Tls,
+    TlsRole, TlsVersion,
 };
 
 use std::time::Duration;

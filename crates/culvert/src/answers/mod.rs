@@ -30,6 +30,9 @@ pub(crate) fn answer(question: &Question, parsed: &Parsed, logger: &Logger) -> E
         Question::ShowEngines => Ok(lists::engines()),
         Question::GenKey(request) => genkey::make(request, parsed.tls_crypt_v2()),
         Question::TestCrypto => self_test::run(parsed.cipher()),
+        Question::ShowPkcs11Ids { module, login } => {
+            culvert_daemon::show_pkcs11_ids(module.as_deref(), *login)
+        }
         other => Err(not_yet(other)),
     };
     match answered {

@@ -31,6 +31,7 @@ mod suites;
 mod trust;
 mod usage;
 
+pub use certificate::describe as describe_certificate;
 pub use external_key::{ExternalSigner, HashName, SignRequest, SignScheme};
 pub use groups::group_names;
 pub use pkcs12::{Pkcs12, open_pkcs12, pkcs12_needs_passphrase};
