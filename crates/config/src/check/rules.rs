@@ -27,6 +27,7 @@ pub(super) fn check(d: &Draft, f: &mut Findings) {
         f.error("static-challenge", text, "remove one of them");
     }
     dh_without_server(d, f);
+    kill_switch(d, f);
     device(d, f);
     let mut seen = f.errors.len();
     for (connection, entry) in d.connections.iter().zip(&d.profile.connections) {
@@ -315,6 +316,13 @@ fn without_tls(f: &mut Findings) {
     f.error("secret", text, remedy);
     if f.has("secret") {
         f.explain("culvert has no static-key mode (`secret`)");
+    }
+}
+
+/// Who waits has nothing that would be up again.
+fn kill_switch(d: &Draft, f: &mut Findings) {
+    if d.profile.link.kill_switch && d.profile.tls.role == Some(TlsRole::Server) {
+        f.error("kill-switch", "--kill-switch is for the end that calls", "remove it, or write `tls-client`");
     }
 }
 

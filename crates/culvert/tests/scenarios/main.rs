@@ -16,6 +16,7 @@ mod continuity;
 mod flood;
 mod hostile;
 mod keys;
+mod kill_switch;
 mod live;
 mod machine;
 mod machine_rules;
