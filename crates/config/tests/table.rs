@@ -27,6 +27,7 @@ fn culvert_has_few_options_of_its_own() {
     let own: BTreeSet<_> = [
         "auth-users",
         "control-socket",
+        "kill-switch",
         "log-json",
         "management-insecure",
         "metrics",

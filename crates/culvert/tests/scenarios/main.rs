@@ -26,6 +26,7 @@ mod management_keys;
 mod management_logins;
 mod messages;
 mod metrics;
+mod names;
 mod plugins;
 mod policy;
 mod proxies;

@@ -133,6 +133,17 @@ impl Client {
         host.parse::<std::net::IpAddr>().is_err() && !link::port_number(port).is_ok_and(is_kept)
     }
 
+    /// With `remote-random-hostname` a name gets random digits in front, so that no cache knows it.
+    fn looked_up_as(&self, host: String) -> String {
+        if !self.profile.link.remote_random_hostname || host.parse::<std::net::IpAddr>().is_ok() {
+            return host;
+        }
+        let mut bytes = [0; 6];
+        random::fill(&mut bytes);
+        let digits = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        format!("{digits}.{host}")
+    }
+
     async fn resolve(
         &mut self,
         entry: &ConnectionEntry,
@@ -154,6 +165,7 @@ impl Client {
         if host.parse::<std::net::IpAddr>().is_err() {
             self.management.set_state(StateName::Resolve, "");
         }
+        let host = self.looked_up_as(host);
         loop {
             let resolving = link::resolve(&host, port, entry.proto.family);
             match self.unless_signalled(resolving, signals).await.map_err(Outcome::by_signal)? {

@@ -113,8 +113,7 @@ impl KillSwitch {
 
     fn push_output(&self, batch: &mut Batch, rules: &KillSwitchRules) {
         self.firewall.push_chain(batch, "output", NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER);
-        let mut push =
-            |write: &dyn Fn(Rule<'_>)| self.firewall.push_rule(batch, "output", |rule| write(rule));
+        let mut push = |write: &dyn Fn(Rule<'_>)| self.firewall.push_rule(batch, "output", write);
         push(&|rule| rule.outgoing("lo").accept());
         if let Some(device) = &rules.device {
             push(&|rule| rule.outgoing(device).accept());
