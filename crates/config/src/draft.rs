@@ -57,8 +57,6 @@ pub(crate) struct Draft {
     pub(crate) plugin: bool,
     /// `vlan-*`.
     pub(crate) vlan: Vlan,
-    /// `pkcs11-providers`.
-    pub(crate) pkcs11: bool,
     /// `tls-server`, `tls-client`.
     pub(crate) tls_roles: (bool, bool),
     /// `management` password file and others that only have to exist: option, path, how it is used.

@@ -72,7 +72,6 @@ pub struct Parsed {
 
 /// Something that is answered instead of running.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Question {
     /// `help`: print, exit with 1.
     Help,
@@ -98,6 +97,13 @@ pub enum Question {
     RmTun,
     /// `test-crypto`.
     TestCrypto,
+    /// `show-pkcs11-ids [MODULE] [LOGIN]`.
+    ShowPkcs11Ids {
+        /// The module; `None` is p11-kit's.
+        module: Option<std::path::PathBuf>,
+        /// Whether private certificates are shown, after a login.
+        login: bool,
+    },
 }
 
 impl Question {

@@ -296,3 +296,32 @@ fn udp_through_socks_is_ipv4() {
     assert_eq!(entry.proto.family, Family::V4);
     assert!(matches!(&entry.proxy, Some(Proxy::Socks(socks)) if socks.port == Port::Number(1080)));
 }
+
+#[test]
+fn a_token_takes_the_place_of_files() {
+    let files = none().with("c", "");
+    let check = |options: &str| {
+        let checked = good(&format!("--client --remote a --ca c {options}"), &files).check(&files);
+        (checked.errors.first().map(|error| error.openvpn_line.clone()), checked.profile.tls.pkcs11)
+    };
+    let (error, pkcs11) =
+        check("--pkcs11-providers m n --pkcs11-id x --pkcs11-pin-cache -1 --pkcs11-cert-private 0 1");
+    assert_eq!(error, None);
+    assert_eq!((pkcs11.providers.len(), pkcs11.id.as_deref(), pkcs11.pin_cache), (2, Some("x"), None));
+    assert_eq!(pkcs11.cert_private, [false, true]);
+    let (error, pkcs11) = check("--pkcs11-id-management --pkcs11-pin-cache 300");
+    assert_eq!((error, pkcs11.pin_cache), (None, Some(std::time::Duration::from_secs(300))));
+    let refused = |options: &str| check(options).0.unwrap();
+    assert_eq!(
+        refused("--pkcs11-providers m"),
+        "Options error: Parameter --pkcs11-id or --pkcs11-id-management should be specified."
+    );
+    assert_eq!(
+        refused("--pkcs11-id x --pkcs11-id-management"),
+        "Options error: Parameter --pkcs11-id cannot be used when --pkcs11-id-management is also specified."
+    );
+    assert_eq!(
+        refused("--pkcs11-id x --cert c"),
+        "Options error: Parameter --cert cannot be used when --pkcs11-provider is also specified."
+    );
+}

@@ -68,6 +68,8 @@ pub(crate) struct Life {
     pub(crate) threads: ThreadBudget,
     pub(crate) handshakes: Arc<Handshakes<Session>>,
     pub(crate) management: Management,
+    /// `kill-switch`, once it is in force.
+    pub(crate) kill_switch: Option<client::Guarded>,
     /// What it asks for.
     asked: Asked,
     /// They stay loaded over restarts, as long as the configuration names the same.
@@ -148,6 +150,7 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         threads,
         handshakes: Arc::new(Handshakes::new(threads.handshakes)),
         management,
+        kill_switch: None,
         asked,
         plugins: None,
         tokens: None,

@@ -84,13 +84,21 @@ fn has_ipv6() -> bool {
     std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
+/// The mark of the transport's packets: the kill switch knows them by one, the configured or its own.
+pub(crate) fn mark(profile: &Profile) -> Option<u32> {
+    profile.link.mark.or(profile.link.kill_switch.then_some(KILL_SWITCH_MARK))
+}
+
+/// "cv".
+const KILL_SWITCH_MARK: u32 = 0x6376;
+
 /// The options of UDP sockets of a profile.
 pub(crate) fn udp_options(profile: &Profile, entry: &ConnectionEntry) -> UdpOptions {
     let link = &profile.link;
     UdpOptions {
         recv_buffer: link.rcvbuf,
         send_buffer: link.sndbuf,
-        mark: link.mark,
+        mark: mark(profile),
         bind_device: link.bind_dev.clone(),
         v6_only: entry.bind == Bind::Bind { ipv6_only: true },
         multihome: link.multihome != Multihome::Off,
@@ -132,7 +140,7 @@ pub(crate) async fn connect_tcp(
         if let Some(device) = &profile.link.bind_dev {
             socket.bind_device(Some(device.as_bytes()))?;
         }
-        if let Some(mark) = profile.link.mark {
+        if let Some(mark) = mark(profile) {
             culvert_sys::sockopt::set_mark(&socket, mark)?;
         }
         if let Some(local) = local {

@@ -7,7 +7,10 @@
 //! Hooks run with the rights of the process, so after [`Identity::assume`] with those of the user, and without any
 //! capability. `PR_SET_NO_NEW_PRIVS` is not set, because it would break hooks that call `sudo`.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use culvert_config::profile::Process;
 use culvert_sys::{privilege, process};
@@ -25,6 +28,11 @@ pub enum PrivilegeError {
     /// No such group.
     #[error("failed to find GID for group {0}")]
     NoGroup(String),
+    /// `setcon` without SELinux.
+    #[error(
+        "setcon: this machine has no SELinux in force ({SELINUX} is not there); remove `setcon`, or start SELinux"
+    )]
+    NoSelinux,
     /// The system refused.
     #[error("{what} failed: {source}")]
     Refused {
@@ -46,6 +54,8 @@ pub struct Identity {
     user: Option<(String, u32)>,
     group: Option<(String, u32)>,
     root: Option<PathBuf>,
+    /// `setcon`.
+    context: Option<String>,
 }
 
 impl Identity {
@@ -62,7 +72,12 @@ impl Identity {
             let known = name.parse().or_else(|_| process::find_group(name));
             known.map(|gid| (name.clone(), gid)).map_err(|_| PrivilegeError::NoGroup(name.clone()))
         });
-        Ok(Self { user: user.transpose()?, group: group.transpose()?, root: process.chroot.clone() })
+        let context = process.setcon.clone();
+        // Refused now: later, half of what was asked for would be in force.
+        if context.is_some() && !Path::new(SELINUX).is_dir() {
+            return Err(PrivilegeError::NoSelinux);
+        }
+        Ok(Self { user: user.transpose()?, group: group.transpose()?, root: process.chroot.clone(), context })
     }
 
     /// Whether there is nothing to change to.
@@ -78,12 +93,17 @@ impl Identity {
     /// When a step is refused. The process must end then: it may be half way.
     pub fn assume(&self) -> Result<(), PrivilegeError> {
         if let Some(root) = &self.root {
+            privilege::keep_threads_in_sight().map_err(refused("looking at /proc"))?;
             process::change_root(root).map_err(refused(format!("chroot to '{}'", root.display())))?;
             crate::ovlog!(1, "chroot to '{}' and cd to '/' succeeded", root.display());
         }
-        if self.user.is_none() && self.group.is_none() {
-            return Ok(());
+        if self.user.is_some() || self.group.is_some() {
+            self.become_user()?;
         }
+        self.set_context()
+    }
+
+    fn become_user(&self) -> Result<(), PrivilegeError> {
         let drop = privilege::Drop {
             uid: self.user.as_ref().map(|(_, uid)| *uid),
             gid: self.group.as_ref().map(|(_, gid)| *gid),
@@ -104,6 +124,21 @@ impl Identity {
         Ok(())
     }
 }
+
+impl Identity {
+    /// Changes the SELinux context. As in OpenVPN this is the last step: with `chroot`, /proc must be there as well. Threads
+    /// run already, so the policy must bound the new context by the old one (`typebounds`).
+    fn set_context(&self) -> Result<(), PrivilegeError> {
+        let Some(context) = &self.context else { return Ok(()) };
+        let written = std::fs::write("/proc/self/attr/current", context);
+        written.map_err(refused(format!("setcon to '{context}'")))?;
+        crate::ovlog!(1, "setcon to '{context}' succeeded");
+        Ok(())
+    }
+}
+
+/// Where the kernel shows that SELinux is in force.
+const SELINUX: &str = "/sys/fs/selinux/policy_capabilities";
 
 /// Goes into the background (`daemon`): forks, leaves the terminal. With `keep_output` (the log goes to standard output)
 /// the standard descriptors stay; else they become `/dev/null`. The directory stays: the configuration's paths may be

@@ -13,14 +13,18 @@
 use std::{
     collections::BTreeSet,
     fs, io,
+    os::fd::OwnedFd,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::{
+    fs::{Dir, Mode, OFlags},
+    thread::{CapabilitySet, CapabilitySets},
+};
 
 /// Threads that are signalled at a time.
 const ROUND: usize = 256;
@@ -231,19 +235,43 @@ fn signal_all(round: &[i32], signal: libc::c_int) -> io::Result<()> {
 
 fn threads() -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc/self/task")? {
-        if let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+    for entry in Dir::read_from(tasks()?)? {
+        if let Some(id) = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
             found.push(id);
         }
     }
     Ok(found)
 }
 
+/// The directory of this process's threads. Opened once: `chroot` takes `/proc` out of sight.
+fn tasks() -> io::Result<&'static OwnedFd> {
+    static TASKS: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(tasks) = TASKS.get() {
+        return Ok(tasks);
+    }
+    let tasks = rustix::fs::open("/proc/self/task", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(TASKS.get_or_init(|| tasks))
+}
+
+/// What proc_pid_status(5) says of a thread.
+fn status(thread: i32) -> io::Result<String> {
+    let file = rustix::fs::openat(tasks()?, format!("{thread}/status"), OFlags::CLOEXEC, Mode::empty())?;
+    io::read_to_string(fs::File::from(file))
+}
+
+/// Makes sure that [`become_user`] finds all threads also after `chroot`. Not before a fork: it remembers the process.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn keep_threads_in_sight() -> io::Result<()> {
+    tasks().map(drop)
+}
+
 /// Reads back what every thread has.
 fn verify(uid: u32, gid: Option<u32>, keep: Keep) -> io::Result<()> {
     for thread in threads()? {
         // A thread that ended meanwhile has no rights.
-        let Ok(status) = fs::read_to_string(format!("/proc/self/task/{thread}/status")) else { continue };
+        let Ok(status) = status(thread) else { continue };
         let state = ThreadState::parse(&status);
         let expected = ThreadState {
             uids: vec![uid; 4],

@@ -27,6 +27,7 @@ pub(super) fn check(d: &Draft, f: &mut Findings) {
         f.error("static-challenge", text, "remove one of them");
     }
     dh_without_server(d, f);
+    kill_switch(d, f);
     device(d, f);
     let mut seen = f.errors.len();
     for (connection, entry) in d.connections.iter().zip(&d.profile.connections) {
@@ -318,9 +319,48 @@ fn without_tls(f: &mut Findings) {
     }
 }
 
+/// Who waits has nothing that would be up again.
+fn kill_switch(d: &Draft, f: &mut Findings) {
+    if d.profile.link.kill_switch && d.profile.tls.role == Some(TlsRole::Server) {
+        f.error("kill-switch", "--kill-switch is for the end that calls", "remove it, or write `tls-client`");
+    }
+}
+
+/// A certificate on a token takes the place of files.
+fn on_token(d: &Draft, f: &mut Findings) {
+    let tls = &d.profile.tls;
+    match (&tls.pkcs11.id, tls.pkcs11.id_management) {
+        (Some(_), true) => {
+            let text = "Parameter --pkcs11-id cannot be used when --pkcs11-id-management is also specified.";
+            f.error("pkcs11-id", text, "remove one of them");
+        }
+        (None, false) => {
+            let uri = tls.cert.as_ref().or(tls.key.as_ref()).is_some();
+            if uri {
+                return; // the modules of `cert pkcs11:…`
+            }
+            let text = "Parameter --pkcs11-id or --pkcs11-id-management should be specified.";
+            f.error("pkcs11-providers", text, "add `pkcs11-id`: see --show-pkcs11-ids");
+        }
+        (Some(_), false) | (None, true) => {}
+    }
+    let taken = [
+        ("cert", tls.cert.is_some()),
+        ("key", tls.key.is_some()),
+        ("pkcs12", tls.pkcs12.is_some()),
+        ("management-external-key", d.management.external_key),
+        ("management-external-cert", d.management.external_cert),
+    ];
+    for (name, _) in taken.iter().filter(|(_, set)| *set) {
+        let text = format!("Parameter --{name} cannot be used when --pkcs11-provider is also specified.");
+        f.error(name, text, "remove it: the token holds it");
+    }
+}
+
 fn own_certificate(d: &Draft, f: &mut Findings) {
     let tls = &d.profile.tls;
-    if d.pkcs11 {
+    if tls.pkcs11.is_used() {
+        on_token(d, f);
         return;
     }
     if tls.pkcs12.is_some() {

@@ -31,6 +31,8 @@ pub struct Link {
     pub persist_remote_ip: bool,
     /// `allow-recursive-routing`.
     pub allow_recursive_routing: bool,
+    /// `kill-switch`: nothing leaves this machine outside of the tunnel while it is meant to be up.
+    pub kill_switch: bool,
     /// `shaper`: bytes per second into the tunnel, 100 to 100 000 000.
     pub shaper: Option<u32>,
 }
@@ -51,6 +53,7 @@ impl Default for Link {
             persist_local_ip: false,
             persist_remote_ip: false,
             allow_recursive_routing: false,
+            kill_switch: false,
             shaper: None,
         }
     }

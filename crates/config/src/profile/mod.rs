@@ -31,8 +31,8 @@ pub use server::{
     PortShare, Server, VerifyVia, Vlans,
 };
 pub use tls::{
-    CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, RemoteRole, Session, Tls, TlsRole,
-    TlsVersion,
+    CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, Pkcs11, RemoteRole, Session, Tls,
+    TlsRole, TlsVersion,
 };
 
 use std::time::Duration;

@@ -19,6 +19,8 @@ pub struct Tls {
     pub extra_certs: Option<FileOrInline>,
     /// `pkcs12`; an inline block is base64.
     pub pkcs12: Option<FileOrInline>,
+    /// Certificates and keys on tokens.
+    pub pkcs11: Pkcs11,
     /// `dh`.
     pub dh: Option<Dh>,
     /// `askpass`: `Some(None)` asks the user.
@@ -81,6 +83,30 @@ impl Tls {
             || self.remote_cert_tls.is_some()
             || self.remote_cert_eku.is_some()
             || !self.peer_fingerprints.is_empty()
+    }
+}
+
+/// Certificates and keys on tokens (PKCS #11).
+#[derive(Clone, Debug, Default)]
+pub struct Pkcs11 {
+    /// `pkcs11-providers`: the modules to load; empty: p11-kit's.
+    pub providers: Vec<PathBuf>,
+    /// `pkcs11-protected-authentication`, by provider: the PIN is entered on the token.
+    pub protected: Vec<bool>,
+    /// `pkcs11-cert-private`, by provider: certificates are seen after a login only.
+    pub cert_private: Vec<bool>,
+    /// `pkcs11-id`: the certificate.
+    pub id: Option<String>,
+    /// `pkcs11-id-management`: the management interface is asked which certificate.
+    pub id_management: bool,
+    /// `pkcs11-pin-cache`: how long a PIN is kept; `None`: as long as the token stays.
+    pub pin_cache: Option<Duration>,
+}
+
+impl Pkcs11 {
+    /// Returns whether own certificate and key are on a token.
+    pub fn is_used(&self) -> bool {
+        !self.providers.is_empty() || self.id.is_some() || self.id_management
     }
 }
 

@@ -40,14 +40,12 @@ row("group", "NAME", "drop to this group after initialisation")
 }),
 row("chroot", "DIR", "change root after initialisation")
 .group(Group::Daemon)
-.not_yet()
 .set(|d, a| {
     d.profile.process.chroot = Some(a.path(0));
     Ok(())
 }),
 row("setcon", "CONTEXT", "apply an SELinux context after initialisation")
 .group(Group::Daemon)
-.not_yet()
 .set(|d, a| {
     d.profile.process.setcon = Some(a.string(0));
     Ok(())

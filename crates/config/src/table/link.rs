@@ -183,7 +183,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("remote-random-hostname", "", "prefix the remote name with random bytes")
         .group(Group::Link)
-        .not_yet()
         .roles(CLIENT)
         .default("off")
         .set(|d, _| {

@@ -50,6 +50,15 @@ pub(super) const ROWS: &[OptionRow] = &[
         d.profile.process.exit_codes = a.one_of(0, &choices, wrong)?;
         Ok(())
     }),
+    row("kill-switch", "", "nothing leaves this machine outside of the tunnel while it is meant to be up")
+        .group(Group::Offload)
+        .roles(CALLER)
+        .default("off")
+        .rules(&[Rule::NotOnServer])
+        .set(|d, _| {
+            d.profile.link.kill_switch = true;
+            Ok(())
+        }),
     row("auth-users", "FILE", "check logins against this file of users; `culvert passwd` writes it")
         .live()
         .group(Group::Offload)

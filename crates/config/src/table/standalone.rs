@@ -97,5 +97,15 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("show-pkcs11-ids", "[PROVIDER] [LOGIN]", "list token certificates")
         .group(Group::Standalone)
         .roles(COMMAND)
-        .not_yet(),
+        .set(|d, a| {
+            // One word alone may be the module or the number.
+            let number = |index: usize| a.get(index).and_then(|word| word.parse::<i32>().ok());
+            let (module, login) = match (a.get(0), a.get(1), number(0)) {
+                (_, None, Some(login)) => (None, login),
+                (module, None, None) => (module, 0),
+                (module, Some(_), _) => (module, a.signed(1)?),
+            };
+            d.ask(Question::ShowPkcs11Ids { module: module.map(PathBuf::from), login: login != 0 });
+            Ok(())
+        }),
 ];

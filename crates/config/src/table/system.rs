@@ -1,6 +1,9 @@
 //! What only Windows has, and tokens.
 
+use std::time::Duration;
+
 use super::*;
+use crate::args::{Args, Problem};
 
 pub(super) const ROWS: &[OptionRow] = &[
     row("windows-driver", "NAME", "no effect, prints a deprecation note")
@@ -104,34 +107,53 @@ pub(super) const ROWS: &[OptionRow] = &[
         .default("adaptive")
         .also(PUSH)
         .status(Status::NoEffect("it chooses among ways that Windows has")),
-    row("pkcs11-providers", "MODULE...", "token modules")
-        .group(Group::Tls)
-        .default("p11-kit proxy")
-        .not_yet()
-        .set(|d, _| {
-            d.pkcs11 = true;
+    row("pkcs11-providers", "MODULE...", "token modules").group(Group::Tls).default("p11-kit proxy").set(
+        |d, a| {
+            d.profile.tls.pkcs11.providers = a.rest(0).into_iter().map(Into::into).collect();
             Ok(())
-        }),
+        },
+    ),
     row("pkcs11-protected-authentication", "[0|1...]", "PIN is entered on the token")
         .group(Group::Tls)
         .default("0")
-        .not_yet(),
+        .set(|d, a| {
+            d.profile.tls.pkcs11.protected = flags(a)?;
+            Ok(())
+        }),
     row("pkcs11-private-mode", "HEX...", "allowed private key operations")
         .group(Group::Tls)
         .default("0")
-        .not_yet(),
+        .status(Status::NoEffect("a key on a token only signs, and by what its mechanisms allow")),
     row("pkcs11-cert-private", "[0|1...]", "login needed to read certificates")
         .group(Group::Tls)
         .default("0")
-        .not_yet(),
-    row("pkcs11-pin-cache", "SECONDS", "PIN cache time")
-        .group(Group::Tls)
-        .default("-1")
-        .not_yet()
-        .set(|_, a| a.number(0).map(drop)),
-    row("pkcs11-id", "ID", "certificate to use").group(Group::Tls).not_yet(),
+        .set(|d, a| {
+            d.profile.tls.pkcs11.cert_private = flags(a)?;
+            Ok(())
+        }),
+    row("pkcs11-pin-cache", "SECONDS", "PIN cache time").group(Group::Tls).default("-1").set(|d, a| {
+        // Negative: as long as the token stays.
+        let seconds = u64::try_from(a.signed(0)?).ok();
+        d.profile.tls.pkcs11.pin_cache = seconds.map(Duration::from_secs);
+        Ok(())
+    }),
+    row("pkcs11-id", "ID", "certificate to use").group(Group::Tls).set(|d, a| {
+        d.profile.tls.pkcs11.id = Some(a.string(0));
+        Ok(())
+    }),
     row("pkcs11-id-management", "", "management client picks the certificate")
         .group(Group::Tls)
         .default("off")
-        .not_yet(),
+        .set(|d, _| {
+            d.profile.tls.pkcs11.id_management = true;
+            Ok(())
+        }),
 ];
+
+/// A flag for each provider; none at all means the first.
+fn flags(a: &Args<'_>) -> Result<Vec<bool>, Problem> {
+    if a.len() == 0 {
+        return Ok(vec![true]);
+    }
+    (0..a.len()).map(|index| Ok(a.signed(index)? != 0)).collect()
+}

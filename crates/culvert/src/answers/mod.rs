@@ -35,7 +35,9 @@ pub(crate) fn answer(question: &Question, parsed: &Parsed, logger: &Logger) -> E
         Question::ShowGateway(towards) => gateway::show(*towards),
         Question::MkTun => device::make(parsed),
         Question::RmTun => device::remove(parsed),
-        other => Err(format!("Options error: {other:?} is not yet supported")),
+        Question::ShowPkcs11Ids { module, login } => {
+            culvert_daemon::show_pkcs11_ids(module.as_deref(), *login)
+        }
     };
     match answered {
         Ok(text) => {

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use super::{
     Advance, Client, Outcome, Restart,
+    kill_switch::keeps_addresses,
     proxy::{Association, NoWay, first_hop},
 };
 use crate::{
@@ -84,10 +85,17 @@ impl Client {
         }
         let remote = match self.remotes.address() {
             Some(remote) => remote,
-            None => match self.resolve(&entry, signals).await {
-                Ok(remote) => remote,
-                Err(outcome) => return outcome,
-            },
+            None => {
+                let guarded = &mut life.kill_switch;
+                let asks = self.asks_resolver();
+                guarded.iter_mut().for_each(|guarded| guarded.set_resolving(asks));
+                let resolved = self.resolve(&entry, signals).await;
+                guarded.iter_mut().for_each(|guarded| guarded.set_resolving(false));
+                match resolved {
+                    Ok(remote) => remote,
+                    Err(outcome) => return outcome,
+                }
+            }
         };
         ovlog!(1, "TCP/UDP: Preserving recently used remote address: {}", AfAddress(remote));
         let offload = match self.open_device(life) {
@@ -117,6 +125,24 @@ impl Client {
         outcome
     }
 
+    /// Whether the next hop's name is to be looked up: it is one, and what it means is not kept.
+    fn asks_resolver(&self) -> bool {
+        let Some((host, port)) = &self.first_hop else { return false };
+        let is_kept = |port| self.kept_addresses.contains_key(&(host.clone(), port));
+        host.parse::<std::net::IpAddr>().is_err() && !link::port_number(port).is_ok_and(is_kept)
+    }
+
+    /// With `remote-random-hostname` a name gets random digits in front, so that no cache knows it.
+    fn looked_up_as(&self, host: String) -> String {
+        if !self.profile.link.remote_random_hostname || host.parse::<std::net::IpAddr>().is_ok() {
+            return host;
+        }
+        let mut bytes = [0; 6];
+        random::fill(&mut bytes);
+        let digits = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        format!("{digits}.{host}")
+    }
+
     async fn resolve(
         &mut self,
         entry: &ConnectionEntry,
@@ -130,21 +156,22 @@ impl Client {
             ResolvRetry::For(limit) => Some(Instant::now() + limit),
         };
         let several = self.profile.connections.len() > 1;
-        let connection = self.remotes.current();
-        if let Some(kept) = self.kept_addresses.get(&connection) {
+        let kept_as = (host.clone(), port);
+        if let Some(kept) = self.kept_addresses.get(&kept_as) {
             self.remotes.resolved(kept.clone());
             return self.remotes.address().ok_or_else(|| fatal("a kept address is gone"));
         }
         if host.parse::<std::net::IpAddr>().is_err() {
             self.management.set_state(StateName::Resolve, "");
         }
+        let host = self.looked_up_as(host);
         loop {
             let resolving = link::resolve(&host, port, entry.proto.family);
             match self.unless_signalled(resolving, signals).await.map_err(Outcome::by_signal)? {
                 Ok(addresses) => {
                     let first = addresses.first().copied();
-                    if self.profile.link.persist_remote_ip {
-                        self.kept_addresses.insert(connection, addresses.clone());
+                    if self.profile.link.persist_remote_ip || keeps_addresses(&self.profile) {
+                        self.kept_addresses.insert(kept_as.clone(), addresses.clone());
                     }
                     self.remotes.resolved(addresses);
                     return first.ok_or_else(|| Outcome::Restart(Restart::because("init_instance")));

@@ -383,6 +383,9 @@ impl Client {
         let ipchange = self.hooks.scripts.ipchange.clone();
         let arguments = ipchange_arguments(progress.link.remote);
         self.hooks.run(Hook::IpChange, ipchange.as_ref(), &arguments, &progress.env).await;
+        if let Some(guarded) = &mut life.kill_switch {
+            guarded.set_device(Some(&device.name));
+        }
         // Before addresses and routes: what is to be refused never passes.
         let guard = Guard::of_client(&device, mss, spec.routes.block_ipv6);
         let request = TunnelRequest {

@@ -7,6 +7,7 @@ mod attempt;
 mod drive;
 mod ending;
 mod interface;
+mod kill_switch;
 mod login;
 mod proxy;
 mod remotes;
@@ -35,6 +36,7 @@ use crate::{
     signals::{Request, Signals},
     tunnel::Tunnel,
 };
+pub(crate) use kill_switch::Guarded;
 use login::Login;
 use proxy::ProxyLogins;
 use remotes::{Advance, Remotes};
@@ -50,9 +52,13 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
         Ok(tls) => Arc::new(tls),
         Err(ended) => return ended,
     };
+    if let Err(failure) = Guarded::engage(life) {
+        return Ended::Fatal(failure);
+    }
     let mut client = Client::new(life, hooks, tls);
     let ended = client.attempts(life, signals).await;
     client.close_tunnel(&ended.script_word()).await;
+    kill_switch::conclude(life, &ended);
     ended
 }
 
@@ -70,8 +76,8 @@ struct Client {
     first_hop: Option<(String, Port)>,
     login: Login,
     proxy_logins: ProxyLogins,
-    /// What names resolved to, kept with `persist-remote-ip`; by connection.
-    kept_addresses: HashMap<usize, Vec<SocketAddr>>,
+    /// What names resolved to, kept with `persist-remote-ip`; by name and port.
+    kept_addresses: HashMap<(String, u16), Vec<SocketAddr>>,
     offload: Option<Arc<dyn Offload>>,
     /// The device vanished: the next attempt makes another.
     device_lost: bool,
@@ -176,6 +182,9 @@ impl Client {
             ended.tell(&self.management);
             if std::mem::take(&mut self.device_lost) || !self.profile.device.persist_tun {
                 self.close_tunnel(restart.reason).await;
+                if let Some(guarded) = &mut life.kill_switch {
+                    guarded.set_device(None);
+                }
             } else if let Some(up) = &mut self.up {
                 up.tunnel.restarting(restart.reason).await;
             }

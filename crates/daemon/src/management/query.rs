@@ -145,6 +145,17 @@ impl Management {
         }
     }
 
+    /// Asks for a password of another kind: a token's PIN.
+    pub(crate) async fn ask_password_of(&self, kind: String) -> Zeroizing<String> {
+        self.ask(Need::Password { kind }).await.password.unwrap_or_default()
+    }
+
+    /// Asks for a text (`needstr`).
+    pub(crate) async fn ask_text(&self, name: &str, message: &str) -> String {
+        let need = Need::Text { name: name.to_owned(), text: message.to_owned() };
+        self.ask(need).await.password.map(|text| text.to_string()).unwrap_or_default()
+    }
+
     /// Asks for the passphrase of the private key.
     pub(crate) async fn ask_passphrase(&self) -> Zeroizing<String> {
         self.ask(Need::Password { kind: "Private Key".to_owned() }).await.password.unwrap_or_default()

@@ -7,6 +7,8 @@ use culvert_proto::tls::{
 };
 use zeroize::Zeroizing;
 
+use crate::token;
+
 use super::{
     SettingsError,
     tls::{origin, pem, private_key, read},
@@ -28,6 +30,8 @@ pub(super) struct OwnFiles {
 pub(crate) fn wants_passphrase(tls: &profile::Tls) -> Result<bool, SettingsError> {
     match (&tls.pkcs12, &tls.key) {
         (Some(file), _) => Ok(pkcs12_needs_passphrase(&pkcs12(file)?.text)),
+        // The PIN of a token is asked for when it is needed.
+        (None, Some(key)) if token::uri(key).is_some() => Ok(false),
         (None, Some(key)) => Ok(needs_passphrase(&private_key(key)?.text)),
         (None, None) => Ok(false),
     }

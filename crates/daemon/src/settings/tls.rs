@@ -27,6 +27,7 @@ use crate::{
     management::ManagementKey,
     ovlog,
     signals::{Request, Signals},
+    token::{self, OnToken},
 };
 
 /// Makes the factory of a life: what the management interface has is asked for, a wrong passphrase again.
@@ -108,6 +109,8 @@ struct OwnKey {
     external: Option<Arc<dyn ExternalSigner>>,
     /// The certificate, where the management interface has it.
     certificate: Option<Pem>,
+    /// Both, where they are on a token.
+    token: Option<OnToken>,
 }
 
 impl OwnKey {
@@ -117,7 +120,7 @@ impl OwnKey {
         tokio::pin!(asked);
         loop {
             tokio::select! {
-                own = &mut asked => return Ok(own),
+                own = &mut asked => return own.map_err(Ended::Fatal),
                 request = signals.next() => match request {
                     Request::Statistics | Request::SoftRestart => {}
                     request => return Err(Ended::by_signal(request)),
@@ -126,12 +129,13 @@ impl OwnKey {
         }
     }
 
-    async fn of(life: &Life, role: TlsRole) -> Self {
+    async fn of(life: &Life, role: TlsRole) -> Result<Self, String> {
         let (profile, management) = (&life.profile, &life.management);
         let settings = &profile.management;
         let mut own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
+        own.token = token::open(life, profile).await?;
         if !management.is_configured() {
-            return own;
+            return Ok(own);
         }
         if asks_for_passphrase(profile) {
             own.passphrase = Some(management.ask_passphrase().await);
@@ -142,12 +146,15 @@ impl OwnKey {
             own.certificate = Some(Pem { origin: "--management-external-cert".to_owned(), text });
         }
         own.external = external_key(life, profile, role);
-        own
+        Ok(own)
     }
 
     /// What there is of it without asking; `None` where the management interface would have to be asked.
     fn unasked(life: &Life, profile: &Profile, role: TlsRole) -> Option<Self> {
         let own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
+        if token::is_wanted(&profile.tls) {
+            return None;
+        }
         if !life.management.is_configured() {
             return Some(own);
         }
@@ -169,9 +176,16 @@ fn external_key(life: &Life, profile: &Profile, role: TlsRole) -> Option<Arc<dyn
 }
 
 /// Reads everything that TLS needs.
-fn tls_settings(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<TlsSettings, SettingsError> {
+fn tls_settings(profile: &Profile, role: TlsRole, mut own: OwnKey) -> Result<TlsSettings, SettingsError> {
     let tls = &profile.tls;
     let mut settings = TlsSettings::new(role, Arc::new(|| u64::from(clock::unix_seconds())));
+    if let Some(OnToken { certificate, origin, key }) = own.token.take() {
+        own.external = Some(key);
+        // A certificate in a file may go with a key on a token.
+        if tls.cert.as_ref().is_none_or(|cert| token::uri(cert).is_some()) {
+            own.certificate = Some(Pem { origin, text: certificate });
+        }
+    }
     settings.external_key = own.external.clone();
     let directory = tls.capath.as_deref().map(capath::read).transpose()?;
     let OwnFiles { own, ca } = match &tls.pkcs12 {

@@ -40,12 +40,15 @@
 //! Rules match names, not indexes: a device that is closed and opened again under its name stays covered.
 
 mod batch;
+mod kill_switch;
 mod rule;
 
 use std::io;
 
 use netlink_bindings::nftables::{ChainFlags, Nfgenmsg, Request, TableFlags};
 use netlink_socket2::{NetlinkSocket, ReplyError};
+
+pub use kill_switch::{KillSwitch, KillSwitchRules};
 
 use self::{
     batch::Batch,
@@ -146,6 +149,8 @@ pub enum Refused {
 pub struct Firewall {
     socket: NetlinkSocket,
     table: String,
+    /// The table goes with the socket.
+    owned: bool,
 }
 
 impl std::fmt::Debug for Firewall {
@@ -161,6 +166,10 @@ impl Firewall {
     /// # Errors
     /// [`HostError::Unavailable`] when the kernel has no nftables; [`HostError::Refused`] without `CAP_NET_ADMIN`.
     pub fn open(label: &str) -> Result<Self, HostError> {
+        Self::open_with(label, true)
+    }
+
+    fn open_with(label: &str, owned: bool) -> Result<Self, HostError> {
         let mut socket = NetlinkSocket::new();
         // The library opens its socket at the first request. The kernel looks at the opener's rights too: do it before
         // they are dropped. The question itself tells whether nf_tables is there.
@@ -180,7 +189,7 @@ impl Firewall {
                 },
             },
         }
-        Ok(Self { socket, table: format!("culvert-{label}") })
+        Ok(Self { socket, table: format!("culvert-{label}"), owned })
     }
 
     /// Returns the table's name.
@@ -275,7 +284,8 @@ impl Firewall {
 
     fn push_table(&self, batch: &mut Batch) {
         let mut request = Request::new().set_create().op_newtable_do(&family());
-        request.encode().push_name_bytes(self.table.as_bytes()).push_flags(TableFlags::Owner as u32);
+        let flags = if self.owned { TableFlags::Owner as u32 } else { 0 };
+        request.encode().push_name_bytes(self.table.as_bytes()).push_flags(flags);
         batch.push(&request);
     }
 

@@ -20,6 +20,7 @@ pub(super) const IFNAMSIZ: u32 = 16;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
 const IPPROTO_ICMPV6: u8 = 58;
 
 /// The type octet of an ICMPv6 message and one of its values; a code of that type (RFC 4443, 3.1).
@@ -61,6 +62,13 @@ pub(super) fn name_key(device: &str) -> Option<[u8; IFNAMSIZ as usize]> {
     let (_, room) = key.split_last_mut()?;
     room.get_mut(..device.len())?.copy_from_slice(device.as_bytes());
     Some(key)
+}
+
+/// A protocol with ports, at the beginning of its header: source, then destination.
+#[derive(Clone, Copy)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
 }
 
 /// A rule under construction.
@@ -118,6 +126,33 @@ impl<'a> Rule<'a> {
             .equals(&[IPPROTO_ICMPV6])
             .load_transport(ICMPV6_TYPE_OFFSET, 1)
             .equals(&[ICMPV6_UNREACHABLE])
+    }
+
+    /// `icmpv6 type TYPE`
+    pub(super) fn icmpv6(self, kind: u8) -> Self {
+        self.load_meta(MetaKeys::L4Proto)
+            .equals(&[IPPROTO_ICMPV6])
+            .load_transport(ICMPV6_TYPE_OFFSET, 1)
+            .equals(&[kind])
+    }
+
+    /// `meta mark MARK`; the kernel compares it in its own byte order.
+    pub(super) fn marked(self, mark: u32) -> Self {
+        self.load_meta(MetaKeys::Mark).equals(&mark.to_ne_bytes())
+    }
+
+    /// `udp sport FROM udp dport TO`, or of TCP.
+    pub(super) fn ports(self, transport: Transport, from: Option<u16>, to: u16) -> Self {
+        let number = match transport {
+            Transport::Tcp => IPPROTO_TCP,
+            Transport::Udp => IPPROTO_UDP,
+        };
+        let rule = self.load_meta(MetaKeys::L4Proto).equals(&[number]);
+        let rule = match from {
+            Some(from) => rule.load_transport(0, 2).equals(&from.to_be_bytes()),
+            None => rule,
+        };
+        rule.load_transport(2, 2).equals(&to.to_be_bytes())
     }
 
     /// `counter`

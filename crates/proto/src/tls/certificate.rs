@@ -193,6 +193,16 @@ pub(super) enum Validity {
 }
 
 /// Bytes as `aa:bb:cc`.
+/// Returns subject and serial number (hexadecimal digits) of a certificate in DER, for lists of certificates; `None` for
+/// what is none.
+#[must_use]
+pub fn describe(der: &[u8]) -> Option<(String, String)> {
+    let certificate = Certificate::parse(der)?;
+    let serial =
+        certificate.serial_bytes().iter().fold(String::new(), |text, byte| format!("{text}{byte:02X}"));
+    Some((certificate.subject_lossy(), serial))
+}
+
 pub(super) fn colons(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }

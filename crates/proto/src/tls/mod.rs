@@ -33,6 +33,7 @@ mod suites;
 mod trust;
 mod usage;
 
+pub use certificate::describe as describe_certificate;
 pub use external_key::{ExternalSigner, HashName, SignRequest, SignScheme};
 pub use groups::group_names;
 pub use inspect::{InspectedCertificate, crl_end, inspect_certificates};

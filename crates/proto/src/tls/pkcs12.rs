@@ -54,7 +54,7 @@ pub fn open_pkcs12(file: &SecretPem, passphrase: Option<&str>) -> Result<Pkcs12,
         Failure::Malformed => setup("it is malformed"),
     })?;
     let Contents { key, certificates } = contents;
-    let (key, key_id) = key.ok_or_else(|| setup("it holds no private key"))?;
+    let Key { bytes: key, id: key_id } = key.ok_or_else(|| setup("it holds no private key"))?;
     let is_own = |certificate: &Certificate| key_id.is_some() && certificate.id == key_id;
     let own = certificates.iter().position(is_own).unwrap_or(0);
     let mut others = Vec::new();
@@ -79,9 +79,15 @@ pub fn pkcs12_needs_passphrase(file: &[u8]) -> bool {
 
 #[derive(Default)]
 struct Contents {
-    /// PKCS #8, and the `localKeyID`.
-    key: Option<(Zeroizing<Vec<u8>>, Option<Vec<u8>>)>,
+    key: Option<Key>,
     certificates: Vec<Certificate>,
+}
+
+struct Key {
+    /// PKCS #8.
+    bytes: Zeroizing<Vec<u8>>,
+    /// The `localKeyID`.
+    id: Option<Vec<u8>>,
 }
 
 struct Certificate {
@@ -183,7 +189,7 @@ impl Contents {
 
     /// The first key is the one.
     fn set_key(&mut self, key: Zeroizing<Vec<u8>>, id: Option<Vec<u8>>) {
-        self.key.get_or_insert((key, id));
+        self.key.get_or_insert(Key { bytes: key, id });
     }
 }
 

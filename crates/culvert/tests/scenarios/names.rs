@@ -1,0 +1,125 @@
+//! Servers that are called by name, and what else the life of a client depends on.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    sync::{Arc, Mutex},
+};
+
+use culvert_testkit::{NetnsLab, Release, Role, TempDir, Tunnel, TunnelSpec};
+
+use crate::{SOON, World, assert_no_panic};
+
+/// A name server on the server's machine: whatever is asked for is there.
+struct NameServer {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl NameServer {
+    fn start(tunnel: &Tunnel) -> Self {
+        let at = SocketAddr::from((NetnsLab::SERVER_V4, 53));
+        let socket = tunnel.lab.server.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+        let file = format!("/etc/netns/{}/resolv.conf", tunnel.lab.client.name());
+        fs::write(file, format!("nameserver {}\n", NetnsLab::SERVER_V4)).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            let mut question = [0; 512];
+            while let Ok((len, from)) = socket.recv_from(&mut question) {
+                let (name, answer) = answer(&question[..len]);
+                heard.lock().unwrap().push(name);
+                let _gone = socket.send_to(&answer, from); // who asked may have left
+            }
+        });
+        Self { asked }
+    }
+}
+
+/// The name that is asked for, and an answer with the server's address (RFC 1035, section 4); none for IPv6.
+fn answer(question: &[u8]) -> (String, Vec<u8>) {
+    let (mut labels, mut at) = (Vec::new(), 12);
+    while question[at] != 0 {
+        let len = usize::from(question[at]);
+        labels.push(String::from_utf8_lossy(&question[at + 1..=at + len]).into_owned());
+        at += len + 1;
+    }
+    let is_v4 = question[at + 2] == 1;
+    let mut answer = question[..at + 5].to_vec();
+    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0]);
+    if is_v4 {
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        answer.extend(NetnsLab::SERVER_V4.octets());
+    }
+    (labels.join("."), answer)
+}
+
+/// A client that calls `vpn.example`, with these options.
+fn called_by_name(options: &str) -> (Tunnel, NameServer) {
+    let world = World::new();
+    let mut tunnel = world.start(Role::Client, Release::V2_7, &TunnelSpec::default());
+    tunnel.client.kill();
+    let server = NameServer::start(&tunnel);
+    tunnel
+        .edit_config(Role::Client, |text| {
+            format!("{}\n{options}\n", text.replace("remote 10.99.0.1 1194", "remote vpn.example 1194"))
+        })
+        .unwrap();
+    tunnel.restart(Role::Client).unwrap();
+    tunnel.wait_up().unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    (tunnel, server)
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn random_digits_stand_before_the_name_and_the_kill_switch_lets_it_be_looked_up() {
+    let (tunnel, server) = called_by_name("remote-random-hostname\nkill-switch");
+    let asked = server.asked.lock().unwrap().clone();
+    let digits: Vec<_> = asked.iter().filter_map(|name| name.strip_suffix(".vpn.example")).collect();
+    assert!(!digits.is_empty(), "{asked:?}");
+    for digits in digits {
+        assert!(digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{asked:?}");
+    }
+    let rules = tunnel.lab.client.run("nft", &["list", "table", "inet", "culvert-kill-switch"]).unwrap();
+    assert!(!rules.contains("dport 53"), "names are looked up no more:\n{rules}");
+    assert!(rules.contains("oifname \"tun0\" accept"), "{rules}");
+    assert_no_panic(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_works_from_within_another_root_directory() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let client_extra =
+        format!("chroot {}\nuser nobody\npersist-tun\npersist-key\nup-delay", folder.path().display());
+    let spec = TunnelSpec { client_extra, ..TunnelSpec::default() };
+    let mut tunnel = world.tunnel(Role::Client, Release::V2_7, &spec);
+    let root = fs::read_link(format!("/proc/{}/root", tunnel.client.pid().as_raw_nonzero())).unwrap();
+    assert_eq!(root, fs::canonicalize(folder.path()).unwrap());
+    let mark = tunnel.client.mark();
+    tunnel.client.signal(culvert_testkit::Signal::Restart).unwrap();
+    tunnel.client.wait_up_after(mark, SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(tunnel.client.stop(SOON).unwrap().success());
+    assert_no_panic(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn without_selinux_a_context_is_refused_at_the_start() {
+    if fs::exists("/sys/fs/selinux/policy_capabilities").unwrap() {
+        return; // there it would be used
+    }
+    let world = World::new();
+    let spec = TunnelSpec {
+        client_extra: "setcon system_u:system_r:openvpn_t:s0".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let mut tunnel = world.start(Role::Client, Release::V2_7, &spec);
+    assert!(!tunnel.client.wait_exit(SOON).unwrap().success());
+    assert!(
+        tunnel.client.has_logged("setcon: this machine has no SELinux in force"),
+        "{}",
+        tunnel.client.tail()
+    );
+}

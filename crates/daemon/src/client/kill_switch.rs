@@ -1,0 +1,111 @@
+//! `kill-switch`: nothing leaves this machine outside of the tunnel while it is meant to be up.
+//!
+//! The rules stand from the beginning of the first life to an end that was asked for. They outlive the process: what ends
+//! it unasked (a signal that kills it, a refused login, an error) leaves them in force, and the log says how to lift them.
+
+use culvert_config::Profile;
+use culvert_host::{HostError, KillSwitch, KillSwitchRules};
+
+use crate::{exit::Ended, life::Life, link, ovlog, signals::Request};
+
+/// The kill switch of this process, over its lives.
+pub(crate) struct Guarded {
+    switch: KillSwitch,
+    rules: KillSwitchRules,
+}
+
+impl Guarded {
+    /// Brings it into force, or lifts that of a former life, as the profile says.
+    ///
+    /// # Errors
+    /// When it cannot be had: then there shall be no tunnel either.
+    pub(super) fn engage(life: &mut Life) -> Result<(), String> {
+        let profile = std::sync::Arc::clone(&life.profile);
+        let rules = match link::mark(&profile).filter(|_| profile.link.kill_switch) {
+            Some(mark) => KillSwitchRules { mark, ..KillSwitchRules::default() },
+            None => {
+                if let Some(mut former) = life.kill_switch.take() {
+                    former.lift();
+                }
+                return Ok(());
+            }
+        };
+        let failed = |failure: HostError| format!("--kill-switch cannot be had: {}", describe(&failure));
+        let switch = KillSwitch::open().map_err(failed)?;
+        let mut guarded = Self { switch, rules };
+        guarded.switch.set(&guarded.rules).map_err(failed)?;
+        ovlog!(1, "kill switch: nothing leaves this machine outside of the tunnel until culvert is stopped");
+        life.kill_switch = Some(guarded);
+        Ok(())
+    }
+
+    /// The tunnel is about to come up on this device, or went.
+    pub(super) fn set_device(&mut self, device: Option<&str>) {
+        self.change(|rules| rules.device = device.map(str::to_owned));
+    }
+
+    /// A name is looked up, or was.
+    pub(super) fn set_resolving(&mut self, resolving: bool) {
+        self.change(|rules| rules.resolving = resolving);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut KillSwitchRules)) {
+        let mut rules = self.rules.clone();
+        change(&mut rules);
+        if rules == self.rules {
+            return;
+        }
+        match self.switch.set(&rules) {
+            Ok(()) => self.rules = rules,
+            Err(failure) => {
+                ovlog!(error 1, "kill switch: the rules stay as they are: {}", describe(&failure));
+            }
+        }
+    }
+
+    fn lift(&mut self) {
+        match self.switch.lift() {
+            Ok(()) => ovlog!(1, "kill switch: lifted"),
+            Err(failure) => ovlog!(
+                error 1,
+                "kill switch: cannot be lifted: {}; do it by hand: nft delete table inet {}",
+                describe(&failure),
+                self.switch.table()
+            ),
+        }
+    }
+}
+
+/// What an end of a life does to it: an end that was asked for lifts it, another start keeps it, everything else leaves it
+/// in force.
+pub(super) fn conclude(life: &mut Life, ended: &Ended) {
+    let Some(guarded) = &mut life.kill_switch else { return };
+    match ended {
+        Ended::Signal(Request::Terminate | Request::Interrupt) => {
+            guarded.lift();
+            life.kill_switch = None;
+        }
+        Ended::Signal(_) | Ended::Soft(Request::Restart | Request::SoftRestart, _) => {}
+        Ended::Soft(..) | Ended::Fatal(_) | Ended::Unreachable(_) => ovlog!(
+            warn 1,
+            "kill switch: it stays in force, for the tunnel ended unasked. Start culvert again, or lift it: nft delete table inet {}",
+            guarded.switch.table()
+        ),
+    }
+}
+
+/// Whether names are looked up before it is in force: what they resolve to is kept for this life.
+pub(super) fn keeps_addresses(profile: &Profile) -> bool {
+    profile.link.kill_switch
+}
+
+fn describe(failure: &HostError) -> String {
+    let mut text = failure.to_string();
+    let mut cause = std::error::Error::source(failure);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

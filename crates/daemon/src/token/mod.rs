@@ -1,0 +1,169 @@
+//! Certificates and keys on tokens (PKCS #11): `pkcs11-id` and its kin, and `cert`/`key` as `pkcs11:` URI.
+//!
+//! [`open`] finds the certificate, logs in and gives both to TLS, which signs through [`key::TokenKey`] as it does with
+//! `management-external-key`. Modules are foreign code in this process, as they are in OpenVPN's. They are loaded after
+//! `daemon` forked, and block: everything here runs on threads that may wait.
+
+mod id;
+mod key;
+mod list;
+mod module;
+mod pin;
+
+use std::{path::Path, sync::Arc};
+
+use culvert_config::{
+    Profile,
+    profile::{Pkcs11, Tls},
+    value::FileOrInline,
+};
+use culvert_proto::tls::ExternalSigner;
+use zeroize::Zeroizing;
+
+use crate::{life::Life, management::Management, ovlog};
+use id::TokenId;
+use key::TokenKey;
+pub use list::show_ids;
+use module::{Found, LoginError, Module, Token, log_in};
+use pin::PinSource;
+
+/// What p11-kit installs; it knows all tokens of a machine.
+const DEFAULT_MODULE: &str = "p11-kit-proxy.so";
+
+/// A certificate on a token, and its key.
+pub(crate) struct OnToken {
+    /// PEM; of no meaning where the profile has a certificate of its own.
+    pub(crate) certificate: Vec<u8>,
+    /// What messages call it.
+    pub(crate) origin: String,
+    pub(crate) key: Arc<dyn ExternalSigner>,
+}
+
+/// Opens what the profile names on a token; `None`: nothing.
+///
+/// # Errors
+/// A sentence for the log.
+pub(crate) async fn open(life: &Life, profile: &Profile) -> Result<Option<OnToken>, String> {
+    let settings = &profile.tls.pkcs11;
+    let named = match named(&profile.tls) {
+        Some(named) => named.to_owned(),
+        None if settings.id_management => life.management.ask_token_id().await,
+        None => return Ok(None),
+    };
+    let id = TokenId::parse(&named)?;
+    let askpass = life.secrets.passphrase.as_ref().filter(|_| profile.tls.askpass.is_some());
+    let pins = PinSource::new(&id, askpass, &life.management);
+    let settings = settings.clone();
+    // A certificate in a file may go with a key on a token.
+    let key_only = profile.tls.cert.as_ref().is_some_and(|cert| uri(cert).is_none());
+    let opening = tokio::task::spawn_blocking(move || find(&settings, &id, &pins, key_only));
+    let (found, key) = opening.await.map_err(|failure| failure.to_string())??;
+    ovlog!(3, "PKCS#11: using '{}'", found.token.serialized(&found.id));
+    Ok(Some(OnToken {
+        certificate: pem(&found.certificate),
+        origin: format!("token '{}'", found.token.label),
+        key: Arc::new(key),
+    }))
+}
+
+/// Whether `cert` and `key` have their place on a token.
+pub(crate) fn is_wanted(tls: &Tls) -> bool {
+    named(tls).is_some() || tls.pkcs11.id_management
+}
+
+/// The certificate or key that the profile names on a token.
+fn named(tls: &Tls) -> Option<&str> {
+    tls.pkcs11
+        .id
+        .as_deref()
+        .or_else(|| [&tls.key, &tls.cert].into_iter().find_map(|file| uri(file.as_ref()?)))
+}
+
+/// Whether a file of the profile is none, but a name on a token.
+pub(crate) fn uri(file: &FileOrInline) -> Option<&str> {
+    file.path().and_then(Path::to_str).filter(|text| text.starts_with("pkcs11:"))
+}
+
+/// Loads the modules.
+fn modules(settings: &Pkcs11, id: &TokenId) -> Result<Vec<Module>, String> {
+    if let Some(path) = &id.module {
+        return Ok(vec![Module::load(path, false, false)?]);
+    }
+    if settings.providers.is_empty() {
+        return Ok(vec![Module::load(Path::new(DEFAULT_MODULE), false, false)?]);
+    }
+    let flag = |flags: &[bool], index: usize| flags.get(index).copied().unwrap_or(false);
+    let load = |(index, path): (usize, &std::path::PathBuf)| {
+        ovlog!(1, "PKCS#11: Adding PKCS#11 provider '{}'", path.display());
+        Module::load(path, flag(&settings.protected, index), flag(&settings.cert_private, index))
+    };
+    settings.providers.iter().enumerate().map(load).collect()
+}
+
+/// Finds the one certificate that is meant, and logs in to its token.
+fn find(
+    settings: &Pkcs11,
+    id: &TokenId,
+    pins: &PinSource,
+    key_only: bool,
+) -> Result<(Found, TokenKey), String> {
+    let mut seen = Vec::new();
+    let modules = modules(settings, id)?;
+    for module in &modules {
+        for token in module.tokens()? {
+            seen.push(token.name.label.clone());
+            if !id.is_on(&token.name) {
+                continue;
+            }
+            let session = token.session()?;
+            let mut found =
+                if module.private || key_only { Vec::new() } else { token.certificates(&session, id)? };
+            // Some tokens show nothing to who is not logged in.
+            let pin = enter(&token, &session, pins)?;
+            if found.is_empty() {
+                found = if key_only { token.keys(&session, id) } else { token.certificates(&session, id) }?;
+            }
+            if let Some(found) = found.into_iter().next() {
+                let key =
+                    TokenKey::new(found.clone(), pins.clone(), settings.pin_cache, Some((session, pin)))?;
+                return Ok((found, key));
+            }
+        }
+    }
+    let seen =
+        if seen.is_empty() { "there is no token".to_owned() } else { format!("tokens: {}", seen.join(", ")) };
+    Err(format!("PKCS#11: no token has what is named ({seen})\nhint: see --show-pkcs11-ids"))
+}
+
+/// Logs in. Who can be asked is asked again after a wrong PIN; a PIN that is written somewhere is tried once, for tokens
+/// lock themselves.
+fn enter(
+    token: &Token,
+    session: &cryptoki::session::Session,
+    pins: &PinSource,
+) -> Result<Option<Zeroizing<String>>, String> {
+    loop {
+        let label = &token.name.label;
+        let pin = if token.module.protected { None } else { Some(pins.wait_for(label)?) };
+        match log_in(session, label, pin.as_ref().map(|pin| pin.as_str())) {
+            Ok(()) => return Ok(pin),
+            Err(LoginError::WrongPin(text)) if pins.is_asked() && !token.module.protected => {
+                ovlog!(error 1, "{text}");
+                pins.refused(label);
+            }
+            Err(LoginError::WrongPin(text) | LoginError::Other(text)) => return Err(text),
+        }
+    }
+}
+
+fn pem(der: &[u8]) -> Vec<u8> {
+    let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der);
+    format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n").into_bytes()
+}
+
+impl Management {
+    /// Asks which certificate to use (`pkcs11-id-management`).
+    async fn ask_token_id(&self) -> String {
+        self.ask_text("pkcs11-id-request", "Please specify PKCS#11 id to use").await
+    }
+}

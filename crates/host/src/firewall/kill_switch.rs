@@ -1,0 +1,149 @@
+//! The kill switch: what this machine may send while its tunnel is meant to be up.
+//!
+//! Its table is nobody's: it stays when the process dies, for that is what it is for. `nft list table inet
+//! culvert-kill-switch` shows:
+//!
+//! ```text
+//! table inet culvert-kill-switch {
+//!     chain output {
+//!         type filter hook output priority filter; policy accept;
+//!         oifname "lo" accept
+//!         oifname "tun0" accept
+//!         meta mark 0x00006376 accept
+//!         meta nfproto ipv4 udp sport 68 udp dport 67 accept
+//!         meta nfproto ipv6 udp sport 546 udp dport 547 accept
+//!         icmpv6 type nd-router-solicit accept
+//!         icmpv6 type nd-neighbor-solicit accept
+//!         icmpv6 type nd-neighbor-advert accept
+//!         udp dport 53 accept
+//!         tcp dport 53 accept
+//!         counter packets 0 bytes 0 drop
+//!     }
+//!     chain forward {
+//!         type filter hook forward priority filter; policy accept;
+//!         oifname "tun0" accept
+//!         iifname "tun0" accept
+//!         counter packets 0 bytes 0 drop
+//!     }
+//! }
+//! ```
+//!
+//! The marked packets are the tunnel's own. Port 53 is open only while a name is looked up.
+
+use netlink_bindings::nftables::Request;
+use netlink_socket2::ReplyError;
+
+use super::{
+    Batch, Firewall, NF_INET_FORWARD, NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER, family,
+    rule::{Rule, Transport, name_key},
+};
+use crate::{Family, HostError};
+
+/// What may leave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KillSwitchRules {
+    /// The tunnel's device, while it is up.
+    pub device: Option<String>,
+    /// The firewall mark of the tunnel's own packets.
+    pub mark: u32,
+    /// Whether names are being looked up, which is done outside of the tunnel.
+    pub resolving: bool,
+}
+
+/// The table of the kill switch. It outlives this value.
+#[derive(Debug)]
+pub struct KillSwitch {
+    firewall: Firewall,
+}
+
+impl KillSwitch {
+    /// Connects to the kernel's nftables; changes nothing yet.
+    ///
+    /// # Errors
+    /// As [`Firewall::open`].
+    pub fn open() -> Result<Self, HostError> {
+        Ok(Self { firewall: Firewall::open_with("kill-switch", false)? })
+    }
+
+    /// Returns the table's name.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        self.firewall.table()
+    }
+
+    /// Replaces all rules at once: no packet meets half of them.
+    ///
+    /// # Errors
+    /// As [`Firewall::set`]; the rules of before stay.
+    pub fn set(&mut self, rules: &KillSwitchRules) -> Result<(), HostError> {
+        if let Some(device) = &rules.device {
+            name_key(device).ok_or_else(|| HostError::NoDevice(device.clone()))?;
+        }
+        let mut batch = self.without_table();
+        self.firewall.push_table(&mut batch);
+        self.push_output(&mut batch, rules);
+        self.push_forward(&mut batch, rules);
+        self.send(batch)
+    }
+
+    /// Lets everything leave again.
+    ///
+    /// # Errors
+    /// As [`Firewall::set`].
+    pub fn lift(&mut self) -> Result<(), HostError> {
+        let batch = self.without_table();
+        self.send(batch)
+    }
+
+    fn without_table(&self) -> Batch {
+        let mut batch = Batch::new();
+        // It can be deleted when it is there only.
+        self.firewall.push_table(&mut batch);
+        let mut delete = Request::new().op_deltable_do(&family());
+        delete.encode().push_name_bytes(self.firewall.table.as_bytes());
+        batch.push(&delete);
+        batch
+    }
+
+    fn send(&mut self, batch: Batch) -> Result<(), HostError> {
+        let batch = batch.finish(&mut self.firewall.socket);
+        let sent = self.firewall.socket.request_chained(&batch).map_err(ReplyError::from);
+        sent.and_then(|mut replies| replies.recv_all()).map_err(|error| self.firewall.explain(error))
+    }
+
+    fn push_output(&self, batch: &mut Batch, rules: &KillSwitchRules) {
+        self.firewall.push_chain(batch, "output", NF_INET_LOCAL_OUT, NF_IP_PRI_FILTER);
+        let mut push = |write: &dyn Fn(Rule<'_>)| self.firewall.push_rule(batch, "output", write);
+        push(&|rule| rule.outgoing("lo").accept());
+        if let Some(device) = &rules.device {
+            push(&|rule| rule.outgoing(device).accept());
+        }
+        push(&|rule| rule.marked(rules.mark).accept());
+        // What the link itself lives on.
+        push(&|rule| rule.family(Family::V4).ports(Transport::Udp, Some(68), 67).accept());
+        push(&|rule| rule.family(Family::V6).ports(Transport::Udp, Some(546), 547).accept());
+        for kind in [ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
+            push(&|rule| rule.icmpv6(kind).accept());
+        }
+        if rules.resolving {
+            push(&|rule| rule.ports(Transport::Udp, None, 53).accept());
+            push(&|rule| rule.ports(Transport::Tcp, None, 53).accept());
+        }
+        push(&|rule| rule.counter().drop_packet());
+    }
+
+    /// What this machine forwards for others: into the tunnel, and out of it.
+    fn push_forward(&self, batch: &mut Batch, rules: &KillSwitchRules) {
+        self.firewall.push_chain(batch, "forward", NF_INET_FORWARD, NF_IP_PRI_FILTER);
+        if let Some(device) = &rules.device {
+            self.firewall.push_rule(batch, "forward", |rule| rule.outgoing(device).accept());
+            self.firewall.push_rule(batch, "forward", |rule| rule.incoming(device).accept());
+        }
+        self.firewall.push_rule(batch, "forward", |rule| rule.counter().drop_packet());
+    }
+}
+
+// ICMPv6 types of neighbour discovery (RFC 4861).
+const ROUTER_SOLICITATION: u8 = 133;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
