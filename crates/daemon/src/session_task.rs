@@ -361,6 +361,7 @@ mod tests {
             shape: Shape::PLAIN,
             cipher: culvert_wire::CipherName::Aes256Gcm,
             mss: None,
+            nat: Vec::new(),
         };
         offload.peer_new(peer).unwrap();
         let offload = backend.opened().remove(0);

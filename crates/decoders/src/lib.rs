@@ -56,6 +56,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "management", run: mgmt::management, seeds: mgmt::sessions },
     Decoder { name: "joined_packets", run: engine::joined_packets, seeds: engine::packets_to_join },
     Decoder { name: "super_packet", run: engine::super_packet, seeds: engine::super_packets },
+    Decoder { name: "rewritten_packet", run: engine::rewritten_packet, seeds: engine::packets_to_rewrite },
 ];
 
 /// Runs the decoder of that name.

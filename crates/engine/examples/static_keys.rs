@@ -62,6 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: Some(1400),
+        nat: Vec::new(),
     })?;
     let half = |byte: u8| DirectionKey { secret: [byte; 32], implicit_iv: [byte; 8] };
     let (send, recv) = if side == "a" { (half(1), half(2)) } else { (half(2), half(1)) };

@@ -1,6 +1,10 @@
 //! The pure parts that see foreign bytes, for fuzzing and for tests against an oracle. No part of the interface.
 
-use crate::packet::{Coalescer, Joins, SuperPacket};
+use std::net::Ipv4Addr;
+
+use culvert_offload::{NatEnd, NatRule};
+
+use crate::packet::{Coalescer, Joins, Nat, SuperPacket, Way};
 
 /// Takes packets as they come out of a tunnel, one after the other, and gives the frames for a device that takes
 /// super-packets of these kinds. In between, packets that do not authenticate are opened too.
@@ -17,6 +21,14 @@ pub fn join(tcp: bool, udp: bool, packets: &[Vec<u8>], mut write: impl FnMut(&[u
         }
     }
     coalescer.flush(write);
+}
+
+/// Rewrites the source address of a packet that leaves through the tunnel, or the destination of one that came out of it,
+/// by a rule: network, mask, alias.
+pub fn rewrite([network, netmask, alias]: [Ipv4Addr; 3], packet: &mut [u8], leaves: bool) {
+    if let Some(nat) = Nat::new(&[NatRule { end: NatEnd::Source, network, netmask, alias }]) {
+        nat.rewrite(packet, if leaves { Way::Out } else { Way::In });
+    }
 }
 
 /// Cuts a frame of a device into the packets that a peer is to receive; `None` when it contradicts itself.

@@ -13,7 +13,7 @@ use crate::{
     engine::Shared,
     key::{Layout, Sending},
     legacy::{self, MAX_FRAMING},
-    packet::{SuperPacket, clamp_mss},
+    packet::{SuperPacket, Way, clamp_mss},
     peer::{DropReason, Peer},
     transport::{Backpressure, Train as SendTrain, Transport},
     turn::Held,
@@ -168,6 +168,7 @@ impl Outbox {
             return peer.count_drop(DropReason::NoKey);
         };
         let mss = if payloads.is_tunnel() && payloads.count() == 1 { peer.mss() } else { None };
+        let nat = if payloads.is_tunnel() { peer.nat.as_ref() } else { None };
         let (mut packets, mut bytes) = (0, 0);
         let mut sending = key.sending();
         for i in 0..payloads.count() {
@@ -182,6 +183,9 @@ impl Outbox {
             let buf = &mut self.buf[self.len..self.len + slot.room];
             let body = &mut buf[slot.payload_at()..];
             payloads.write(i, &mut body[..payload_len]);
+            if let Some(nat) = nat {
+                nat.rewrite(&mut body[..payload_len], Way::Out);
+            }
             if let Some(mss) = mss {
                 clamp_mss(&mut body[..payload_len], mss);
             }

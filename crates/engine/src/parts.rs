@@ -248,6 +248,7 @@ fn spec(id: PeerId, routes: u32) -> PeerSpec {
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        nat: Vec::new(),
     }
 }
 

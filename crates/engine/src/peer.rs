@@ -15,6 +15,7 @@ use culvert_wire::PeerId;
 use crate::{
     clock::Clock,
     key::{Header, Refused},
+    packet::Nat,
     slots::Keys,
     transport::{Transport, Wire},
     turn::Turn,
@@ -37,6 +38,8 @@ pub(crate) struct Peer {
     pub(crate) activity: Activity,
     /// MSS limit; 0 is none.
     pub(crate) mss: AtomicU32,
+    /// Rewrites addresses.
+    pub(crate) nat: Option<Nat>,
     pub(crate) sent: Counters,
     pub(crate) received: Counters,
     drops: DropCounters,
@@ -131,6 +134,7 @@ impl Peer {
                 last_float: 0.into(),
             },
             mss: AtomicU32::new(spec.mss.map_or(0, u32::from)),
+            nat: Nat::new(&spec.nat),
             sent: Counters::default(),
             received: Counters::default(),
             drops: DropCounters::default(),

@@ -32,6 +32,7 @@ pub(crate) fn spec(id: PeerId, remote: SocketAddr, vpn: VpnAddresses) -> PeerSpe
         shape: Shape { data_v1: true, ..Shape::PLAIN },
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        nat: Vec::new(),
     }
 }
 

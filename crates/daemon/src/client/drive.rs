@@ -18,7 +18,10 @@ use crate::{
     life::Life,
     ovlog,
     scripts::{Hook, ScriptEnv, Trust, ipchange_arguments},
-    server::{configure::framing_of, sessions::log_note},
+    server::{
+        configure::{framing_of, nat_rules},
+        sessions::log_note,
+    },
     session_task::SessionInput,
     settings::mss,
     signals::{Request, Signals},
@@ -358,6 +361,7 @@ impl Client {
                     ),
                 },
             ),
+            nat: nat_rules(&spec.routes.client_nat),
         }
     }
 

@@ -7,10 +7,10 @@ use std::{
 
 use culvert_config::{
     ClientOverrides, Role,
-    value::{Compression, PingAction, Topology},
+    value::{ClientNat, Compression, PingAction, Topology},
 };
 use culvert_mgmt::StateName;
-use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, Shape, VpnAddresses};
+use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, PeerSpec, Protocol, Shape, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
 use culvert_wire::PeerId;
@@ -205,6 +205,7 @@ impl Server {
             shape: Shape { data_v1: !params.data_v2, epoch: params.flags.aead_epoch, framing },
             cipher: params.cipher,
             mss: self.mss(client, params, framing),
+            nat: nat_rules(&self.profile.routes.client_nat),
         };
         let placement = self.offload.placement(&spec);
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
@@ -378,6 +379,15 @@ pub(crate) const fn framing_of(compression: Compression) -> Framing {
         Compression::Stub | Compression::Lz4 => Framing::Swap,
         Compression::StubV2 | Compression::Lz4V2 => Framing::V2,
     }
+}
+
+/// `client-nat` in the offload's words.
+pub(crate) fn nat_rules(rules: &[ClientNat]) -> Vec<NatRule> {
+    let one = |&ClientNat { destination, network, netmask, alias }: &ClientNat| {
+        let end = if destination { NatEnd::Destination } else { NatEnd::Source };
+        NatRule { end, network, netmask, alias }
+    };
+    rules.iter().map(one).collect()
 }
 
 /// The addresses that a client gets: its own file first, then the pool's.

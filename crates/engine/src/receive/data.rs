@@ -19,7 +19,7 @@ use crate::{
     legacy,
     message::{EMPTY_REPLY, Payload},
     outbox::{FLUSH_AT, Outbox, Single},
-    packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, clamp_mss, destination, source},
+    packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, Way, clamp_mss, destination, source},
     peer::{DropReason, Peer},
     recent::Recent,
     transport::{Backpressure, Transport, Wire},
@@ -246,6 +246,9 @@ impl Data {
                 self.outbox.try_push(&self.shared, peer, &reply);
                 return Ok(Delivery::Message);
             }
+        }
+        if let Some(nat) = &peer.nat {
+            nat.rewrite(payload, Way::In);
         }
         if let Some(mss) = peer.mss() {
             clamp_mss(payload, mss);

@@ -167,6 +167,7 @@ pub fn peer(id: u32, transport: TransportId, remote: SocketAddr) -> PeerSpec {
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        nat: Vec::new(),
     }
 }
 

@@ -234,6 +234,7 @@ pub fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec 
         shape: Shape::PLAIN,
         cipher: CipherName::Aes256Gcm,
         mss: None,
+        nat: Vec::new(),
     }
 }
 

@@ -330,6 +330,7 @@ mod tests {
             shape: Shape::PLAIN,
             cipher: CipherName::Aes256Gcm,
             mss: None,
+            nat: Vec::new(),
         }
     }
 
