@@ -11,8 +11,8 @@ use crate::{
     table::{Contexts, Group, OptionRow, PUSH, Source, Status, find},
     title::OPENVPN_VERSION,
     value::{
-        Compression, DhcpOption, Dns, Ifconfig, Ifconfig6, PingAction, Redirect, Route, Route6, RouteHost,
-        SecretText, Topology,
+        ClientNat, Compression, DhcpOption, Dns, Ifconfig, Ifconfig6, PingAction, Redirect, Route, Route6,
+        RouteHost, SecretText, Topology,
     },
 };
 
@@ -46,6 +46,8 @@ pub struct Pushed {
     pub redirect: Option<Redirect>,
     /// `block-ipv6`.
     pub block_ipv6: bool,
+    /// `client-nat`, in order.
+    pub client_nat: Vec<ClientNat>,
     /// `dns`.
     pub dns: Dns,
     /// `dhcp-option`, in order.

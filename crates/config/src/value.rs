@@ -188,6 +188,20 @@ pub enum RouteHost {
     Name(String),
 }
 
+/// One `client-nat`: addresses of one network stand for those of another of the same size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientNat {
+    /// Whose address is rewritten in packets that leave through the tunnel: with `dnat` the destination's, else the
+    /// source's. In packets that arrive it is the other one.
+    pub destination: bool,
+    /// The network on this side.
+    pub network: Ipv4Addr,
+    /// Which bits it has.
+    pub netmask: Ipv4Addr,
+    /// The network inside the tunnel.
+    pub alias: Ipv4Addr,
+}
+
 /// One `route`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {

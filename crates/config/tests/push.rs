@@ -6,7 +6,7 @@ use std::time::Duration;
 use culvert_config::{
     PushFilter, PushReason, PushRejected, Pushed, parse_ccd,
     profile::{PullFilter, PullVerdict},
-    value::{Compression, DhcpValue, PingAction, RouteHost, Topology},
+    value::{ClientNat, Compression, DhcpValue, PingAction, RouteHost, Topology},
 };
 use proptest::prelude::*;
 
@@ -42,6 +42,27 @@ fn the_reply_of_a_server_is_typed() {
     assert_eq!(pushed.tun_mtu, Some(1500));
     // `tun-ipv6` says nothing to a client of today.
     assert_eq!(pushed.notes.len(), 1);
+}
+
+#[test]
+fn addresses_are_rewritten_by_at_most_64_rules() {
+    let pushed = apply(
+        &OPEN,
+        "client-nat snat 10.1.0.0 255.255.0.0 10.2.0.0,client-nat dnat 10.3.0.0 255.255.0.0 10.4.0.0",
+    );
+    let rule = |destination, network: [u8; 4], alias: [u8; 4]| ClientNat {
+        destination,
+        network: network.into(),
+        netmask: [255, 255, 0, 0].into(),
+        alias: alias.into(),
+    };
+    assert_eq!(
+        pushed.client_nat,
+        [rule(false, [10, 1, 0, 0], [10, 2, 0, 0]), rule(true, [10, 3, 0, 0], [10, 4, 0, 0])]
+    );
+    let many = ["client-nat snat 10.1.0.0 255.255.0.0 10.2.0.0"; 65].join(",");
+    let pushed = apply(&OPEN, &many);
+    assert_eq!((pushed.client_nat.len(), pushed.notes.len()), (64, 1));
 }
 
 /// SEC-OPT-1, SEC-OPT-2.

@@ -377,6 +377,7 @@ mod tests {
             cipher: culvert_wire::CipherName::Aes256Gcm,
             mss: None,
             port: Port::default(),
+            nat: Vec::new(),
         };
         offload.peer_new(peer).unwrap();
         let offload = backend.opened().remove(0);

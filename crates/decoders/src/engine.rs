@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use culvert_crypto::{AuthDigest, LegacyHalf, LegacyOpener, LegacySealer, Stamp};
 use culvert_engine::fuzzing;
 use culvert_testkit::inner::{Choices, Mix, VnetHeader, compare, cut, deliver, super_frame};
@@ -163,4 +165,32 @@ pub(crate) fn old_packets() -> Vec<Vec<u8>> {
             Some(packet)
         })
         .collect()
+}
+
+/// Three addresses (network, mask, alias), then a packet. Only an address and checksums of it may change.
+pub(crate) fn rewritten_packet(bytes: &[u8]) {
+    let Some((rule, packet)) = bytes.split_first_chunk::<12>() else { return };
+    let address = |at: usize| {
+        rule.get(at..)
+            .and_then(|rest| rest.first_chunk::<4>())
+            .map_or(Ipv4Addr::UNSPECIFIED, |ip| (*ip).into())
+    };
+    for leaves in [true, false] {
+        let mut rewritten = packet.to_vec();
+        fuzzing::rewrite([address(0), address(4), address(8)], &mut rewritten, leaves);
+        assert_eq!(rewritten.len(), packet.len());
+        let header = packet.first().map_or(0, |first| usize::from(first & 0x0F) * 4);
+        let changed = packet.iter().zip(&rewritten).enumerate().filter(|(_, (old, new))| old != new);
+        for (at, _) in changed {
+            let is_checksum =
+                (10..12).contains(&at) || [6, 7, 16, 17].iter().any(|&field| header + field == at);
+            assert!((12..20).contains(&at) || is_checksum, "byte {at} of {packet:?} became {rewritten:?}");
+        }
+    }
+}
+
+pub(crate) fn packets_to_rewrite() -> Vec<Vec<u8>> {
+    let rule = [10, 8, 0, 0, 255, 255, 0, 0, 10, 9, 0, 0];
+    let packets = Mix::forwardable(&[0, 0, 140, 3, 0, 0, 140, 1, 0, 140, 2, 0], 255);
+    packets.map(|packet| [&rule[..], &packet].concat()).collect()
 }

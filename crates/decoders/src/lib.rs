@@ -64,6 +64,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "ethernet_frame", run: engine::ethernet_frame, seeds: engine::ethernet_frames },
     Decoder { name: "old_wire", run: engine::old_wire, seeds: engine::old_wire_payloads },
     Decoder { name: "old_packet", run: engine::old_packet, seeds: engine::old_packets },
+    Decoder { name: "rewritten_packet", run: engine::rewritten_packet, seeds: engine::packets_to_rewrite },
 ];
 
 /// Runs the decoder of that name.

@@ -64,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cipher: CipherName::Aes256Gcm,
         mss: Some(1400),
         port: Port::default(),
+        nat: Vec::new(),
     })?;
     let half = |byte: u8| DirectionKey { secret: [byte; 32], implicit_iv: [byte; 8] };
     let (send, recv) = if side == "a" { (half(1), half(2)) } else { (half(2), half(1)) };

@@ -1,11 +1,13 @@
 //! The pure parts that see foreign bytes, for fuzzing and for tests against an oracle. No part of the interface.
 
-use culvert_offload::{Framing, VlanAccept, Vlans};
+use std::net::Ipv4Addr;
+
+use culvert_offload::{Framing, NatEnd, NatRule, VlanAccept, Vlans};
 
 use crate::{
     legacy::{Legacy, Scratch, Unframed},
     packet::{
-        Coalescer, Joins, SuperPacket,
+        Coalescer, Joins, Nat, SuperPacket, Way,
         ethernet::{self, Header, Outbound, TAG_LEN},
     },
 };
@@ -25,6 +27,14 @@ pub fn join(tcp: bool, udp: bool, packets: &[Vec<u8>], mut write: impl FnMut(&[u
         }
     }
     coalescer.flush(write);
+}
+
+/// Rewrites the source address of a packet that leaves through the tunnel, or the destination of one that came out of it,
+/// by a rule: network, mask, alias.
+pub fn rewrite([network, netmask, alias]: [Ipv4Addr; 3], packet: &mut [u8], leaves: bool) {
+    if let Some(nat) = Nat::new(&[NatRule { end: NatEnd::Source, network, netmask, alias }]) {
+        nat.rewrite(packet, if leaves { Way::Out } else { Way::In });
+    }
 }
 
 /// Cuts a frame of a device into the packets that a peer is to receive; `None` when it contradicts itself.

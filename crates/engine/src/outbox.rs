@@ -15,7 +15,7 @@ use crate::{
     engine::Shared,
     key::{Layout, Sending},
     legacy::Scratch,
-    packet::{SuperPacket, clamp_mss},
+    packet::{SuperPacket, Way, clamp_mss},
     peer::{DropReason, Peer},
     transport::{Backpressure, Train as SendTrain, Transport},
     turn::Held,
@@ -215,6 +215,7 @@ impl Outbox {
         payloads: &impl Payloads,
         mss: Option<u16>,
     ) -> (u64, u64) {
+        let nat = if payloads.is_tunnel() { peer.nat.as_ref() } else { None };
         let (mut packets, mut bytes) = (0, 0);
         let layout = sending.layout(peer.header);
         for i in 0..payloads.count() {
@@ -229,6 +230,9 @@ impl Outbox {
             let buf = &mut self.buf[self.len..self.len + slot.room];
             let body = &mut buf[slot.payload_at()..];
             payloads.write(i, &mut body[..payload_len]);
+            if let Some(nat) = nat {
+                nat.rewrite(&mut body[..payload_len], Way::Out);
+            }
             if let Some(mss) = mss {
                 payloads.clamp(&mut body[..payload_len], mss);
             }

@@ -249,6 +249,7 @@ fn spec(id: PeerId, routes: u32) -> PeerSpec {
         cipher: CipherName::Aes256Gcm,
         mss: None,
         port: Port::default(),
+        nat: Vec::new(),
     }
 }
 

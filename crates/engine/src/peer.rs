@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     key::{Header, Refused},
     legacy::Legacy,
+    packet::Nat,
     slots::Keys,
     transport::{Transport, Wire},
     turn::Turn,
@@ -44,6 +45,8 @@ pub(crate) struct Peer {
     pub(crate) activity: Activity,
     /// MSS limit; 0 is none.
     pub(crate) mss: AtomicU32,
+    /// Rewrites addresses.
+    pub(crate) nat: Option<Nat>,
     pub(crate) sent: Counters,
     pub(crate) received: Counters,
     drops: DropCounters,
@@ -139,6 +142,7 @@ impl Peer {
                 last_float: 0.into(),
             },
             mss: AtomicU32::new(spec.mss.map_or(0, u32::from)),
+            nat: Nat::new(&spec.nat),
             sent: Counters::default(),
             received: Counters::default(),
             drops: DropCounters::default(),

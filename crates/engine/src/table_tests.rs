@@ -33,6 +33,7 @@ pub(crate) fn spec(id: PeerId, remote: SocketAddr, vpn: VpnAddresses) -> PeerSpe
         cipher: CipherName::Aes256Gcm,
         mss: None,
         port: Port::default(),
+        nat: Vec::new(),
     }
 }
 

@@ -36,7 +36,9 @@ pub use event_queue::EventQueue;
 pub use linux::LinuxBackend;
 pub use needs::{Placement, Shortfall};
 pub use paired::{ENGINE_IDS, Paired};
-pub use peer::{Drops, Framing, Keepalive, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses};
+pub use peer::{
+    Drops, Framing, Keepalive, NatEnd, NatRule, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses,
+};
 pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
 use std::{

@@ -23,6 +23,8 @@ pub enum Shortfall {
     Tcp,
     /// Another id for sending than for receiving.
     TxId,
+    /// Addresses of its packets are rewritten (`client-nat`).
+    Nat,
 }
 
 /// Where an offload puts a peer.
@@ -45,6 +47,7 @@ impl fmt::Display for Shortfall {
             Self::Fragments => f.write_str("its packets are cut (fragment)"),
             Self::Epoch => f.write_str("it uses the epoch data format"),
             Self::Tcp => f.write_str("it is connected over TCP"),
+            Self::Nat => f.write_str("addresses of its packets are rewritten (client-nat)"),
             Self::TxId => f.write_str("it wants to be sent another peer id than its own"),
         }
     }
@@ -62,6 +65,8 @@ impl Capabilities {
             (shape.fragment.is_some() && !self.framing, Shortfall::Fragments),
             (shape.epoch && !self.epoch, Shortfall::Epoch),
             (protocol == Protocol::Tcp && !self.tcp, Shortfall::Tcp),
+            // Kernels leave that to the firewall.
+            (!peer.nat.is_empty() && self.kind != OffloadKind::Engine, Shortfall::Nat),
             (peer.tx_id.is_some_and(|tx_id| tx_id != peer.id) && !self.tx_id, Shortfall::TxId),
         ]
         .into_iter()

@@ -36,6 +36,30 @@ pub struct PeerSpec {
     pub mss: Option<u16>,
     /// Its place on an Ethernet device.
     pub port: Port,
+    /// Rewrites addresses of its IPv4 packets (`client-nat`); each address by the first rule that fits.
+    pub nat: Vec<NatRule>,
+}
+
+/// One network stands for another of the same size. An address fits where `address & netmask` is the network itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatRule {
+    /// Which address of a packet that is sent; of one that is received it is the other.
+    pub end: NatEnd,
+    /// The network on this side.
+    pub network: Ipv4Addr,
+    /// Which bits it has.
+    pub netmask: Ipv4Addr,
+    /// The network inside the tunnel.
+    pub alias: Ipv4Addr,
+}
+
+/// An end of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatEnd {
+    /// `snat`.
+    Source,
+    /// `dnat`.
+    Destination,
 }
 
 /// A peer's addresses inside the tunnel: the ones that it may send from.

@@ -13,8 +13,8 @@ use std::{
 
 use culvert_offload::{
     Backend as _, Capabilities, ControlBatch, ControlPacket, ControlReceiver, DeviceMode, DeviceSpec,
-    ENGINE_IDS, Framing, Offload, OffloadError, OffloadEvent, Paired, PeerSpec, Port, Shape, Shortfall,
-    TransportId, TransportSpec, UdpOptions, VpnAddresses,
+    ENGINE_IDS, Framing, NatEnd, NatRule, Offload, OffloadError, OffloadEvent, Paired, PeerSpec, Port, Shape,
+    Shortfall, TransportId, TransportSpec, UdpOptions, VpnAddresses,
     fake::{Call, FakeBackend, FakeOffload},
 };
 use culvert_wire::{CipherName, OffloadKind, PeerId, Transmit};
@@ -99,6 +99,7 @@ fn peer(id: PeerId, transport: TransportId) -> PeerSpec {
         cipher: CipherName::Aes256Gcm,
         mss: None,
         port: Port::default(),
+        nat: Vec::new(),
     }
 }
 
@@ -160,10 +161,13 @@ fn every_reason_leads_to_the_engine_and_is_named() {
     let (transport, _receiver) = pair.open_udp();
     let plain = || peer(ENGINE_IDS, transport);
     let cipher = CipherName::Aes192Gcm;
+    let (network, netmask) = ([10, 1, 0, 0].into(), [255, 255, 0, 0].into());
+    let nat = NatRule { end: NatEnd::Source, network, netmask, alias: [10, 2, 0, 0].into() };
     for (spec, because) in [
         (PeerSpec { cipher, ..plain() }, Shortfall::Cipher(cipher)),
         (PeerSpec { shape: Shape { epoch: true, ..Shape::PLAIN }, ..plain() }, Shortfall::Epoch),
         (PeerSpec { shape: Shape { framing: Framing::Swap, ..Shape::PLAIN }, ..plain() }, Shortfall::Framing),
+        (PeerSpec { nat: vec![nat], ..plain() }, Shortfall::Nat),
     ] {
         assert_eq!(pair.offload.placement(&spec).because, [because]);
         pair.offload.peer_new(spec).unwrap();

@@ -19,6 +19,7 @@ void OPENSSL_cleanse(void *data, size_t len);
 #endif
 
 #define AUTH_USER_PASS_VERIFY 5
+#define CLIENT_CONNECT 6
 #define CLIENT_CONNECT_V2 9
 #define TLS_FINAL 10
 #define MASK ((1 << AUTH_USER_PASS_VERIFY) | (1 << CLIENT_CONNECT_V2) | (1 << TLS_FINAL))
@@ -126,6 +127,29 @@ static int note(const char *path)
     return 0;
 }
 
+static void put(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+
+    if (file == NULL)
+        return;
+    fputs(text, file);
+    fclose(file);
+}
+
+/* Answers about a client through the files alone, a moment later. */
+static int connect_later(const char *answer, const char **envp)
+{
+    put(lookup(envp, "client_connect_deferred_file"), "2");
+    if (fork() == 0) {
+        usleep(300000);
+        put(lookup(envp, "client_connect_config_file"), "push \"route 192.0.2.0 255.255.255.0\"\n");
+        put(lookup(envp, "client_connect_deferred_file"), answer);
+        _exit(0);
+    }
+    return 2;
+}
+
 static int act(struct state *state, int type, const char **envp, int *client, struct list **list)
 {
     const char *password = lookup(envp, "password");
@@ -136,6 +160,8 @@ static int act(struct state *state, int type, const char **envp, int *client, st
         (*list)->value = strdup("push \"route 192.0.2.0 255.255.255.0\"");
         return 0;
     }
+    if (type == CLIENT_CONNECT)
+        return connect_later(strcmp(state->mode, "connect-later") == 0 ? "1" : "0", envp);
     if (type == TLS_FINAL) {
         if (state->callbacks != NULL)
             state->callbacks->log(4, "TEST", "exported %d digits", (int)strlen(lookup(envp, "exported_keying_material")));
@@ -192,7 +218,7 @@ int openvpn_plugin_open_v3(int version, const struct open_in *in, struct open_re
 {
     if (version < 5 || in->major < 2 || in->mask != 0xFFFF || in->ssl_api != 0)
         return 1;
-    out->mask = MASK;
+    out->mask = in->argv[1] != NULL && strncmp(in->argv[1], "connect-", 8) == 0 ? 1 << CLIENT_CONNECT : MASK;
     out->handle = begin(in->argv, in->callbacks);
     return out->handle != NULL ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 use std::{net::Ipv6Addr, time::Duration};
 
 use crate::value::{
-    Command, DhcpOption, Dns, Ifconfig, Ifconfig6, Redirect, Route, Route6, RouteHost, Topology,
+    ClientNat, Command, DhcpOption, Dns, Ifconfig, Ifconfig6, Redirect, Route, Route6, RouteHost, Topology,
 };
 
 /// The virtual device.
@@ -71,6 +71,8 @@ pub struct Routes {
     pub redirect: Option<Redirect>,
     /// `block-ipv6`.
     pub block_ipv6: bool,
+    /// `client-nat`, in order.
+    pub client_nat: Vec<ClientNat>,
     /// `dns`.
     pub dns: Dns,
     /// `dns-updown`.

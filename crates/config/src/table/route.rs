@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, time::Duration};
 use super::{read::Source, *};
 use crate::{
     args::{Args, Problem, problem},
-    value::Dns,
+    value::{ClientNat, Dns},
 };
 
 pub(super) const ROWS: &[OptionRow] = &[
@@ -168,19 +168,10 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("client-nat", "snat|dnat NET MASK ALIAS", "one-to-one IPv4 address rewriting in the client")
         .group(Group::Route)
         .unless_nopull()
-        .roles(CLIENT)
-        .not_yet()
-        .also(PUSH)
+        .passing()
         .offload(&[blocks(KERNEL, "the kernel rewrites no addresses", "use nftables")])
-        .set(|_, a| {
-            let kinds = [("snat", ()), ("dnat", ())];
-            a.one_of(0, &kinds, |_| "client-nat: type must be 'snat' or 'dnat'".to_owned())?;
-            for (index, what) in [(1, "network"), (2, "netmask"), (3, "foreign network")] {
-                a.v4(index)
-                    .ok_or_else(|| problem(format!("client-nat: bad {what}: {}", a.str(index))).at(index))?;
-            }
-            Ok(())
-        }),
+        .set(|d, a| add_client_nat(&mut d.profile.routes.client_nat, a))
+        .pushed(|p, a| add_client_nat(&mut p.pushed.client_nat, a)),
     row("dns", "server N TYPE VALUE...|search-domains DOMAIN...", "DNS servers and domains")
         .group(Group::Route)
         .unless_nopull()
@@ -208,6 +199,28 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
 ];
+
+/// Rules of `client-nat` that OpenVPN takes.
+const MOST_CLIENT_NAT: usize = 64;
+
+fn add_client_nat(rules: &mut Vec<ClientNat>, a: &Args<'_>) -> Result<(), Problem> {
+    let kinds = [("snat", false), ("dnat", true)];
+    let destination = a.one_of(0, &kinds, |_| "client-nat: type must be 'snat' or 'dnat'".to_owned())?;
+    let address = |index, what: &str| {
+        a.v4(index).ok_or_else(|| problem(format!("client-nat: bad {what}: {}", a.str(index))).at(index))
+    };
+    let rule = ClientNat {
+        destination,
+        network: address(1, "network")?,
+        netmask: address(2, "netmask")?,
+        alias: address(3, "foreign network")?,
+    };
+    if rules.len() >= MOST_CLIENT_NAT {
+        return Err(problem(format!("client-nat table overflow (max {MOST_CLIENT_NAT} entries)")));
+    }
+    rules.push(rule);
+    Ok(())
+}
 
 fn gateway6(a: &Args<'_>) -> Result<Ipv6Addr, Problem> {
     let text = || format!("route-ipv6-gateway parm '{}' must be a valid address", a.str(0));

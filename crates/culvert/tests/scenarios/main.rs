@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod address_rewriting;
 mod authentication;
 #[cfg(feature = "bench")]
 mod bench;

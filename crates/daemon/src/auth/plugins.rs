@@ -343,8 +343,14 @@ impl PluginThread {
             ConnectVersion::V1 => vec![files.config_path().display().to_string()],
             ConnectVersion::V2 => Vec::new(),
         };
-        let mut answer = self.call(first, &arguments, &env, Some(client)).await;
-        if answer == Answer::Deferred && !self.hooks.has(again) {
+        // Version 1 may also answer through the file, and then needs no second hook.
+        let by_file = |answer| match (version, answer) {
+            (ConnectVersion::V1, _) if files.is_refused() => Answer::Error,
+            (ConnectVersion::V1, Answer::Success(_)) if files.is_deferred() => Answer::Deferred,
+            (_, answer) => answer,
+        };
+        let mut answer = by_file(self.call(first, &arguments, &env, Some(client)).await);
+        if answer == Answer::Deferred && version == ConnectVersion::V2 && !self.hooks.has(again) {
             ovlog!(warn 1, "PLUGIN_CALL: {} answers later, but has no {}", self.name, again.name());
             return None;
         }
@@ -355,7 +361,7 @@ impl PluginThread {
                 return None;
             }
             tokio::time::sleep(ASK_EVERY).await;
-            answer = self.call(again, &arguments, &env, Some(client)).await;
+            answer = by_file(self.call(again, &arguments, &env, Some(client)).await);
         }
         match (answer, version) {
             (Answer::Success(_), ConnectVersion::V1) => files.config().ok(),
@@ -477,6 +483,23 @@ mod tests {
         std::fs::write(folder.path().join("calls.go"), "").unwrap();
         assert!(first.await.unwrap() && third.await.unwrap());
         assert_eq!(count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_plugin_may_answer_about_a_client_through_the_file_alone() {
+        let folder = culvert_testkit::TempDir::new().unwrap();
+        let module = culvert_testkit::c_plugin(&folder, 3).unwrap().display().to_string();
+        for (mode, accepted) in [("connect-later", true), ("connect-never", false)] {
+            let command = Command { argv: vec![module.clone(), mode.to_owned()] };
+            let plugins = Plugins::load(&[command], &ScriptEnv::new()).await.unwrap();
+            let judged = plugins.judge_connect(folder.path(), &ScriptEnv::new(), 1).await;
+            let options = match judged {
+                PluginConnect::Accept(options) => Some(options.trim().to_owned()),
+                PluginConnect::Reject => None,
+            };
+            let expected = "push \"route 192.0.2.0 255.255.255.0\"".to_owned();
+            assert_eq!(options, accepted.then_some(expected), "{mode}");
+        }
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{
     life::Life,
     ovlog,
     scripts::{Hook, ScriptEnv, Trust, ipchange_arguments},
-    server::sessions::log_note,
+    server::{configure::nat_rules, sessions::log_note},
     session_task::SessionInput,
     settings::shape::{Form, Path},
     signals::{Request, Signals},
@@ -348,6 +348,7 @@ impl Client {
             cipher: params.cipher,
             mss: mss.map(|mss| mss.saturating_sub(progress.link.relay_header(entry))),
             port: culvert_offload::Port::default(),
+            nat: nat_rules(&spec.routes.client_nat),
         }
     }
 

@@ -41,6 +41,7 @@ pub fn merge(device: &Device, routes: &Routes, pushed: &Pushed) -> (Device, Rout
     routes.metric = pushed.route_metric.or(routes.metric);
     routes.delay = pushed.route_delay.or(routes.delay);
     routes.block_ipv6 |= pushed.block_ipv6;
+    routes.client_nat.extend(pushed.client_nat.iter().copied());
     routes.redirect = match (routes.redirect, pushed.redirect) {
         (Some(own), Some(other)) => Some(join(own, other)),
         (own, other) => own.or(other),

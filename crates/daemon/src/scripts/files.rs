@@ -241,6 +241,12 @@ impl ConnectFiles {
         self.deferred.digit() == Some(b'2')
     }
 
+    /// Whether `0` is in the deferred file: the client is refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.deferred.digit() == Some(b'0')
+    }
+
     /// Waits for the deferred answer, without end: whether the client is accepted.
     pub async fn wait(&self, answers: &Answers) -> bool {
         let answer = || match self.deferred.digit() {

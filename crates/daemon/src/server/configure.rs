@@ -8,10 +8,10 @@ use std::{
 
 use culvert_config::{
     ClientOverrides, Role,
-    value::{Compression, PingAction, Topology},
+    value::{ClientNat, Compression, PingAction, Topology},
 };
 use culvert_mgmt::StateName;
-use culvert_offload::{Framing, Keepalive, PeerSpec, Protocol, VpnAddresses};
+use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, PeerSpec, Protocol, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
 use culvert_wire::PeerId;
@@ -210,6 +210,7 @@ impl Server {
             cipher: params.cipher,
             mss: form.mss,
             port: bridge::port(&self.profile, &pending.overrides),
+            nat: nat_rules(&self.profile.routes.client_nat),
         };
         report_quota(&self.profile, &pending.overrides, &spec, &pending.common_name);
         let placement = self.offload.placement(&spec);
@@ -369,6 +370,15 @@ impl Server {
 /// What a client hears that `force-tls-key-material-export` refuses.
 const NO_EXPORTER: &str = "Client incompatible with this server. Keying Material Exporters (RFC 5705) support missing. \
                            Upgrade to a client that supports this feature (OpenVPN 2.6.0+).";
+
+/// `client-nat` in the offload's words.
+pub(crate) fn nat_rules(rules: &[ClientNat]) -> Vec<NatRule> {
+    let one = |&ClientNat { destination, network, netmask, alias }: &ClientNat| {
+        let end = if destination { NatEnd::Destination } else { NatEnd::Source };
+        NatRule { end, network, netmask, alias }
+    };
+    rules.iter().map(one).collect()
+}
 
 /// The addresses that a client gets: its own file first, then the pool's.
 pub(super) fn addresses(

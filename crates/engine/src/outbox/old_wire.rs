@@ -2,7 +2,12 @@
 
 use super::{MAX_PACKET, Outbox};
 use crate::{
-    engine::Shared, key::Sending, legacy::Legacy, outbox::Payloads, packet::clamp_mss, peer::Peer,
+    engine::Shared,
+    key::Sending,
+    legacy::Legacy,
+    outbox::Payloads,
+    packet::{Way, clamp_mss},
+    peer::Peer,
     transport::Backpressure,
 };
 use culvert_wire::tcp::frame_prefix;
@@ -27,6 +32,11 @@ impl Outbox {
             scratch.payload.clear();
             scratch.payload.resize(len + legacy.room(), 0);
             payloads.write(i, &mut scratch.payload[..len]);
+            if payloads.is_tunnel()
+                && let Some(nat) = &peer.nat
+            {
+                nat.rewrite(&mut scratch.payload[..len], Way::Out);
+            }
             if let Some(mss) = mss {
                 clamp_mss(&mut scratch.payload[..len], mss);
             }

@@ -9,6 +9,7 @@ mod coalesce;
 pub(crate) mod ethernet;
 mod ip;
 mod mss;
+mod nat;
 mod segment;
 #[cfg(test)]
 mod segment_tests;
@@ -17,6 +18,7 @@ mod vnet;
 pub(crate) use coalesce::{Coalescer, Joins};
 pub(crate) use ip::{destination, source};
 pub(crate) use mss::clamp_mss;
+pub(crate) use nat::{Nat, Way};
 pub(crate) use segment::SuperPacket;
 pub(crate) use vnet::{HEADER_LEN as VNET_HEADER_LEN, VnetHeader};
 

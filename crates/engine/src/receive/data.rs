@@ -19,7 +19,7 @@ use crate::{
     legacy::Scratch,
     message::{EMPTY_REPLY, Payload},
     outbox::{FLUSH_AT, Outbox, Single},
-    packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, clamp_mss, destination, source},
+    packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, Way, clamp_mss, destination, source},
     peer::{DropReason, Peer},
     recent::Recent,
     table::Forwarding,
@@ -256,10 +256,10 @@ impl Data {
         match self.shared.table.forwarding() {
             Forwarding::Bridged => return self.deliver_frame(peer, len),
             Forwarding::PointToPoint => {
-                clamp(peer, payload);
+                adjust(peer, payload);
                 return Ok(Delivery::Tunnel(len));
             }
-            Forwarding::Routed => clamp(peer, payload),
+            Forwarding::Routed => adjust(peer, payload),
         }
         let from = source(payload).ok_or(DropReason::Malformed)?;
         // SEC-DATA-5.
@@ -304,7 +304,11 @@ impl Tally {
     }
 }
 
-fn clamp(peer: &Peer, packet: &mut [u8]) {
+/// Changes in a received packet what the peer's options want changed.
+fn adjust(peer: &Peer, packet: &mut [u8]) {
+    if let Some(nat) = &peer.nat {
+        nat.rewrite(packet, Way::In);
+    }
     if let Some(mss) = peer.mss() {
         clamp_mss(packet, mss);
     }

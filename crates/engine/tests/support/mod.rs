@@ -170,6 +170,7 @@ pub fn peer(id: u32, transport: TransportId, remote: SocketAddr) -> PeerSpec {
         cipher: CipherName::Aes256Gcm,
         mss: None,
         port: Port::default(),
+        nat: Vec::new(),
     }
 }
 

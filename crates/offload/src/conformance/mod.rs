@@ -236,6 +236,7 @@ pub fn peer(number: u8, transport: TransportId, remote: SocketAddr) -> PeerSpec 
         cipher: CipherName::Aes256Gcm,
         mss: None,
         port: Port::default(),
+        nat: Vec::new(),
     }
 }
 

@@ -331,6 +331,7 @@ mod tests {
             cipher: CipherName::Aes256Gcm,
             mss: None,
             port: Port::default(),
+            nat: Vec::new(),
         }
     }
 
