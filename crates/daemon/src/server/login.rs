@@ -135,6 +135,12 @@ impl Server {
             debug!("login refused: {}", shown.unwrap_or("no reason to show"));
         }
         let accepted = authorization == Authorization::Accept;
+        if matches!(authorization, Authorization::Deny(_))
+            && let Some(client) = self.clients.get_mut(&key)
+        {
+            // Nobody will be asked about it any more.
+            client.password = None;
+        }
         self.tell(key, Command::AuthVerdict(id, authorization));
         if accepted {
             self.renew_token(key);
@@ -262,11 +268,12 @@ impl Admission {
         });
     }
 
-    /// Asks all judges, unless too many guesses came before (SEC-AUTH-8). Whom a renegotiation is about is in already:
-    /// guesses of others must not put it out.
+    /// Asks all judges, unless too many guesses came before (SEC-AUTH-8). Whom a renegotiation is about is in already, and
+    /// whoever shows a good token guesses nothing: guesses of others must not put them out.
     async fn run_login(&self, login: &Login) -> Authorization {
         let (username, from) = (login.request.username.as_str(), login.from);
-        let turn = if login.is_first {
+        let has_token = matches!(login.earlier, Earlier::Since(_));
+        let turn = if login.is_first && !has_token {
             let Some(turn) = self.throttle.admit(username, from, clock::now().mono) else {
                 ovlog!(warn 1, "too many failed logins of '{username}' or from its network; refused without a look");
                 let seconds = LONGEST.as_secs();
@@ -281,7 +288,7 @@ impl Admission {
         let authorization = self.ask_judges(login).await;
         let now = clock::now().mono;
         match &authorization {
-            Authorization::Deny(reason) if is_guess(reason.as_deref()) => {
+            Authorization::Deny(reason) if !has_token && is_guess(reason.as_deref()) => {
                 self.throttle.failed(username, from, now);
                 return authorization;
             }
