@@ -280,7 +280,14 @@ impl Admission {
                 let reason = format!("TEMP[backoff {seconds},advance no]:too many failed logins");
                 return Authorization::Deny(Some(reason));
             };
-            tokio::time::sleep(turn.wait).await;
+            if !turn.wait.is_zero() {
+                let seconds = turn.wait.as_secs_f32();
+                ovlog!(
+                    2,
+                    "after failed logins of '{username}' or from its network, this one waits {seconds:.1} s"
+                );
+                tokio::time::sleep(turn.wait).await;
+            }
             Some(turn)
         } else {
             None
