@@ -7,6 +7,7 @@ use std::path::Path;
 use culvert_testkit::{Login, Management, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, eventually};
 
 use crate::authentication::{HANDSHAKE, RECOVERY, WithUsers, another, code, culvert};
+use crate::challenges::judging;
 use crate::{SOON, World};
 
 const FAILED: &str = "AUTH: Received control message: AUTH_FAILED";
@@ -41,6 +42,29 @@ fn a_user_who_is_removed_or_changed_is_out_at_once_and_others_stay() {
     culvert(&["passwd", &file, "carol", "--delete"], "");
     tunnel.server.wait_for("user 'carol' was removed or disabled", SOON).unwrap();
     carol.wait_for(FAILED, RECOVERY).unwrap();
+}
+
+/// Somebody guesses a user's password where a script judges: the guesses wait, the user, elsewhere, does not.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn guesses_are_slowed_down_and_lock_nobody_out_elsewhere() {
+    let folder = TempDir::new().unwrap();
+    let mut spec =
+        judging(&folder, "[ \"$p\" = 'correct horse' ]", "auth-retry nointeract\nconnect-retry 1 1");
+    spec.server_extra.push_str("\nduplicate-cn");
+    let login = folder.write("guess", "alice\nwrong horse\n").unwrap();
+    spec.login = Login::Certificate;
+    spec.server_extra.push_str("\nscript-security 2");
+    spec.client_extra.push_str(&format!("\nauth-user-pass {}", login.display()));
+    let tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
+    let slowed = "after failed logins of 'alice' or from its network, this one waits";
+    tunnel.server.wait_for(slowed, RECOVERY * 2).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let mark = tunnel.server.mark();
+    let (alice, _namespace) = another(&tunnel, 2, &folder, ("alice", "correct horse"));
+    alice.wait_up(SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let lines = tunnel.server.lines();
+    let waited = lines.iter().skip(mark).any(|line| line.contains("10.99.2.2") && line.contains(slowed));
+    assert!(!waited, "{}", tunnel.server.tail());
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod continuity;
 mod corpus;
 mod doctor;
 mod example_files;
+mod examples;
 mod flood;
 mod full_disk;
 mod hostile;

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Hashes are Argon2's in PHC form, or bcrypt's, as `htpasswd -B` writes them; with a `!` in front nobody logs in. The file is
-//! read at every login: a change counts from then on. It is also watched ([`Users::refresh`]): whose line is gone or
-//! another has to leave, tokens notwithstanding. With `totp` a code is wanted as well: as the answer to a `static-challenge`, behind the password,
-//! or, where neither is there, as the answer to a dynamic challenge (CRV1) that asks for it. A code is good once.
+//! read at every login: a change counts from then on. It is also watched (`Users::refresh`): whose line is gone or another
+//! has to leave, tokens notwithstanding. With `totp` a code is wanted as well: as the answer to a `static-challenge`, behind
+//! the password, or, where neither is there, as the answer to a dynamic challenge (CRV1) that asks for it. A code is good
+//! once.
 
 use std::{
     collections::HashMap,

@@ -37,7 +37,10 @@ impl CharClass {
     /// Returns the text with every other character replaced by `_`.
     #[must_use]
     pub fn clean(self, text: &str) -> String {
-        text.chars().map(|c| if self.keeps(c) { c } else { '_' }).collect()
+        // With its final size: text that grows leaves copies behind, and one may be a password.
+        let mut clean = String::with_capacity(text.len());
+        clean.extend(text.chars().map(|c| if self.keeps(c) { c } else { '_' }));
+        clean
     }
 }
 

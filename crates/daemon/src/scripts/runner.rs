@@ -211,6 +211,8 @@ impl ScriptRunner {
             None => None,
         };
         let _slot = self.slots.acquire().await.ok();
+        // What it copies of the environment nobody can wipe: a password is there as long as the program runs, as it is in
+        // the program's own.
         let mut child = tokio::process::Command::new(program);
         child
             .args(fixed)

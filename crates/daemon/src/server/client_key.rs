@@ -6,6 +6,7 @@ use super::admission::Admission;
 use crate::{
     clock, ovlog,
     scripts::{ExchangeFile, Hook, ScriptEnv},
+    session_task::SessionKey,
 };
 
 /// The metadata of a key that says when it was made: this byte, then eight of Unix seconds.
@@ -33,7 +34,17 @@ fn check(metadata: &[u8], days: u32, now: i64) -> Result<(), &'static str> {
 
 impl Admission {
     /// Asks `tls-crypt-v2-verify`; the program sees nothing but the metadata: its type, and the rest in a file.
-    pub(super) async fn judge_client_key(self, metadata: Vec<u8>) -> Result<(), &'static str> {
+    /// It ends with the session, and is no judgement of one that is gone.
+    pub(super) async fn judge_client_key(
+        self,
+        session: SessionKey,
+        metadata: Vec<u8>,
+    ) -> Result<(), &'static str> {
+        let asked = self.ask_about_key(session, metadata);
+        self.under_way.while_there(session, asked).await.unwrap_or(Err("the client has left"))
+    }
+
+    async fn ask_about_key(&self, session: SessionKey, metadata: Vec<u8>) -> Result<(), &'static str> {
         let Some(command) = &self.key_verify else { return Ok(()) };
         let (kind, content) = metadata.split_first().ok_or("the client's key has no metadata")?;
         let file = ExchangeFile::of_bytes(&self.tmp_dir, "tls_crypt_v2_metadata", content).map_err(|failure| {
@@ -42,7 +53,8 @@ impl Admission {
         })?;
         let mut env = ScriptEnv::new();
         env.set("metadata_type", kind).set("metadata_file", file.path().display());
-        if self.hooks.runner.run_logged(Hook::TlsCryptV2Verify, command, &[], &env).await {
+        let runner = self.hooks.runner.for_client(session.0);
+        if runner.run_logged(Hook::TlsCryptV2Verify, command, &[], &env).await {
             ovlog!(3, "TLS CRYPT V2 VERIFY SCRIPT OK");
             Ok(())
         } else {

@@ -135,6 +135,12 @@ impl Server {
             debug!("login refused: {}", shown.unwrap_or("no reason to show"));
         }
         let accepted = authorization == Authorization::Accept;
+        if matches!(authorization, Authorization::Deny(_))
+            && let Some(client) = self.clients.get_mut(&key)
+        {
+            // Nobody will be asked about it any more.
+            client.password = None;
+        }
         self.tell(key, Command::AuthVerdict(id, authorization));
         if accepted {
             self.renew_token(key);
@@ -262,18 +268,26 @@ impl Admission {
         });
     }
 
-    /// Asks all judges, unless too many guesses came before (SEC-AUTH-8). Whom a renegotiation is about is in already:
-    /// guesses of others must not put it out.
+    /// Asks all judges, unless too many guesses came before (SEC-AUTH-8). Whom a renegotiation is about is in already, and
+    /// whoever shows a good token guesses nothing: guesses of others must not put them out.
     async fn run_login(&self, login: &Login) -> Authorization {
         let (username, from) = (login.request.username.as_str(), login.from);
-        let turn = if login.is_first {
+        let has_token = matches!(login.earlier, Earlier::Since(_));
+        let turn = if login.is_first && !has_token {
             let Some(turn) = self.throttle.admit(username, from, clock::now().mono) else {
                 ovlog!(warn 1, "too many failed logins of '{username}' or from its network; refused without a look");
                 let seconds = LONGEST.as_secs();
                 let reason = format!("TEMP[backoff {seconds},advance no]:too many failed logins");
                 return Authorization::Deny(Some(reason));
             };
-            tokio::time::sleep(turn.wait).await;
+            if !turn.wait.is_zero() {
+                let seconds = turn.wait.as_secs_f32();
+                ovlog!(
+                    2,
+                    "after failed logins of '{username}' or from its network, this one waits {seconds:.1} s"
+                );
+                tokio::time::sleep(turn.wait).await;
+            }
             Some(turn)
         } else {
             None
@@ -281,7 +295,7 @@ impl Admission {
         let authorization = self.ask_judges(login).await;
         let now = clock::now().mono;
         match &authorization {
-            Authorization::Deny(reason) if is_guess(reason.as_deref()) => {
+            Authorization::Deny(reason) if !has_token && is_guess(reason.as_deref()) => {
                 self.throttle.failed(username, from, now);
                 return authorization;
             }

@@ -185,8 +185,27 @@ async fn with_external_auth_the_file_of_users_takes_a_good_token_for_what_it_is(
     let earlier = Earlier::Since(clock::wall());
     let mut login = Login { session: SESSION, from: HOME, is_first: true, request, earlier, env, deadline };
     assert_eq!(admission.run_login(&login).await, Authorization::Accept);
-    login.earlier = Earlier::Expired;
+    for _ in 0..20 {
+        admission.throttle.failed("alice", HOME, clock::now().mono);
+    }
+    while wait(&admission, "alice").is_some() {}
+    assert_eq!(admission.run_login(&login).await, Authorization::Accept, "a good token is no guess");
+    (login.earlier, login.is_first) = (Earlier::Expired, false);
     assert_eq!(admission.run_login(&login).await, Authorization::Deny(Some(EXPIRED.to_owned())));
     login.earlier = Earlier::Nothing;
     assert_eq!(admission.run_login(&login).await, Authorization::Deny(None), "a password that is wrong");
+}
+
+#[tokio::test]
+async fn a_program_that_judges_the_key_of_a_client_that_left_is_ended() {
+    let folder = TempDir::new().unwrap();
+    let mut profile = judged_by("exit 0");
+    let argv = ["/bin/sh", "-c", "exec sleep 1000", "judge"].map(str::to_owned).to_vec();
+    profile.tls.tls_crypt_v2_verify = Some(value::Command { argv });
+    let (admission, _inbox) = admission(profile, &folder).await;
+    let judged = tokio::spawn(admission.clone().judge_client_key(SESSION, vec![1, 2, 3]));
+    wait_for_files(&folder, 1).await;
+    admission.under_way.end(SESSION);
+    assert_eq!(judged.await.unwrap(), Err("the client has left"));
+    assert_eq!(files(folder.path()), 0);
 }

@@ -137,7 +137,7 @@ impl Server {
         let handle = match judged {
             None => session_task::spawn(key, session, ports, owner, span.span()),
             Some(metadata) => {
-                let gate = self.admission.clone().judge_client_key(metadata);
+                let gate = self.admission.clone().judge_client_key(key, metadata);
                 session_task::spawn_behind(gate, key, session, ports, owner, span.span())
             }
         };
