@@ -221,7 +221,7 @@ impl Stations {
         }
         port.stations.insert(station);
         let standing = if ask { Standing::Asked } else { Standing::Allowed };
-        let entry = Entry { owner: Arc::clone(peer), standing, since: now, used: now.into() };
+        let entry = Entry { owner: Arc::clone(peer), standing, since: now, used: AtomicU64::new(now) };
         if let Some(old) = self.known.insert(station, entry)
             && !own
             && let Some(port) = self.port(&old.owner)
