@@ -22,7 +22,7 @@ use crate::{
     outbox::{Outbox, Payloads},
     packet::ethernet::{self, Header, Inbound, Mac, TAG_LEN, is_group},
     peer::Peer,
-    sync::{AtomicU64, RwLock},
+    sync::{AtomicBool, AtomicU64, RwLock},
     transport::Backpressure,
 };
 
@@ -35,7 +35,7 @@ const AT_ONCE: usize = 32;
 
 /// What was learned.
 pub(crate) struct Bridge {
-    ask: bool,
+    ask: AtomicBool,
     vlans: Option<Vlans>,
     stations: RwLock<Stations>,
 }
@@ -74,24 +74,24 @@ enum Standing {
 pub(crate) enum Source {
     /// The peer has it.
     Known,
-    /// The peer has it now (unless somebody is to be asked first): tell. `moved`: it was another's.
-    New { moved: bool },
+    /// The peer has it now: tell. `moved`: it was another's. `asked`: not before somebody agrees.
+    New { moved: bool, asked: bool },
     /// The peer may not have it, or not yet.
     Refused,
 }
 
 impl Bridge {
     pub(crate) fn new(ethernet: Ethernet) -> Self {
-        Self { ask: ethernet.ask, vlans: ethernet.vlans, stations: RwLock::default() }
+        Self { ask: AtomicBool::new(ethernet.ask), vlans: ethernet.vlans, stations: RwLock::default() }
     }
 
     pub(crate) const fn vlans(&self) -> Option<Vlans> {
         self.vlans
     }
 
-    /// Whether an address carries nothing before it was judged.
-    pub(crate) const fn asks(&self) -> bool {
-        self.ask
+    /// Whether an address carries nothing before it was judged, from now on.
+    pub(crate) fn ask(&self, ask: bool) {
+        self.ask.store(ask, Relaxed);
     }
 
     /// A peer came.
@@ -132,7 +132,9 @@ impl Bridge {
                 Standing::Asked | Standing::Refused => Some(Source::Refused),
             }
         });
-        known.unwrap_or_else(|| self.write(|stations| stations.learn(peer, station, self.ask, now)))
+        known.unwrap_or_else(|| {
+            self.write(|stations| stations.learn(peer, station, self.ask.load(Relaxed), now))
+        })
     }
 
     /// Whoever was asked about an address answered.
@@ -228,7 +230,7 @@ impl Stations {
         {
             port.stations.remove(&station);
         }
-        Source::New { moved }
+        Source::New { moved, asked: ask }
     }
 }
 
@@ -325,9 +327,9 @@ pub(crate) fn admit(shared: &Shared, bridge: &Bridge, peer: &Arc<Peer>, station:
     match bridge.learn(peer, station, now) {
         Source::Known => true,
         Source::Refused => false,
-        Source::New { moved } => {
+        Source::New { moved, asked } => {
             shared.events.push(OffloadEvent::Learned { peer: peer.id, station, moved });
-            !bridge.asks()
+            !asked
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     revocation::Watch,
 };
 use crate::{
+    bridge,
     life::Life,
     log::LogConfig,
     ovlog,
@@ -218,6 +219,7 @@ impl Server {
         self.status = life.status_file();
         self.hooks = Arc::new(self.hooks.renewed(&profile));
         self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks));
+        self.offload.ask_about_stations(bridge::asks(&profile));
         self.configs = Configs::new(&profile, &*self.offload);
         self.endpoints.profile = Arc::clone(&profile);
         self.watch = Watch::of(&profile).following(&self.watch);
