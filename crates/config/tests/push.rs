@@ -249,3 +249,17 @@ fn a_clients_vlan_is_read() {
     let (overrides, found) = parse_ccd("vlan-pvid 4095\n", "alice");
     assert_eq!((overrides.vlan_pvid, found.len()), (None, 1));
 }
+
+#[test]
+fn that_no_gateway_is_read_from_dhcp_is_said() {
+    let mut pushed = Pushed::default();
+    let filter = PushFilter { filters: &[], route_nopull: false, allow_fqdn: false };
+    filter.apply("route-gateway dhcp,ping 10", &mut pushed).unwrap();
+    assert!(pushed.route_gateway.is_none() && pushed.ping.is_some());
+    let notes: Vec<_> = pushed.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes.len(), 1);
+    assert!(
+        notes[0].starts_with("Note: pushed option 'route-gateway") && notes[0].contains("DHCP"),
+        "{notes:?}"
+    );
+}

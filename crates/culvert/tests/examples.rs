@@ -40,6 +40,7 @@ fn folder() -> TempDir {
     assert_success(&culvert(&folder, &client_key));
     assert_success(&culvert(&folder, &["--genkey", "auth-token", "token.key"]));
     folder.write("users", "").unwrap();
+    folder.write_script("bridge-up", "#!/bin/sh\n").unwrap();
     fs::create_dir(folder.path().join("ccd")).unwrap();
     folder
 }
@@ -59,5 +60,5 @@ fn every_example_is_accepted() {
         assert_success(&culvert(&folder, &["check", &format!("./{name}")]));
         checked += 1;
     }
-    assert_eq!(checked, 10);
+    assert_eq!(checked, 11);
 }

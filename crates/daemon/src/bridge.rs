@@ -5,11 +5,12 @@ use culvert_offload::{Ethernet, Port, VlanAccept, Vlans};
 
 /// The device.
 pub(crate) fn ethernet(profile: &Profile) -> Ethernet {
-    Ethernet {
-        // Which hooks a plugin wants is known only when it is loaded.
-        ask: profile.scripts.learn_address.is_some() || !profile.scripts.plugins.is_empty(),
-        vlans: profile.server.vlans.map(vlans),
-    }
+    Ethernet { ask: asks(profile), vlans: profile.server.vlans.map(vlans) }
+}
+
+/// Whether somebody judges learned addresses. Which hooks a plugin wants is known only when it is loaded.
+pub(crate) fn asks(profile: &Profile) -> bool {
+    profile.scripts.learn_address.is_some() || !profile.scripts.plugins.is_empty()
 }
 
 fn vlans(vlans: profile::Vlans) -> Vlans {

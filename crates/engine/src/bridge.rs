@@ -22,7 +22,7 @@ use crate::{
     outbox::{Outbox, Payloads},
     packet::ethernet::{self, Header, Inbound, Mac, TAG_LEN, is_group},
     peer::Peer,
-    sync::{AtomicU64, RwLock},
+    sync::{AtomicBool, AtomicU64, RwLock},
     transport::Backpressure,
 };
 
@@ -35,7 +35,7 @@ const AT_ONCE: usize = 32;
 
 /// What was learned.
 pub(crate) struct Bridge {
-    ask: bool,
+    ask: AtomicBool,
     vlans: Option<Vlans>,
     stations: RwLock<Stations>,
 }
@@ -74,24 +74,24 @@ enum Standing {
 pub(crate) enum Source {
     /// The peer has it.
     Known,
-    /// The peer has it now (unless somebody is to be asked first): tell. `moved`: it was another's.
-    New { moved: bool },
+    /// The peer has it now: tell. `moved`: it was another's. `asked`: not before somebody agrees.
+    New { moved: bool, asked: bool },
     /// The peer may not have it, or not yet.
     Refused,
 }
 
 impl Bridge {
     pub(crate) fn new(ethernet: Ethernet) -> Self {
-        Self { ask: ethernet.ask, vlans: ethernet.vlans, stations: RwLock::default() }
+        Self { ask: AtomicBool::new(ethernet.ask), vlans: ethernet.vlans, stations: RwLock::default() }
     }
 
     pub(crate) const fn vlans(&self) -> Option<Vlans> {
         self.vlans
     }
 
-    /// Whether an address carries nothing before it was judged.
-    pub(crate) const fn asks(&self) -> bool {
-        self.ask
+    /// Whether an address carries nothing before it was judged, from now on.
+    pub(crate) fn ask(&self, ask: bool) {
+        self.ask.store(ask, Relaxed);
     }
 
     /// A peer came.
@@ -123,16 +123,20 @@ impl Bridge {
 
     /// A peer sends from this address.
     pub(crate) fn learn(&self, peer: &Arc<Peer>, station: Station, now: u64) -> Source {
-        let known = self.read(|stations| {
-            let entry = stations.known.get(&station).filter(|entry| Arc::ptr_eq(&entry.owner, peer))?;
-            entry.used.store(now, Relaxed);
-            match entry.standing {
-                Standing::Allowed => Some(Source::Known),
-                Standing::Refused if now.saturating_sub(entry.since) >= REFUSAL => None,
-                Standing::Asked | Standing::Refused => Some(Source::Refused),
+        let known = self.read(|stations| match stations.known.get(&station) {
+            Some(entry) if Arc::ptr_eq(&entry.owner, peer) => {
+                entry.used.store(now, Relaxed);
+                match entry.standing {
+                    Standing::Allowed => Some(Source::Known),
+                    Standing::Refused if now.saturating_sub(entry.since) >= REFUSAL => None,
+                    Standing::Asked | Standing::Refused => Some(Source::Refused),
+                }
             }
+            // Whoever sends much that is refused must not keep the lock from the others.
+            _ => (!stations.may_have(peer, station, now)).then_some(Source::Refused),
         });
-        known.unwrap_or_else(|| self.write(|stations| stations.learn(peer, station, self.ask, now)))
+        let ask = self.ask.load(Relaxed);
+        known.unwrap_or_else(|| self.write(|stations| stations.learn(peer, station, ask, now)))
     }
 
     /// Whoever was asked about an address answered.
@@ -205,30 +209,40 @@ impl Stations {
         self.ports.get_mut(&peer.id).filter(|port| Arc::ptr_eq(&port.peer, peer))
     }
 
+    /// Whether a peer may get an address that is not its own yet.
+    fn may_have(&self, peer: &Arc<Peer>, station: Station, now: u64) -> bool {
+        let limit = usize::try_from(peer.port.max_stations).unwrap_or(usize::MAX);
+        let old = self.known.get(&station);
+        is_learnable(station.mac)
+            && old.is_none_or(|entry| now.saturating_sub(entry.since) >= MOVE_INTERVAL)
+            && self
+                .ports
+                .get(&peer.id)
+                .is_some_and(|port| Arc::ptr_eq(&port.peer, peer) && port.stations.len() < limit)
+    }
+
     fn learn(&mut self, peer: &Arc<Peer>, station: Station, ask: bool, now: u64) -> Source {
         let old = self.known.get(&station);
         let own = old.is_some_and(|entry| Arc::ptr_eq(&entry.owner, peer));
-        let too_soon = old.is_some_and(|entry| now.saturating_sub(entry.since) < MOVE_INTERVAL);
-        if !is_learnable(station.mac) || too_soon {
-            return Source::Refused;
-        }
         // Of an address that was refused to somebody, nobody was told.
         let moved = !own && old.is_some_and(|entry| entry.standing == Standing::Allowed);
-        let Some(port) = self.port(peer) else { return Source::Refused };
-        let limit = usize::try_from(peer.port.max_stations).unwrap_or(usize::MAX);
-        if !own && port.stations.len() >= limit {
+        // Another worker may have been here since the first look.
+        if own && old.is_some_and(|entry| now.saturating_sub(entry.since) < REFUSAL)
+            || !own && !self.may_have(peer, station, now)
+        {
             return Source::Refused;
         }
+        let Some(port) = self.port(peer) else { return Source::Refused };
         port.stations.insert(station);
         let standing = if ask { Standing::Asked } else { Standing::Allowed };
-        let entry = Entry { owner: Arc::clone(peer), standing, since: now, used: now.into() };
+        let entry = Entry { owner: Arc::clone(peer), standing, since: now, used: AtomicU64::new(now) };
         if let Some(old) = self.known.insert(station, entry)
             && !own
             && let Some(port) = self.port(&old.owner)
         {
             port.stations.remove(&station);
         }
-        Source::New { moved }
+        Source::New { moved, asked: ask }
     }
 }
 
@@ -325,9 +339,9 @@ pub(crate) fn admit(shared: &Shared, bridge: &Bridge, peer: &Arc<Peer>, station:
     match bridge.learn(peer, station, now) {
         Source::Known => true,
         Source::Refused => false,
-        Source::New { moved } => {
+        Source::New { moved, asked } => {
             shared.events.push(OffloadEvent::Learned { peer: peer.id, station, moved });
-            !bridge.asks()
+            !asked
         }
     }
 }

@@ -8,6 +8,9 @@ use crate::{
     table::tests::{spec, transport},
 };
 
+const LEARNED: Source = Source::New { moved: false, asked: false };
+const MOVED: Source = Source::New { moved: true, asked: false };
+
 fn station(number: u8, vlan: u16) -> Station {
     Station { mac: [2, 0, 0, 0, 0, number], vlan }
 }
@@ -35,7 +38,7 @@ fn owner(bridge: &Bridge, number: u8) -> Option<u32> {
 fn an_address_is_learned_once_and_known_from_then_on() {
     let (bridge, [a, ..]) = bridge(false);
     assert_eq!(owner(&bridge, 1), None);
-    assert_eq!(bridge.learn(&a, station(1, 0), 5000), Source::New { moved: false });
+    assert_eq!(bridge.learn(&a, station(1, 0), 5000), LEARNED);
     assert_eq!(bridge.learn(&a, station(1, 0), 5000), Source::Known);
     assert_eq!(owner(&bridge, 1), Some(1));
     assert_eq!(bridge.find(station(1, 7), 0).map(|peer| peer.id), None, "another VLAN is another world");
@@ -46,12 +49,12 @@ fn an_address_moves_to_another_peer_but_only_so_often() {
     let (bridge, [a, b, _]) = bridge(false);
     bridge.learn(&a, station(1, 0), 5000);
     assert_eq!(bridge.learn(&b, station(1, 0), 5500), Source::Refused);
-    assert_eq!(bridge.learn(&b, station(1, 0), 6000), Source::New { moved: true });
+    assert_eq!(bridge.learn(&b, station(1, 0), 6000), MOVED);
     assert_eq!(owner(&bridge, 1), Some(2));
     assert_eq!(bridge.learn(&a, station(1, 0), 6999), Source::Refused);
     // It weighs on the limit of its new owner alone.
-    assert_eq!(bridge.learn(&a, station(2, 0), 7000), Source::New { moved: false });
-    assert_eq!(bridge.learn(&a, station(3, 0), 7000), Source::New { moved: false });
+    assert_eq!(bridge.learn(&a, station(2, 0), 7000), LEARNED);
+    assert_eq!(bridge.learn(&a, station(3, 0), 7000), LEARNED);
     bridge.leave(&a);
     assert_eq!(owner(&bridge, 1), Some(2), "what moved away does not go with its first owner");
 }
@@ -60,10 +63,10 @@ fn an_address_moves_to_another_peer_but_only_so_often() {
 fn a_peer_has_as_many_addresses_as_it_may() {
     let (bridge, [a, b, _]) = bridge(false);
     for number in [1, 2] {
-        assert_eq!(bridge.learn(&a, station(number, 0), 5000), Source::New { moved: false });
+        assert_eq!(bridge.learn(&a, station(number, 0), 5000), LEARNED);
     }
     assert_eq!(bridge.learn(&a, station(3, 0), 5000), Source::Refused);
-    assert_eq!(bridge.learn(&b, station(3, 0), 5000), Source::New { moved: false });
+    assert_eq!(bridge.learn(&b, station(3, 0), 5000), LEARNED);
     assert_eq!(bridge.learn(&a, station(3, 0), 9000), Source::Refused, "nor may it take over one more");
 }
 
@@ -92,16 +95,18 @@ fn what_a_peer_had_is_forgotten_with_it_and_nothing_is_learned_of_it_again() {
 fn an_address_that_somebody_judges_carries_nothing_before_and_is_asked_about_again_after_a_refusal() {
     let (bridge, [a, b, _]) = bridge(true);
     let (id, at) = (a.id, station(1, 0));
-    assert_eq!(bridge.learn(&a, at, 5000), Source::New { moved: false });
+    assert_eq!(bridge.learn(&a, at, 5000), Source::New { moved: false, asked: true });
     assert_eq!(bridge.learn(&a, at, 5001), Source::Refused);
     assert_eq!((owner(&bridge, 1), bridge.owner(at)), (None, Some(id)));
     bridge.judge(b.id, at, true, 5002);
     assert_eq!(owner(&bridge, 1), None, "an answer about another peer is none");
     bridge.judge(id, at, false, 5002);
     assert_eq!(bridge.learn(&a, at, 5002 + REFUSAL - 1), Source::Refused);
-    assert_eq!(bridge.learn(&a, at, 5002 + REFUSAL), Source::New { moved: false });
+    assert_eq!(bridge.learn(&a, at, 5002 + REFUSAL), Source::New { moved: false, asked: true });
     bridge.judge(id, at, true, 70_000);
     assert_eq!((bridge.learn(&a, at, 70_001), owner(&bridge, 1)), (Source::Known, Some(1)));
+    bridge.ask(false);
+    assert_eq!(bridge.learn(&a, station(2, 0), 70_001), LEARNED, "nobody wants to know any more");
 }
 
 #[test]
@@ -112,6 +117,6 @@ fn stale_addresses_are_forgotten_and_make_room() {
     bridge.find(station(2, 0), 9000);
     assert_eq!(bridge.expire(10_000, Duration::from_secs(5)), [(a.id, station(1, 0))]);
     assert_eq!((owner(&bridge, 1), owner(&bridge, 2)), (None, Some(1)));
-    assert_eq!(bridge.learn(&a, station(3, 0), 10_000), Source::New { moved: false });
-    assert_eq!(bridge.learn(&b, station(1, 0), 10_000), Source::New { moved: false });
+    assert_eq!(bridge.learn(&a, station(3, 0), 10_000), LEARNED);
+    assert_eq!(bridge.learn(&b, station(1, 0), 10_000), LEARNED);
 }

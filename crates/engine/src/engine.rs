@@ -367,6 +367,12 @@ impl Offload for Engine {
         Ok(())
     }
 
+    fn ask_about_stations(&self, ask: bool) {
+        if let Some(bridge) = self.shared.table.bridge() {
+            bridge.ask(ask);
+        }
+    }
+
     fn judge_station(&self, peer: PeerId, station: Station, allowed: bool) {
         if let Some(bridge) = self.shared.table.bridge() {
             bridge.judge(peer, station, allowed, self.shared.clock.millis());

@@ -171,6 +171,12 @@ pub trait Offload: Send + Sync {
     /// When the peer is unknown.
     fn stats(&self, peer: Option<PeerId>, out: &mut Vec<PeerStats>) -> Result<(), OffloadError>;
 
+    /// Whether addresses that are learned from now on are to be judged before they carry anything: [`Ethernet::ask`],
+    /// changed in place.
+    fn ask_about_stations(&self, ask: bool) {
+        let _ = ask;
+    }
+
     /// Says whether a peer may have an address that [`OffloadEvent::Learned`] told of. An address that is not allowed is
     /// asked about again later, if the peer still uses it.
     fn judge_station(&self, peer: PeerId, station: Station, allowed: bool) {

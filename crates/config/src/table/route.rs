@@ -5,8 +5,12 @@ use std::{net::Ipv6Addr, time::Duration};
 use super::{read::Source, *};
 use crate::{
     args::{Args, Problem, problem},
+    push::PushReason,
     value::{ClientNat, Dns},
 };
+
+/// OpenVPN reads the DHCP answers that pass through a TAP device.
+const NOT_FROM_DHCP: &str = "gateways are not read from DHCP; routes need route-gateway with an address";
 
 pub(super) const ROWS: &[OptionRow] = &[
     row(
@@ -60,10 +64,16 @@ pub(super) const ROWS: &[OptionRow] = &[
         .set(|d, a| {
             let source = Source::Pushed { allow_fqdn: d.profile.client.allow_pull_fqdn };
             d.profile.routes.gateway = read::route_gateway(a, source)?;
+            if d.profile.routes.gateway.is_none() {
+                d.warn(format!("Note: route-gateway dhcp has no effect: {NOT_FROM_DHCP}"));
+            }
             Ok(())
         })
         .pushed(|p, a| {
             p.pushed.route_gateway = read::route_gateway(a, p.source())?;
+            if p.pushed.route_gateway.is_none() {
+                p.pushed.note("route-gateway dhcp", PushReason::NoEffect(NOT_FROM_DHCP.to_owned()));
+            }
             Ok(())
         }),
     row("route-ipv6-gateway", "GW", "default gateway for route-ipv6")

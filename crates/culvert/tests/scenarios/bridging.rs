@@ -250,6 +250,25 @@ fn an_address_moves_with_who_uses_it_and_is_forgotten_when_nobody_does() {
     said("delete 02:00:00:00:00:0a@0\n");
 }
 
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_clients_own_file_gives_it_an_address_and_no_network_behind_it() {
+    let folder = TempDir::new().unwrap();
+    let own = "ifconfig-push 10.8.0.77 255.255.255.0\niroute 10.66.0.0 255.255.0.0\n";
+    folder.write("DEFAULT", own).unwrap();
+    let spec = TunnelSpec {
+        server_extra: format!("status-version 2\nclient-config-dir {}", folder.path().display()),
+        ..tap()
+    };
+    let world = World::new();
+    let (server, client) = world.ends(Role::Server, Release::V2_6);
+    let tunnel = Tunnel::start_up(&spec, &server, &client, &world.materials).unwrap();
+    let address = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 77));
+    traffic::echo((&tunnel.lab.client, address), (&tunnel.lab.server, TunnelSpec::SERVER_V4), SOON).unwrap();
+    assert!(tunnel.server.has_logged("--iroute options rejected for client"), "{}", tunnel.server.tail());
+    has_status(&tunnel, ",10.8.0.77,");
+}
+
 /// A port of the server's bridge in the hands of the test: what a machine with VLANs would send and see.
 struct Probe(Tun);
 

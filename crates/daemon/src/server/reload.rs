@@ -22,6 +22,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
+    bridge,
     life::Life,
     log::LogConfig,
     ovlog,
@@ -230,6 +231,7 @@ impl Server {
         self.status = life.status_file();
         self.hooks = Arc::new(self.hooks.renewed(&profile));
         self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks), &mut life.logins);
+        self.offload.ask_about_stations(bridge::asks(&profile));
         self.configs = Configs::new(&profile, &*self.offload);
         self.endpoints.profile = Arc::clone(&profile);
         self.watch = Watch::of(&profile).following(&self.watch);
