@@ -189,11 +189,6 @@ fn contradictions_begin_as_those_of_openvpn() {
             "--verify-client-cert none|optional must be used with --management-client-auth, an --auth-user-pass-verify script, \
              or plugin",
         ),
-        (
-            SERVER,
-            "auth-gen-token",
-            "--auth-gen-token must be used with --management-client-auth, an --auth-user-pass-verify script, or plugin",
-        ),
         (SERVER, "data-ciphers foo", "--data-ciphers list contains unsupported ciphers or is too long."),
         (SERVER, "tls-auth ta.key\ntls-crypt ta.key", "--tls-auth and --tls-crypt are mutually exclusive"),
         (

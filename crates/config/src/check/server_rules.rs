@@ -136,12 +136,14 @@ fn logins(d: &Draft, f: &mut Findings) {
     {
         return;
     }
+    if server.auth_gen_token.is_some() {
+        let text = "Note: option auth-gen-token has no effect: nobody judges logins";
+        f.note(Severity::Note, "auth-gen-token", text, "remove it, or add `auth-users FILE`");
+    }
     let needs = [
         ("verify-client-cert", "verify-client-cert none|optional", server.client_cert != CertPolicy::Require),
         ("username-as-common-name", "username-as-common-name", server.username_as_common_name),
         ("auth-user-pass-optional", "auth-user-pass-optional", server.auth_user_pass_optional),
-        // Not an error in OpenVPN, where such a token is never made.
-        ("auth-gen-token", "auth-gen-token", server.auth_gen_token.is_some()),
     ];
     for (culprit, name, set) in needs {
         if set {

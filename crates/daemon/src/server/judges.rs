@@ -38,7 +38,6 @@ fn relying(server: &Server) -> Option<&'static str> {
         ("verify-client-cert none|optional", server.client_cert != CertPolicy::Require),
         ("username-as-common-name", server.username_as_common_name),
         ("auth-user-pass-optional", server.auth_user_pass_optional),
-        ("auth-gen-token", server.auth_gen_token.is_some()),
     ];
     options.into_iter().find_map(|(option, set)| set.then_some(option))
 }
