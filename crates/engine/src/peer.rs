@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     key::{Header, Refused},
     legacy::Legacy,
+    probe::Probes,
     slots::Keys,
     transport::{Transport, Wire},
     turn::Turn,
@@ -41,6 +42,7 @@ pub(crate) struct Peer {
     pub(crate) mss: AtomicU32,
     pub(crate) sent: Counters,
     pub(crate) received: Counters,
+    pub(crate) probes: Probes,
     drops: DropCounters,
 }
 
@@ -135,6 +137,7 @@ impl Peer {
             mss: AtomicU32::new(spec.mss.map_or(0, u32::from)),
             sent: Counters::default(),
             received: Counters::default(),
+            probes: Probes::default(),
             drops: DropCounters::default(),
         };
         if let Some(keepalive) = spec.keepalive {
