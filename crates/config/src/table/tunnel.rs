@@ -12,11 +12,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Tunnel)
         .default("tun")
         .arity(1, 1)
-        .status(Status::NotYetWhen(|p| match (p.device.tap, p.device.null) {
-            (true, _) => Some("TAP devices"),
-            (_, true) => Some("dev null"),
-            _ => None,
-        }))
+        .status(Status::NotYetWhen(|p| p.device.tap.then_some("TAP devices")))
         .offload(&[
             blocks(KERNEL, "the kernel has tun devices only", "use dev tun")
                 .when("tap", |p| p.device.tap && p.device.dev.starts_with("tap"))
@@ -57,7 +53,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("dev-node", "NODE|unix:PROGRAM", "device node path, adapter name, or a program acting as the device")
         .group(Group::Tunnel)
         .default("platform")
-        .status(Status::NotYetWhen(|p| is_program(p).then_some("dev-node unix:…")))
         .offload(&[
             blocks(KERNEL, "the kernel's device is no program", "remove it")
                 .when("unix:", is_program)
@@ -287,5 +282,5 @@ const NULL: Note = Note::Lines(&["Note: null tun type selected, disabling data c
 
 /// `dev-node unix:PROGRAM`.
 fn is_program(profile: &Profile) -> bool {
-    profile.device.dev_node.as_deref().is_some_and(|node| node.starts_with("unix:"))
+    profile.device.program().is_some()
 }

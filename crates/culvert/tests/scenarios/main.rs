@@ -13,6 +13,7 @@ mod bench;
 mod causes;
 mod challenges;
 mod continuity;
+mod devices;
 mod flood;
 mod hostile;
 mod live;
