@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use culvert_testkit::{Release, Role, TempDir, TunnelSpec};
+use culvert_testkit::{Release, Role, TempDir, Topology, TunnelSpec};
 
 use crate::{SOON, World, assert_no_panic};
 
@@ -23,6 +23,28 @@ fn a_client_without_device_renegotiates_counts_silence_and_ends_with_0() {
             tunnel.client.lines().iter().filter(|line| line.contains("Control Channel: TLS")).count();
         assert!(handshakes >= 2, "{}", tunnel.client.tail());
         assert_no_panic(&tunnel);
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn both_of_two_ends_without_device_end_with_0() {
+    let world = World::new();
+    let extra = "dev null\ninactive 4\n".to_owned();
+    let spec = TunnelSpec {
+        topology: Topology::PointToPoint,
+        server_extra: extra.clone(),
+        client_extra: extra,
+        ..TunnelSpec::default()
+    };
+    for role in [Role::Server, Role::Client] {
+        let mut tunnel = world.start(role, Release::V2_7, &spec);
+        tunnel.wait_up().unwrap();
+        for end in [&mut tunnel.server, &mut tunnel.client] {
+            let status = end.wait_exit(Duration::from_secs(20)).unwrap();
+            assert_eq!(status.code(), Some(0), "{}", end.tail());
+            assert!(end.has_logged("SIGTERM[soft,inactive] received"), "{}", end.tail());
+        }
     }
 }
 
