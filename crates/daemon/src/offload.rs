@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use culvert_config::{
     Profile, Role,
-    profile::{OffloadChoice, OffloadPolicy},
+    profile::{OffloadChoice, OffloadPolicy, ScriptSecurity},
     verdict,
 };
 use culvert_engine::EngineBackend;
 use culvert_offload::{
-    Backend, DeviceMode, DeviceSpec, LinuxBackend, Offload, OffloadError, Paired, Support,
+    Backend, DeviceKind, DeviceMode, DeviceSpec, LinuxBackend, Offload, OffloadError, Paired, Support,
 };
 use culvert_wire::{CipherName, OffloadKind};
 
-use crate::{bridge, link, ovlog, settings::session::is_carried, threads::ThreadBudget};
+use crate::{
+    bridge, link, ovlog, scripts::ScriptError, settings::session::is_carried, threads::ThreadBudget,
+};
 
 /// Opens the best data plane for a profile, and says in one line which one it is and why.
 ///
@@ -24,6 +26,11 @@ use crate::{bridge, link, ovlog, settings::session::is_carried, threads::ThreadB
 /// When no device can be opened, or the profile insists on the kernel and cannot have it; the text names the remedy.
 pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn Offload>, String> {
     let spec = device_spec(profile, threads);
+    if let DeviceKind::Program(program) = &spec.kind
+        && profile.scripts.security < ScriptSecurity::Scripts
+    {
+        return Err(format!("{}: {program}", ScriptError::Forbidden));
+    }
     let offload = match open_kernel(profile, &spec) {
         Ok(offload) => offload,
         Err(declined) if profile.process.offload == OffloadChoice::Kernel => {
@@ -179,6 +186,7 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
             "tun" | "tap" => None,
             name => Some(name.to_owned()),
         },
+        kind: device_kind(profile),
         node: device.dev_node.clone(),
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         tx_queue_len: device.txqueuelen,
@@ -188,6 +196,16 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
         replay_window: profile.data.replay_window.unwrap_or(DEFAULT_REPLAY_WINDOW),
         threads: Some(threads.engine),
         ethernet: device.tap.then(|| bridge::ethernet(profile)),
+    }
+}
+
+/// A device of the system, or one that it does not know.
+fn device_kind(profile: &Profile) -> DeviceKind {
+    let device = &profile.device;
+    match device.program() {
+        _ if device.null => DeviceKind::Null,
+        Some(program) => DeviceKind::Program(program.to_owned()),
+        None => DeviceKind::Tun,
     }
 }
 

@@ -349,6 +349,7 @@ mod tests {
         let backend = FakeBackend::new();
         let device = DeviceSpec {
             name: None,
+            kind: culvert_offload::DeviceKind::Tun,
             node: None,
             mtu: 1500,
             tx_queue_len: None,

@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let offload = backend.open(DeviceSpec {
         name: Some(device.clone()),
+        kind: culvert_offload::DeviceKind::Tun,
         node: None,
         mtu: 1500,
         tx_queue_len: None,

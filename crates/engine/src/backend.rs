@@ -1,10 +1,10 @@
 use std::{path::Path, sync::Arc};
 
-use culvert_offload::{Backend, DeviceSpec, Offload, OffloadError, Support};
+use culvert_offload::{Backend, DeviceKind, DeviceSpec, Offload, OffloadError, Support};
 use culvert_wire::OffloadKind;
 
 use crate::{
-    device::{MemoryDevice, memory_device, open_tun},
+    device::{MemoryDevice, memory_device, open_null, open_program, open_tun},
     engine::Engine,
     packet::Joins,
 };
@@ -89,7 +89,11 @@ impl Backend for EngineBackend {
     }
 
     fn open(&self, spec: DeviceSpec) -> Result<Arc<dyn Offload>, OffloadError> {
-        let device = open_tun(&spec, self.workers(&spec), self.config.vnet_header)?;
+        let device = match &spec.kind {
+            DeviceKind::Tun => open_tun(&spec, self.workers(&spec), self.config.vnet_header)?,
+            DeviceKind::Null => open_null()?,
+            DeviceKind::Program(program) => open_program(&spec, program)?,
+        };
         Ok(Arc::new(Engine::start(&spec, device, self.config)?))
     }
 }

@@ -46,6 +46,7 @@ mod packet;
 #[doc(hidden)]
 pub mod parts;
 mod peer;
+mod probe;
 mod receive;
 mod recent;
 mod routes;

@@ -12,7 +12,13 @@ const OCC_MAGIC: [u8; 16] =
 
 const OCC_REQUEST: u8 = 0;
 const OCC_REPLY: u8 = 1;
+const OCC_MTU_LOAD_REQUEST: u8 = 2;
+const OCC_MTU_LOAD: u8 = 3;
+const OCC_MTU_REQUEST: u8 = 4;
+const OCC_MTU_REPLY: u8 = 5;
 const OCC_EXIT: u8 = 6;
+/// In front of what an OCC message says.
+pub(crate) const OCC_HEADER: usize = OCC_MAGIC.len() + 1;
 
 /// The peer leaves.
 pub(crate) const EXIT: [u8; 17] = occ(OCC_EXIT);
@@ -40,6 +46,12 @@ pub(crate) enum Payload {
     Exit,
     /// The peer asks for our options string.
     OptionsRequest,
+    /// The peer tests sizes (`mtu-test`): it wants a packet of this many bytes in all.
+    LoadRequest(u16),
+    /// A packet of the size that a test is about.
+    Load,
+    /// The peer asks for the largest packets of its test.
+    LargestRequest,
     /// An OCC message that needs no answer.
     OtherOcc,
 }
@@ -56,6 +68,11 @@ impl Payload {
         match payload.strip_prefix(&OCC_MAGIC) {
             Some([OCC_EXIT, ..]) => Self::Exit,
             Some([OCC_REQUEST, ..]) => Self::OptionsRequest,
+            Some([OCC_MTU_LOAD_REQUEST, high, low, ..]) => {
+                Self::LoadRequest(u16::from_be_bytes([*high, *low]))
+            }
+            Some([OCC_MTU_LOAD, ..]) => Self::Load,
+            Some([OCC_MTU_REQUEST, ..]) => Self::LargestRequest,
             Some(_) => Self::OtherOcc,
             None => Self::Packet,
         }
@@ -70,4 +87,41 @@ const fn occ(op: u8) -> [u8; 17] {
         at += 1;
     }
     message
+}
+
+/// A packet for a test of sizes: `filler` more bytes than it needs. Any bytes do; these cannot be compressed away.
+pub(crate) fn load(filler: usize) -> Vec<u8> {
+    let mut message = occ(OCC_MTU_LOAD).to_vec();
+    let noise = |at: usize| (at.wrapping_mul(0x9E37) >> 7).to_le_bytes()[0];
+    message.extend((0..filler).map(noise));
+    message
+}
+
+/// The answer about the largest packets of a test: received, then sent.
+pub(crate) fn largest(received: u16, sent: u16) -> Vec<u8> {
+    [&occ(OCC_MTU_REPLY)[..], &received.to_be_bytes(), &sent.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_from_packets() {
+        let occ = |rest: &[u8]| Payload::classify(&[&OCC_MAGIC[..], rest].concat());
+        assert_eq!(occ(&[OCC_MTU_LOAD_REQUEST, 5, 220]), Payload::LoadRequest(1500));
+        assert_eq!(occ(&[OCC_MTU_LOAD_REQUEST, 5]), Payload::OtherOcc);
+        assert_eq!(Payload::classify(&load(3)), Payload::Load);
+        assert_eq!(occ(&[OCC_MTU_REQUEST]), Payload::LargestRequest);
+        assert_eq!(occ(&[OCC_EXIT]), Payload::Exit);
+        assert_eq!(occ(&[]), Payload::OtherOcc);
+        assert_eq!(Payload::classify(&PING), Payload::Ping);
+        assert_eq!(Payload::classify(&[0x45; 20]), Payload::Packet);
+    }
+
+    #[test]
+    fn answers_have_the_form_that_peers_read() {
+        assert_eq!(load(100).len(), OCC_HEADER + 100);
+        assert_eq!(largest(1500, 1450)[16..], [OCC_MTU_REPLY, 0x05, 0xDC, 0x05, 0xAA]);
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
     key::{Header, Refused},
     legacy::Legacy,
     packet::Nat,
+    probe::Probes,
     slots::Keys,
     transport::{Transport, Wire},
     turn::Turn,
@@ -49,6 +50,7 @@ pub(crate) struct Peer {
     pub(crate) nat: Option<Nat>,
     pub(crate) sent: Counters,
     pub(crate) received: Counters,
+    pub(crate) probes: Probes,
     drops: DropCounters,
 }
 
@@ -145,6 +147,7 @@ impl Peer {
             nat: Nat::new(&spec.nat),
             sent: Counters::default(),
             received: Counters::default(),
+            probes: Probes::default(),
             drops: DropCounters::default(),
         };
         if let Some(keepalive) = spec.keepalive {

@@ -253,6 +253,27 @@ fn an_exit_message_is_reported() {
     assert_eq!(b.event(), OffloadEvent::ExitNotified(seven()));
 }
 
+/// A peer with `mtu-test` asks with OCC messages, which here come out of a second engine's device.
+#[test]
+fn a_peer_that_tests_sizes_is_answered() {
+    const MAGIC: [u8; 16] =
+        [0x28, 0x7F, 0x34, 0x6B, 0xD4, 0xEF, 0x7A, 0x81, 0x2D, 0x56, 0xB8, 0xD3, 0xAF, 0xC5, 0x45, 0x9C];
+    let (tester, subject) = pair(EngineConfig::default(), key, Shape::PLAIN);
+    let say = |words: &[u8]| tester.host.send(&[&MAGIC, words].concat());
+    let link = |packets| {
+        let stats = tester.wait_for_stats(seven(), "the answer", |s| s.link.rx_packets >= packets);
+        (stats.link.rx_packets, stats.link.rx_bytes)
+    };
+    say(&[2, 0x04, 0x00]); // a packet of 1024 bytes, please
+    assert_eq!(link(1), (1, 1024));
+    say(&[2, 0xFF, 0xFF]); // more than is made
+    assert_eq!(link(2), (2, 1024 + 9216));
+    say(&[3]); // a packet of the test: 41 bytes
+    say(&[4]); // what were the largest?
+    assert_eq!(link(3).0, 3);
+    assert!(subject.host.try_recv().is_none(), "none of it reaches the device");
+}
+
 #[test]
 fn control_packets_pass_by_the_data_plane() {
     let (mut a, mut b) = (End::udp(DeviceMode::MultiPeer), End::udp(DeviceMode::PointToPoint));

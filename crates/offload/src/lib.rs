@@ -232,6 +232,8 @@ pub struct Capabilities {
 pub struct DeviceSpec {
     /// Its name; `None` takes the first free `tunN` or `tapN`. A trailing `%d` is filled in by the system.
     pub name: Option<String>,
+    /// What it is.
+    pub kind: DeviceKind,
     /// Path of the clone device (`dev-node`), `/dev/net/tun` by default.
     pub node: Option<String>,
     /// MTU inside the tunnel.
@@ -250,6 +252,18 @@ pub struct DeviceSpec {
     pub threads: Option<usize>,
     /// Its packets are Ethernet frames; `None`: IP packets.
     pub ethernet: Option<Ethernet>,
+}
+
+/// What a device is. Kernels make TUN devices only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A TUN device.
+    #[default]
+    Tun,
+    /// None: packets that come in vanish, none go out (`dev null`).
+    Null,
+    /// This program exchanges packets over a socket (`dev-node unix:PROGRAM`).
+    Program(String),
 }
 
 /// Whether a device has one peer or many.

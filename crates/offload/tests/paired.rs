@@ -33,6 +33,7 @@ fn pair(mode: DeviceMode) -> Pair {
 fn pair_with(mode: DeviceMode, change: impl FnOnce(Capabilities) -> Capabilities) -> Pair {
     let spec = DeviceSpec {
         name: Some("tun7".to_owned()),
+        kind: culvert_offload::DeviceKind::Tun,
         node: None,
         mtu: 1500,
         tx_queue_len: None,

@@ -10,6 +10,8 @@ use rustix::process::{Resource, Rlimit};
 pub enum KillSignal {
     /// `SIGHUP`: read the configuration again.
     Hangup,
+    /// `SIGINT`: as from a terminal.
+    Interrupt,
     /// `SIGTERM`: please end.
     Term,
     /// `SIGKILL`: end.
@@ -20,6 +22,7 @@ impl From<KillSignal> for rustix::process::Signal {
     fn from(signal: KillSignal) -> Self {
         match signal {
             KillSignal::Hangup => Self::HUP,
+            KillSignal::Interrupt => Self::INT,
             KillSignal::Term => Self::TERM,
             KillSignal::Kill => Self::KILL,
         }

@@ -32,6 +32,18 @@ pub struct Device {
     pub persist_tun: bool,
 }
 
+impl Device {
+    /// The program of `dev-node unix:PROGRAM`.
+    pub fn program(&self) -> Option<&str> {
+        self.dev_node.as_deref()?.strip_prefix("unix:")
+    }
+
+    /// Returns whether the system knows no such device: it has no addresses, and no route leads to it.
+    pub fn is_virtual(&self) -> bool {
+        self.null || self.program().is_some()
+    }
+}
+
 impl Default for Device {
     fn default() -> Self {
         Self {

@@ -12,7 +12,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Tunnel)
         .default("tun")
         .arity(1, 1)
-        .status(Status::NotYetWhen(|p| p.device.null.then_some("dev null")))
         .offload(&[
             blocks(KERNEL, "the kernel has tun devices only", "use dev tun")
                 .when("tap", |p| p.device.tap && p.device.dev.starts_with("tap"))
@@ -53,7 +52,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("dev-node", "NODE|unix:PROGRAM", "device node path, adapter name, or a program acting as the device")
         .group(Group::Tunnel)
         .default("platform")
-        .status(Status::NotYetWhen(|p| is_program(p).then_some("dev-node unix:…")))
         .offload(&[
             blocks(KERNEL, "the kernel's device is no program", "remove it")
                 .when("unix:", is_program)
@@ -294,5 +292,5 @@ fn mac(a: &Args<'_>) -> Result<[u8; 6], Problem> {
 
 /// `dev-node unix:PROGRAM`.
 fn is_program(profile: &Profile) -> bool {
-    profile.device.dev_node.as_deref().is_some_and(|node| node.starts_with("unix:"))
+    profile.device.program().is_some()
 }

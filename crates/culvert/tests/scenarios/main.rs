@@ -17,6 +17,7 @@ mod challenges;
 mod clocks;
 mod continuity;
 mod corpus;
+mod devices;
 mod doctor;
 mod example_files;
 mod examples;

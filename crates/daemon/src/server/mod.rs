@@ -206,7 +206,9 @@ impl Server {
                     request => return Ended::by_signal(request),
                 },
                 now = tick.tick() => {
-                    self.enforce_limits(now);
+                    if let Some(reason) = self.enforce_limits(now) {
+                        return Ended::Soft(Request::Terminate, reason);
+                    }
                     self.renew_tokens();
                     if self.host_routes.have_changed() {
                         self.apply_host_routes();
@@ -317,14 +319,14 @@ impl Server {
         tracing::debug!("moved from {old}");
     }
 
-    /// `session-timeout` and `inactive`.
-    fn enforce_limits(&mut self, now: Instant) {
+    /// `session-timeout` and `inactive`. Returns why the process ends: one of two ends has nothing else to do.
+    fn enforce_limits(&mut self, now: Instant) -> Option<&'static str> {
         let mut over = Vec::new();
         let mut stats = Vec::new();
         for (&key, client) in &mut self.clients {
             let client::State::Connected(connected) = &mut client.state else { continue };
             if connected.ends.is_some_and(|ends| now >= ends) {
-                over.push((key, "SIGTERM[soft,session-timeout] received, client-instance exiting"));
+                over.push((key, "session-timeout"));
             }
             if let Some(inactivity) = &mut connected.inactivity
                 && now >= inactivity.due
@@ -335,18 +337,22 @@ impl Server {
                     Err(_gone) => continue,
                 };
                 if counted - inactivity.counted.min(counted) < inactivity.bytes.max(1) {
-                    over.push((key, "SIGTERM[soft,inactive] received, client-instance exiting"));
+                    over.push((key, "inactive"));
                 }
                 inactivity.counted = counted;
                 inactivity.due = now + inactivity.period;
             }
         }
-        for (key, why) in over {
+        if self.profile.role() == Role::P2p {
+            return over.first().map(|&(_, reason)| reason);
+        }
+        for (key, reason) in over {
             if let Some(client) = self.clients.get(&key) {
                 client.handle.command(Command::SendMessage("RESTART".to_owned()));
             }
-            self.remove(key, why);
+            self.remove(key, &format!("SIGTERM[soft,{reason}] received, client-instance exiting"));
         }
+        None
     }
 
     /// Tells sessions what their keys carried.

@@ -126,8 +126,11 @@ impl Tunnel {
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
         let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env } = request;
         let host = NetlinkHost::open()?;
-        let ledger = match Journal::create(&run_directory(), &device.name) {
-            Ok(journal) => Ledger::with_journal(journal),
+        let journal = || Journal::create(&run_directory(), &device.name);
+        // Where nothing is changed, nothing is written down.
+        let ledger = match (!spec.device.is_virtual()).then(journal).transpose() {
+            Ok(None) => Ledger::new(),
+            Ok(Some(journal)) => Ledger::with_journal(journal),
             Err(failure) => {
                 warn!(
                     "no journal of network changes (a killed process cannot be cleaned up after): {failure}"
@@ -274,7 +277,7 @@ impl Tunnel {
                 false
             }
         };
-        if !wanted {
+        if !wanted || spec.device.is_virtual() {
             return Completion::Complete;
         }
         self.revise(&old, &plan).await.unwrap_or(Completion::WithErrors)

@@ -42,6 +42,18 @@ impl TunnelSpec {
             marked: profile.link.mark.is_some(),
             routed_by_machine: false,
         }
+        .with_machine()
+    }
+
+    /// Leaves the machine's network alone where it does not know the device. Scripts are told what was meant.
+    fn with_machine(mut self) -> Self {
+        if self.device.is_virtual() {
+            self.device.ifconfig_noexec = true;
+            self.routes.noexec = true;
+            self.routes.block_ipv6 = false;
+            self.shaper = None;
+        }
+        self
     }
 
     /// The addresses of this end in the tunnel, for the management interface.
@@ -69,6 +81,6 @@ impl TunnelSpec {
         if let Some(mtu) = pushed.tun_mtu.and_then(|mtu| u16::try_from(mtu).ok()) {
             self.mtu = mtu;
         }
-        self
+        self.with_machine()
     }
 }

@@ -6,6 +6,7 @@
 mod memory;
 mod queue_length;
 mod tun;
+mod virtual_device;
 
 use std::{io, os::fd::BorrowedFd, sync::Arc};
 
@@ -15,6 +16,7 @@ pub use memory::MemoryDevice;
 pub(crate) use memory::memory_device;
 pub(crate) use queue_length::{FrameSizes, QueueLength};
 pub(crate) use tun::open_tun;
+pub(crate) use virtual_device::{open_null, open_program};
 
 use crate::packet::Joins;
 

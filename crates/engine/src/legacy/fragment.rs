@@ -14,7 +14,8 @@
 
 use culvert_crypto::random_bytes;
 
-const HEADER_LEN: usize = 4;
+/// In front of every payload, cut or not.
+pub(super) const HEADER_LEN: usize = 4;
 const WHOLE: u32 = 0;
 const MORE: u32 = 1;
 const LAST: u32 = 2;

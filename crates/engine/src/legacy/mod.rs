@@ -74,6 +74,15 @@ impl Legacy {
         MAX_FRAMING
     }
 
+    /// Bytes that stand around a payload that is sent in one piece.
+    pub(crate) const fn overhead(&self) -> usize {
+        let framing = match self.framing {
+            Framing::Lzo | Framing::Swap => 1,
+            Framing::None | Framing::V2 => 0,
+        };
+        framing + if self.fragments.is_some() { fragment::HEADER_LEN } else { 0 }
+    }
+
     /// Frames a payload in place: `buf` holds `len` bytes and has [`Legacy::room`] for more. Returns the new length.
     pub(crate) fn frame(&self, buf: &mut [u8], len: usize) -> usize {
         framing::frame(self.framing, buf, len)

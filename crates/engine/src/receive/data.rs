@@ -21,6 +21,7 @@ use crate::{
     outbox::{FLUSH_AT, Outbox, Single},
     packet::{Coalescer, SuperPacket, VNET_HEADER_LEN, Way, clamp_mss, destination, source},
     peer::{DropReason, Peer},
+    probe,
     recent::Recent,
     table::Forwarding,
     transport::{Backpressure, Transport, Wire},
@@ -244,6 +245,18 @@ impl Data {
             Payload::Ping | Payload::OtherOcc => return Ok(Delivery::Message),
             Payload::Exit => {
                 self.shared.events.push(OffloadEvent::ExitNotified(peer.id));
+                return Ok(Delivery::Message);
+            }
+            Payload::LoadRequest(size) => {
+                probe::send_load(&self.shared, &mut self.outbox, peer, size);
+                return Ok(Delivery::Message);
+            }
+            Payload::Load => {
+                probe::note_load(peer, len);
+                return Ok(Delivery::Message);
+            }
+            Payload::LargestRequest => {
+                probe::send_largest(&self.shared, &mut self.outbox, peer);
                 return Ok(Delivery::Message);
             }
             Payload::OptionsRequest => {

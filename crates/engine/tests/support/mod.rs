@@ -39,6 +39,7 @@ pub struct End {
 pub fn device(mode: DeviceMode) -> DeviceSpec {
     DeviceSpec {
         name: None,
+        kind: culvert_offload::DeviceKind::Tun,
         node: None,
         mtu: 1500,
         tx_queue_len: None,

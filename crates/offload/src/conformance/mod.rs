@@ -182,6 +182,7 @@ macro_rules! conformance_tests {
 pub fn device(mode: DeviceMode) -> DeviceSpec {
     DeviceSpec {
         name: None,
+        kind: crate::DeviceKind::Tun,
         node: None,
         mtu: 1500,
         tx_queue_len: None,
