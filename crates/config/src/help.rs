@@ -227,7 +227,7 @@ mod tests {
     fn an_option_explains_itself() {
         let text = explain("--fragment").unwrap();
         assert!(text.contains("Status: works") && text.contains("not with linux, windows"), "{text}");
-        assert!(explain("setcon").unwrap().contains("Status: not yet supported"));
+        assert!(explain("mtu-test").unwrap().contains("Status: not yet supported"));
         assert_eq!(
             explain("fragmnt").unwrap_err(),
             "no option is called `fragmnt`; did you mean `fragment`?"

@@ -227,12 +227,12 @@ fn a_static_key_is_refused_with_the_way_out() {
 
 #[test]
 fn a_missing_feature_is_the_last_refusal_and_says_that_the_file_is_right() {
-    let checked = check(&CLIENT.replace("dev tun", "dev tun\nsetcon nobody"));
+    let checked = check(&CLIENT.replace("dev tun", "dev tun\nmtu-test"));
     assert!(checked.errors.is_empty(), "{}", render_all(&checked.errors));
     assert_eq!(
         render_all(&not_yet(&checked.profile)),
-        "Options error: --setcon not yet supported\n --> a.conf:3:1\n  |\n3 | setcon nobody\n  \
-         | ^^^^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: remove `setcon`\n\
+        "Options error: --mtu-test not yet supported\n --> a.conf:3:1\n  |\n3 | mtu-test\n  \
+         | ^^^^^^^^ the configuration is correct; culvert cannot do this yet\n  |\n  = remedy: remove `mtu-test`\n\
          Use --help for more information.\n"
     );
 }

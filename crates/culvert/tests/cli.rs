@@ -283,7 +283,7 @@ fn the_old_form_of_genkey_writes_the_file_of_secret() {
 /// Complete, but for one thing that is not there yet.
 fn folder_with_tap() -> TempDir {
     let folder = folder("key", "");
-    let text = "dev tap\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 255.255.255.0\nca key\ncert key\nkey key\nverb 3\nsetcon nobody\n";
+    let text = "dev tap\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 255.255.255.0\nca key\ncert key\nkey key\nverb 3\nmtu-test\n";
     folder.write("p2p.conf", text).unwrap();
     folder
 }
@@ -300,7 +300,7 @@ fn a_missing_feature_is_refused_after_the_version_line_and_after_the_notes() {
         "OpenVPN 2.",
         "library versions: ",
         "DCO version: ",
-        "Options error: --setcon not yet supported",
+        "Options error: --mtu-test not yet supported",
     ];
     let found = order.map(position);
     assert!(found.is_sorted(), "{found:?}");
@@ -354,7 +354,7 @@ fn check_says_which_data_planes_accept() {
     let pki = Pki::new(Algorithm::Ec).unwrap();
     let text = std::fs::read_to_string(folder.path().join("p2p.conf")).unwrap();
     let text = text
-        .replace("setcon nobody\n", "")
+        .replace("mtu-test\n", "")
         .replace("dev tap", "dev tun")
         .replace("255.255.255.0", "10.8.0.2");
     pki.folder().write("p2p.conf", &text.replace("ca key\ncert key\nkey key\n", KEYS)).unwrap();
