@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use culvert_offload::{Drops, Framing, Keepalive, PeerSpec, PeerStats, Traffic};
-use culvert_wire::PeerId;
+use culvert_wire::{LocalAddress, PeerId};
 
 use crate::{
     clock::Clock,
@@ -46,7 +46,7 @@ pub(crate) struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     pub(crate) address: SocketAddr,
-    pub(crate) local: Option<IpAddr>,
+    pub(crate) local: Option<LocalAddress>,
 }
 
 /// When the peer was last heard and spoken to, in milliseconds of the engine's clock, and how long may pass.
