@@ -334,7 +334,7 @@ fn every_option_has_a_verdict_on_linux() {
     assert_eq!(
         sorted(with_extent(Extent::Profile)),
         "bind-dev client-nat comp-lzo compress dev dev-node dev-type disable-dco fragment http-proxy \
-         http-proxy-override management-query-proxy mktun offload socks-proxy tls-client topology tun-mtu"
+         http-proxy-override management-query-proxy mktun multihome offload socks-proxy tls-client topology tun-mtu"
     );
     assert_eq!(
         sorted(with_extent(Extent::Peer)),

@@ -353,10 +353,8 @@ fn check_says_which_data_planes_accept() {
 
     let pki = Pki::new(Algorithm::Ec).unwrap();
     let text = std::fs::read_to_string(folder.path().join("p2p.conf")).unwrap();
-    let text = text
-        .replace("mtu-test\n", "")
-        .replace("dev tap", "dev tun")
-        .replace("255.255.255.0", "10.8.0.2");
+    let text =
+        text.replace("mtu-test\n", "").replace("dev tap", "dev tun").replace("255.255.255.0", "10.8.0.2");
     pki.folder().write("p2p.conf", &text.replace("ca key\ncert key\nkey key\n", KEYS)).unwrap();
     let run = run_in(pki.folder().path(), &["check", "p2p.conf"]);
     assert_eq!(run.code, 0, "{}", run.stdout);

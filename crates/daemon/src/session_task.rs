@@ -5,7 +5,6 @@
 
 use std::{
     future::poll_fn,
-    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -17,7 +16,7 @@ use std::{
 
 use culvert_offload::{ControlPacket, ControlSender, Offload};
 use culvert_proto::{CloseReason, Command, Event, KeyOp, Session};
-use culvert_wire::{Now, Opcode, PeerId, Transmit};
+use culvert_wire::{LocalAddress, Now, Opcode, PeerId, Transmit};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -101,7 +100,7 @@ pub(crate) struct Ports {
     /// Sends control packets.
     pub(crate) control: Arc<dyn ControlSender>,
     /// The local address to send them from (`multihome`): the one that the peer called last.
-    pub(crate) local: Option<IpAddr>,
+    pub(crate) local: Option<LocalAddress>,
     /// Takes keys.
     pub(crate) offload: Arc<dyn Offload>,
     /// Runs what costs too much for the control plane's thread.

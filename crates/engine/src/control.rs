@@ -7,14 +7,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
-use culvert_wire::{SessionId, Transmit};
+use culvert_wire::{LocalAddress, SessionId, Transmit};
 
 use crate::transport::Transport;
 
@@ -46,7 +46,7 @@ struct Inner {
 
 impl ControlPort {
     /// Leaves a packet. The reader is woken by [`Self::notify`], once per batch.
-    pub(crate) fn push(&self, from: SocketAddr, to: Option<IpAddr>, bytes: &[u8]) {
+    pub(crate) fn push(&self, from: SocketAddr, to: Option<LocalAddress>, bytes: &[u8]) {
         let mut inner = self.lock();
         let Inner { preferred, strangers, senders, overflow, .. } = &mut *inner;
         let queue = match sender(bytes).and_then(|sender| senders.get_mut(&sender)) {

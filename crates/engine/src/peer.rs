@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use culvert_offload::{Drops, Keepalive, PeerSpec, PeerStats, Port, Traffic};
-use culvert_wire::PeerId;
+use culvert_wire::{LocalAddress, PeerId};
 
 use crate::{
     clock::Clock,
@@ -58,7 +58,7 @@ pub(crate) struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     pub(crate) address: SocketAddr,
-    pub(crate) local: Option<IpAddr>,
+    pub(crate) local: Option<LocalAddress>,
 }
 
 /// When the peer was last heard and spoken to, in milliseconds of the engine's clock, and how long may pass.

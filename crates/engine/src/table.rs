@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use culvert_offload::{DeviceMode, Ethernet, OffloadError, PeerSpec, VpnAddresses};
-use culvert_wire::PeerId;
+use culvert_wire::{LocalAddress, PeerId};
 
 use crate::{
     bridge::Bridge,
@@ -249,7 +249,7 @@ impl Table {
 
     /// Moves a peer to another transport address, spoken to at `local`, or at what it was spoken to before; `false` when
     /// the address belongs to another live peer (SEC-DATA-4).
-    pub(crate) fn move_address(&self, peer: &Arc<Peer>, to: SocketAddr, local: Option<IpAddr>) -> bool {
+    pub(crate) fn move_address(&self, peer: &Arc<Peer>, to: SocketAddr, local: Option<LocalAddress>) -> bool {
         let entries = self.lock();
         if !entries.peers.get(&peer.id).is_some_and(|entry| Arc::ptr_eq(&entry.peer, peer)) {
             return false;
@@ -265,6 +265,9 @@ impl Table {
             }
             addresses.insert(to, Arc::clone(peer));
         }
+        // Bound to an interface only if it was before (`multihome same-interface`).
+        let is_bound = from.local.is_some_and(|local| local.interface != 0);
+        let local = local.map(|local| if is_bound { local } else { local.anywhere() });
         peer.remote.store(Arc::new(Remote { address: to, local: local.or(from.local) }));
         true
     }

@@ -316,7 +316,7 @@ fn a_dual_stack_socket_reports_plain_ipv4_addresses() {
     socket.send_to(&[7 << 3], SocketAddr::from(([127, 0, 0, 1], a.address().port()))).unwrap();
     let packet = a.control().remove(0);
     assert_eq!(packet.from, socket.local_addr().unwrap());
-    assert_eq!(packet.to, Some([127, 0, 0, 1].into()));
+    assert_eq!(packet.to.map(|local| local.ip), Some([127, 0, 0, 1].into()));
 }
 
 #[test]

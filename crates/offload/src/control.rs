@@ -53,7 +53,7 @@ pub struct ControlPacket {
     /// Who sent it.
     pub from: SocketAddr,
     /// The local address that it was sent to, where the transport knows it.
-    pub to: Option<std::net::IpAddr>,
+    pub to: Option<culvert_wire::LocalAddress>,
     /// The packet, without the length prefix of TCP.
     pub bytes: Vec<u8>,
 }

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use culvert_wire::{CipherName, PeerId};
+use culvert_wire::{CipherName, LocalAddress, PeerId};
 
 use crate::{OffloadError, Port, TransportId};
 
@@ -19,7 +19,7 @@ pub struct PeerSpec {
     /// Its address.
     pub remote: SocketAddr,
     /// The local address to send from, where it matters.
-    pub local: Option<IpAddr>,
+    pub local: Option<LocalAddress>,
     /// Its addresses inside the tunnel.
     pub vpn: VpnAddresses,
     /// Networks behind it (`iroute`), as address and prefix length.

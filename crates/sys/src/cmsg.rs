@@ -22,34 +22,41 @@ pub(crate) struct Control(pub(crate) [u8; CAPACITY]);
 pub(crate) struct Told {
     /// Size of each segment of a joined train (`UDP_GRO`).
     pub(crate) segment: Option<usize>,
-    /// The local address that the datagram was sent to.
-    pub(crate) to: Option<IpAddr>,
+    /// The local address that the datagram was sent to, and the interface that it arrived on.
+    pub(crate) to: Option<(IpAddr, u32)>,
 }
 
 impl Control {
     pub(crate) const EMPTY: Self = Self([0; CAPACITY]);
 
     /// Writes what a datagram to send needs; returns how many bytes count.
-    pub(crate) fn write(&mut self, segment: Option<u16>, from: Option<IpAddr>, v6_socket: bool) -> usize {
+    pub(crate) fn write(
+        &mut self,
+        segment: Option<u16>,
+        from: Option<(IpAddr, u32)>,
+        v6_socket: bool,
+    ) -> usize {
         let mut at = 0;
         if let Some(size) = segment {
             at = self.push(at, SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
         }
         match from {
             // in_pktinfo: interface index, source to use, destination (not used when sending)
-            Some(IpAddr::V4(ip)) if !v6_socket => {
+            Some((IpAddr::V4(ip), interface)) if !v6_socket => {
                 let mut info = [0; 12];
+                info[..4].copy_from_slice(&interface.to_ne_bytes());
                 info[4..8].copy_from_slice(&ip.octets());
                 at = self.push(at, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
             }
             // in6_pktinfo: source address, interface index
-            Some(ip) if v6_socket => {
+            Some((ip, interface)) if v6_socket => {
                 let ip = match ip {
                     IpAddr::V4(ip) => ip.to_ipv6_mapped(),
                     IpAddr::V6(ip) => ip,
                 };
                 let mut info = [0; 20];
                 info[..16].copy_from_slice(&ip.octets());
+                info[16..].copy_from_slice(&interface.to_ne_bytes());
                 at = self.push(at, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
             }
             _ => {}
@@ -81,11 +88,12 @@ impl Control {
                         .filter(|size| *size > 0);
                 }
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    told.to =
-                        data.get(8..12).and_then(|b| b.first_chunk::<4>()).map(|b| Ipv4Addr::from(*b).into());
+                    let ip = data.get(8..12).and_then(|b| b.first_chunk::<4>());
+                    told.to = ip.map(|ip| (Ipv4Addr::from(*ip).into(), index(data.get(..4))));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    told.to = data.first_chunk::<16>().map(|b| IpAddr::V6(Ipv6Addr::from(*b)).to_canonical());
+                    let ip = data.first_chunk::<16>().map(|b| IpAddr::V6(Ipv6Addr::from(*b)).to_canonical());
+                    told.to = ip.map(|ip| (ip, index(data.get(16..20))));
                 }
                 _ => {}
             }
@@ -93,6 +101,11 @@ impl Control {
         }
         told
     }
+}
+
+/// Reads the index of an interface.
+fn index(bytes: Option<&[u8]>) -> u32 {
+    bytes.and_then(<[u8]>::first_chunk::<4>).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// Splits off the first message: level, type, data, what follows.
@@ -122,8 +135,9 @@ mod tests {
     #[test]
     fn a_source_address_is_written_in_the_form_of_the_sockets_family() {
         let mut control = Control::EMPTY;
-        let len = control.write(Some(1400), Some("192.0.2.1".parse().unwrap()), true);
+        let from = Some(("192.0.2.1".parse().unwrap(), 7));
+        let len = control.write(Some(1400), from, true);
         // The kernel's own form of a mapped address on receipt is the same message.
-        assert_eq!(control.read(len).to, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(control.read(len).to, from);
     }
 }

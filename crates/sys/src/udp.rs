@@ -37,8 +37,8 @@ pub struct Outgoing<'a> {
     pub segment: Option<u16>,
     /// The destination; `None` on a connected socket.
     pub to: Option<SocketAddr>,
-    /// The local address to send from, where it matters.
-    pub from: Option<IpAddr>,
+    /// The local address to send from, where it matters, and the index of the interface to leave by; 0: by the routes.
+    pub from: Option<(IpAddr, u32)>,
 }
 
 /// One received message: a datagram, or a train that the kernel joined.
@@ -46,8 +46,9 @@ pub struct Outgoing<'a> {
 pub struct Received<'a> {
     /// Who sent it.
     pub from: SocketAddr,
-    /// The local address, where the socket reports it ([`sockopt::report_local_address`]).
-    pub to: Option<IpAddr>,
+    /// The local address and the index of the interface that it arrived on, where the socket reports them
+    /// ([`sockopt::report_local_address`]).
+    pub to: Option<(IpAddr, u32)>,
     /// Size of each segment (the last may be shorter); the whole length when the kernel joined nothing.
     pub segment: usize,
     /// The bytes.
@@ -331,7 +332,7 @@ mod tests {
         UdpSocket::bind(local.parse().unwrap(), |_| Ok(())).unwrap()
     }
 
-    fn receive(socket: &UdpSocket) -> (SocketAddr, Option<IpAddr>, Vec<Vec<u8>>) {
+    fn receive(socket: &UdpSocket) -> (SocketAddr, Option<(IpAddr, u32)>, Vec<Vec<u8>>) {
         let mut batch = RecvBatch::new();
         let (mut from, mut to, mut datagrams) = (None, None, Vec::new());
         while socket.recv_batch(&mut batch).is_ok() {
@@ -402,7 +403,7 @@ mod tests {
         a.send_batch(&[Outgoing { bytes: b"ping", segment: None, to: Some(to), from: None }]).unwrap();
         let (from, local, _) = receive(&b);
         assert_eq!(from, a.local_addr().unwrap());
-        assert_eq!(local, Some(to.ip()));
+        assert_eq!(local.map(|(ip, _)| ip), Some(to.ip()));
 
         b.send_batch(&[Outgoing { bytes: b"pong", segment: None, to: Some(from), from: local }]).unwrap();
         assert_eq!(receive(&a).0, to);

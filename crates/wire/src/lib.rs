@@ -15,6 +15,7 @@ pub mod data;
 mod error;
 mod flags;
 mod ids;
+mod local;
 mod reader;
 mod replay;
 pub mod socks;
@@ -28,10 +29,11 @@ pub use data::{DataV1, DataV2, DataV2Epoch};
 pub use error::WireError;
 pub use flags::ProtocolFlags;
 pub use ids::{EpochId, KeyId, LocalSid, Opcode, PacketId, PeerId, RemoteSid, SessionId, Slot};
+pub use local::LocalAddress;
 pub use replay::{Replay, ReplayWindow, TimedReplayWindow};
 pub use time::Now;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// A packet to send: borrowed bytes and where they go.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,7 @@ pub struct Transmit<'a> {
     /// The peer's address on the transport. On TCP it only names the stream.
     pub to: SocketAddr,
     /// The local address to send from, where it matters (`multihome`); `None` leaves it to the system.
-    pub from: Option<IpAddr>,
+    pub from: Option<LocalAddress>,
     /// One whole OpenVPN packet, without the length prefix of TCP.
     pub bytes: &'a [u8],
 }

@@ -161,10 +161,12 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .roles(SERVER)
         .default("off")
-        .status(Status::NotYetWhen(|p| {
-            (p.link.multihome == crate::profile::Multihome::SameInterface).then_some("multihome same-interface")
-        }))
-        .offload(&[kept(LINUX, "the kernel is told the address that each peer came to")])
+        .offload(&[
+            blocks(LINUX, "the kernel sends by its routes", "write multihome without same-interface")
+                .when("same-interface", |p| p.link.multihome == Multihome::SameInterface),
+            kept(LINUX, "the kernel is told the address that each peer came to")
+                .when("alone", |p| p.link.multihome == Multihome::On),
+        ])
         .set(|d, a| {
             d.profile.link.multihome = match a.get(0) {
                 None => Multihome::On,

@@ -108,6 +108,30 @@ fn with_multihome_answers_come_from_the_address_that_was_called() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn with_same_interface_answers_leave_as_the_questions_came_whatever_the_routes_say() {
+    let world = World::new();
+    for (option, comes_up) in [("multihome", false), ("multihome same-interface", true)] {
+        let lab = NetnsLab::new().unwrap();
+        // By the routes the client is on a wire where nobody is.
+        let (_elsewhere, _) = lab.add_client(9).unwrap();
+        lab.server.ip(&["route", "add", "10.99.0.2/32", "dev", "wire9"]).unwrap();
+        let spec = TunnelSpec { server_extra: option.to_owned(), ..TunnelSpec::default() };
+        let (server, client) = world.ends(Role::Server, Release::V2_6);
+        let tunnel = Tunnel::start_in(lab, &spec, &server, &client, &world.materials).unwrap();
+        if comes_up {
+            tunnel.wait_up().unwrap();
+            tunnel.wait_traffic(SOON).unwrap();
+        } else {
+            tunnel.client.wait_for("UDPv4 link remote", SOON).unwrap();
+            let client = tunnel.client.wait_for("Initialization Sequence Completed", SOON / 2);
+            assert!(client.is_err(), "{}", tunnel.client.tail());
+        }
+        assert_no_panic(&tunnel);
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn tables_that_need_no_limits_accept_them() {
     let (_world, tunnel) = server_with("stale-routes-check 60 30\nmax-routes-per-client 4");
     tunnel.wait_traffic(SOON).unwrap();

@@ -160,6 +160,39 @@ fn a_client_on_its_way_does_not_slip_past_a_disable() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_on_its_way_gets_what_its_file_says_by_then() {
+    for (text, address, route) in [
+        ("push \"route 10.66.0.0 255.255.0.0\"\n", "10.8.0.2/24", "10.66.0.0/16"),
+        (
+            "ifconfig-push 10.8.0.30 255.255.255.0\npush \"route 10.67.0.0 255.255.0.0\"\n",
+            "10.8.0.30/24",
+            "10.67.0.0/16",
+        ),
+    ] {
+        let world = World::new();
+        let (folder, files) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let gate = folder.path().join("gate");
+        let script = format!("#!/bin/sh\nwhile ! [ -e {0} ]; do sleep 0.1; done\n", gate.display());
+        let script = folder.write_script("connect", &script).unwrap();
+        let own = format!("client-config-dir {}", files.path().display());
+        let extra = format!("{own}\nscript-security 2\nclient-connect {}", script.display());
+        let spec = TunnelSpec { server_extra: extra, ..TunnelSpec::default() };
+        let tunnel = world.start(Role::Server, Release::V2_6, &spec);
+        tunnel.server.wait_for("Peer Connection Initiated", SOON).unwrap();
+        files.write("client", text).unwrap();
+        let _mark = reload(&tunnel, |text| text);
+        fs::write(&gate, "").unwrap();
+        tunnel.wait_up().unwrap();
+        let addresses = tunnel.lab.client.ip(&["-o", "addr"]).unwrap();
+        let routes = tunnel.lab.client.ip(&["route"]).unwrap();
+        assert!(addresses.contains(address) && routes.contains(route), "{addresses}\n{routes}");
+        assert!(!tunnel.server.has_logged("from the next connection on"), "{}", tunnel.server.tail());
+        assert_no_panic(&tunnel);
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_judge_that_a_reload_adds_asks_at_the_next_renegotiation() {
     let world = World::new();
     let folder = TempDir::new().unwrap();

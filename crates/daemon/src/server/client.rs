@@ -11,7 +11,7 @@ use culvert_config::ClientOverrides;
 use culvert_host::Route;
 use culvert_offload::{PeerSpec, PeerStats, Protocol, Station, TransportId, VpnAddresses};
 use culvert_proto::{NegotiatedParams, PeerInfo, endpoint::Handle, tls::PeerIdentity};
-use culvert_wire::{CipherName, PeerId};
+use culvert_wire::{CipherName, LocalAddress, PeerId};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -33,7 +33,7 @@ pub(super) struct Client {
     /// The peer's address now.
     pub(super) remote: SocketAddr,
     /// The local address it spoke to, where the transport knows it.
-    pub(super) local: Option<IpAddr>,
+    pub(super) local: Option<LocalAddress>,
     /// Shared with the session.
     pub(super) identity: Arc<PeerIdentity>,
     /// What it logged in as.

@@ -180,6 +180,27 @@ impl Server {
         self.admission.judge_addresses(key, learned_addresses(&self.profile, &vpn, &iroutes), name, env);
     }
 
+    /// The client's own options were read again before it was connected. Addresses and networks that `learn-address` has
+    /// not heard of are fixed anew; anything else just holds.
+    pub(super) fn collected_anew(&mut self, key: SessionKey, collected: Collected) {
+        let Some(client) = self.clients.get(&key) else { return };
+        let State::Configuring(pending) = &client.state else { return };
+        let given = addresses(&self.profile, client, &collected.overrides);
+        let networks = |overrides| iroutes(&self.profile, overrides, &given.vpn());
+        let is_same =
+            given == pending.addresses && networks(&collected.overrides) == networks(&pending.overrides);
+        let reserved = client.reserved.clone();
+        if !is_same {
+            self.unclaim(key, &reserved);
+            return self.collected(key, collected);
+        }
+        if let Some(State::Configuring(pending)) = self.clients.get_mut(&key).map(|client| &mut client.state)
+        {
+            pending.overrides = collected.overrides;
+        }
+        self.connect(key);
+    }
+
     /// Creates the peer in the offload and sends the push reply.
     pub(super) fn connect(&mut self, key: SessionKey) {
         let Some(span) = self.clients.get(&key).map(|client| client.span.clone()) else { return };

@@ -16,7 +16,7 @@ use std::{
 use culvert_config::{Profile, profile::ConnectFreq};
 use culvert_offload::{ControlBatch, ControlPacket, ControlReceiver, ControlSender, Protocol, TransportId};
 use culvert_proto::endpoint::{Accepted, Endpoint, EndpointAction, Handle, MAX_FIRST_PACKET, Rate};
-use culvert_wire::{Opcode, RemoteSid, Transmit};
+use culvert_wire::{LocalAddress, Opcode, RemoteSid, Transmit};
 use tokio::{
     sync::{mpsc, oneshot},
     task::yield_now,
@@ -41,7 +41,7 @@ pub(super) struct AcceptRequest {
     pub(super) protocol: Protocol,
     pub(super) transport: TransportId,
     pub(super) control: Arc<dyn ControlSender>,
-    pub(super) local: Option<std::net::IpAddr>,
+    pub(super) local: Option<LocalAddress>,
     pub(super) accepted: Box<Accepted>,
     /// The new session, or `None` when the server has no place for it.
     pub(super) answer: oneshot::Sender<Option<SessionHandle>>,
@@ -102,6 +102,8 @@ pub(super) type Orders = mpsc::UnboundedSender<ListenerOrder>;
 
 /// The control port of a transport.
 pub(super) struct Port {
+    /// Answers leave by the interface that the question came by (`multihome same-interface`).
+    pub(super) same_interface: bool,
     pub(super) transport: TransportId,
     pub(super) receiver: Box<dyn ControlReceiver>,
     pub(super) control: Arc<dyn ControlSender>,
@@ -116,11 +118,12 @@ pub(super) fn spawn(
     reports: mpsc::Sender<ListenerReport>,
     tally: Arc<Tally>,
 ) -> Orders {
-    let Port { transport, receiver, control } = port;
+    let Port { same_interface, transport, receiver, control } = port;
     let (orders, inbox) = mpsc::unbounded_channel();
     let listener = Listener {
         id,
         protocol,
+        same_interface,
         transport,
         receiver,
         control,
@@ -141,6 +144,8 @@ pub(super) fn spawn(
 struct Listener {
     id: ListenerId,
     protocol: Protocol,
+    /// See [`Port`].
+    same_interface: bool,
     transport: TransportId,
     receiver: Box<dyn ControlReceiver>,
     control: Arc<dyn ControlSender>,
@@ -243,7 +248,10 @@ impl Listener {
     /// greeted already is heard, because 2.5 cannot repeat its answer: it acknowledges our greeting only once.
     async fn handle_batch(&mut self, packets: Vec<ControlPacket>) {
         let mut strangers = Vec::new();
-        for packet in packets {
+        for mut packet in packets {
+            if !self.same_interface {
+                packet.to = packet.to.map(LocalAddress::anywhere);
+            }
             match self.endpoint.route(clock::at(packet.at), packet.from, &packet.bytes) {
                 Some(handle) => self.route(handle, packet),
                 None => strangers.push(packet),
@@ -401,7 +409,12 @@ mod tests {
         let _orders = spawn(
             ListenerId(0),
             Protocol::Udp,
-            Port { transport: TransportId(0), receiver, control: Arc::<Replies>::clone(&replies) },
+            Port {
+                same_interface: false,
+                transport: TransportId(0),
+                receiver,
+                control: Arc::<Replies>::clone(&replies),
+            },
             Endpoint::new(config, &[7; 32]),
             reports,
             Arc::default(),

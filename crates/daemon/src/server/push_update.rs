@@ -147,7 +147,7 @@ impl Server {
     }
 
     /// Gives reservations of a client back.
-    fn unclaim(&mut self, key: SessionKey, addresses: &[IpAddr]) {
+    pub(super) fn unclaim(&mut self, key: SessionKey, addresses: &[IpAddr]) {
         let (Some(client), Some(pool)) = (self.clients.get_mut(&key), &mut self.pool) else { return };
         for &address in addresses {
             if let Some(at) = client.reserved.iter().position(|&reserved| reserved == address) {

@@ -142,11 +142,7 @@ impl Server {
         match (standing, collected) {
             (Standing::Withdrawn(reason) | Standing::Unknown(reason), _) => self.refuse(key, &reason),
             (Standing::Good, Err(refused)) => self.refuse(key, &refused.into_reason()),
-            (Standing::Good, Ok(collected)) => {
-                self.connect(key);
-                // Its file may be another one by now; where it is the same this changes nothing.
-                self.reconfigure(key, &collected.overrides);
-            }
+            (Standing::Good, Ok(collected)) => self.collected_anew(key, *collected),
         }
     }
 

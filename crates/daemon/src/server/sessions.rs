@@ -41,7 +41,10 @@ impl Server {
         };
         match self.offload.open_transport(TransportSpec::AdoptTcp { stream, remote }) {
             Ok((transport, receiver, control)) => {
-                let listener = self.listen(Protocol::Tcp, listeners::Port { transport, receiver, control });
+                let listener = self.listen(
+                    Protocol::Tcp,
+                    listeners::Port { same_interface: false, transport, receiver, control },
+                );
                 self.strangers.add(listener, remote.ip());
             }
             Err(failure) => warn!("cannot take over the stream from {remote}: {failure}"),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::{
     Configuration, Profile, Role,
-    profile::{ConnectionEntry, Local},
+    profile::{ConnectionEntry, Local, Multihome},
     value::{Port, Transport},
 };
 use culvert_mgmt::StateName;
@@ -335,7 +335,8 @@ impl Server {
         let family = if local.is_ipv4() { "UDPv4" } else { "UDPv6" };
         ovlog!(1, "{family} link local (bound): {}", AfAddress(local));
         ovlog!(1, "{family} link remote: [AF_UNSPEC]");
-        self.listen(Protocol::Udp, ListenerPort { transport, receiver, control });
+        let same_interface = self.profile.link.multihome == Multihome::SameInterface;
+        self.listen(Protocol::Udp, ListenerPort { same_interface, transport, receiver, control });
         Ok(())
     }
 

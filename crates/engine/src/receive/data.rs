@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use culvert_offload::OffloadEvent;
 use culvert_wire::{
-    KeyId, Opcode,
+    KeyId, LocalAddress, Opcode,
     data::{V1_HEADER_LEN, V2_HEADER_LEN, v2_peer_id},
 };
 
@@ -52,7 +52,7 @@ pub(super) struct Origin<'a> {
     pub(super) transport: &'a Arc<Transport>,
     pub(super) from: SocketAddr,
     /// The local address, where the socket tells it.
-    pub(super) to: Option<IpAddr>,
+    pub(super) to: Option<LocalAddress>,
 }
 
 /// Packets of one peer under one key id, as they came.
@@ -62,7 +62,7 @@ pub(super) struct Run<'a> {
     key: KeyId,
     /// Where they came from, if that is not where the peer is.
     pub(super) strange: Option<SocketAddr>,
-    pub(super) to: Option<IpAddr>,
+    pub(super) to: Option<LocalAddress>,
 }
 
 /// What a run brought, counted once at its end.
@@ -335,7 +335,13 @@ fn run_len(bytes: &[u8], size: usize, header: usize) -> usize {
 }
 
 /// The peer proved that it is somewhere else now.
-pub(super) fn move_peer(shared: &Shared, peer: &Arc<Peer>, from: SocketAddr, to: Option<IpAddr>, now: u64) {
+pub(super) fn move_peer(
+    shared: &Shared,
+    peer: &Arc<Peer>,
+    from: SocketAddr,
+    to: Option<LocalAddress>,
+    now: u64,
+) {
     let last = peer.activity.last_float.load(Relaxed);
     if peer.remote.load().address == from || (last != 0 && now.saturating_sub(last) < FLOAT_INTERVAL) {
         return;

@@ -183,7 +183,7 @@ impl Receiver {
             };
             for message in self.batch.messages() {
                 let size = message.segment.max(1);
-                let origin = Origin { transport, from: message.from, to: message.to };
+                let origin = Origin { transport, from: message.from, to: message.to.map(Into::into) };
                 if !udp.is_relayed() {
                     control |= self.data.handle_message(origin, message.bytes, size);
                     continue;

@@ -6,7 +6,7 @@ mod udp;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -17,7 +17,7 @@ use std::{
 
 use culvert_offload::{TransportId, TransportSpec};
 use culvert_sys::{Eventfd, wait_writable};
-use culvert_wire::Transmit;
+use culvert_wire::{LocalAddress, Transmit};
 
 pub(crate) use tcp::{MAX_FRAME, Tcp, token};
 pub(crate) use udp::Udp;
@@ -45,7 +45,7 @@ pub(crate) struct Train<'a> {
     /// UDP: size of each packet but the last.
     pub(crate) segment: usize,
     pub(crate) to: SocketAddr,
-    pub(crate) from: Option<IpAddr>,
+    pub(crate) from: Option<LocalAddress>,
 }
 
 /// What to do when a socket takes no more.

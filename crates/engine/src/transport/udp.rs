@@ -149,7 +149,7 @@ impl Udp {
     /// Turns a train into messages: one where the kernel splits it, or as many as it has packets.
     fn push<'a>(&self, messages: &mut Vec<Outgoing<'a>>, socket: &UdpSocket, train: &Train<'a>) {
         let to = (socket.peer() != Some(train.to)).then_some(train.to);
-        let whole = Outgoing { bytes: train.bytes, segment: None, to, from: train.from };
+        let whole = Outgoing { bytes: train.bytes, segment: None, to, from: train.from.map(Into::into) };
         if train.bytes.len() <= train.segment {
             messages.push(whole);
             return;
@@ -202,7 +202,7 @@ impl Udp {
                 with_header = with_socks_header(packet.to, packet.bytes);
                 to_relay(relay, &with_header)
             }
-            None => Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from },
+            None => Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from.map(Into::into) },
         };
         match socket.send_batch(&[message]) {
             Ok(_) => Ok(()),

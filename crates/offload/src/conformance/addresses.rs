@@ -26,7 +26,7 @@ pub fn data_leaves_from_the_bound_address(lab: &impl Lab) {
 pub fn data_leaves_from_the_local_address_of_the_peer(lab: &impl Lab) {
     let mut server = server_over(lab, udp_at(Ipv4Addr::UNSPECIFIED.into()));
     server.address.set_ip(SECOND);
-    let (wire, key) = server.add(2, |spec| PeerSpec { local: Some(SECOND), ..spec });
+    let (wire, key) = server.add(2, |spec| PeerSpec { local: Some(SECOND.into()), ..spec });
     server.tunnel.send(&packet(1, 2, 1));
     assert_eq!(wire.receive(&key), packet(1, 2, 1));
 }
@@ -50,7 +50,7 @@ pub fn a_peer_that_moves_is_followed(lab: &impl Lab) {
 pub fn a_peer_that_moves_is_answered_from_the_same_address(lab: &impl Lab) {
     let mut server = server_over(lab, udp_at(Ipv4Addr::UNSPECIFIED.into()));
     server.address.set_ip(SECOND);
-    let (_old, mut key) = server.add(2, |spec| PeerSpec { local: Some(SECOND), ..spec });
+    let (_old, mut key) = server.add(2, |spec| PeerSpec { local: Some(SECOND.into()), ..spec });
     let new = WirePeer::bind(2, server.address);
     server.expect_both_ways(2, &new, &mut key, 1);
 }

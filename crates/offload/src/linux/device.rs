@@ -238,7 +238,7 @@ impl Transport {
         let bound = || udp.local_address().map(|local| local.ip()).filter(|local| !local.is_unspecified());
         Some(Ends {
             remote: plain(spec.remote),
-            local: spec.local.or_else(bound).map(|ip| ip.to_canonical()),
+            local: spec.local.map(|local| local.ip).or_else(bound).map(|ip| ip.to_canonical()),
         })
     }
 }

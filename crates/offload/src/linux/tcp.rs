@@ -219,7 +219,12 @@ impl ControlReceiver for TcpReceiver {
                 .is_none_or(|opcode| matches!(opcode, Opcode::DataV1 | Opcode::DataV2));
             if !is_data {
                 let bytes = packet.to_vec();
-                out.packets.push(ControlPacket { at: Instant::now(), from: self.tcp.remote, to, bytes });
+                out.packets.push(ControlPacket {
+                    at: Instant::now(),
+                    from: self.tcp.remote,
+                    to: to.map(Into::into),
+                    bytes,
+                });
             }
         }
         if out.packets.len() > before {

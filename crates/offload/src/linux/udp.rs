@@ -85,7 +85,7 @@ impl UdpReceiver {
             out.packets.extend(packets.map(|bytes| ControlPacket {
                 at,
                 from: message.from,
-                to: message.to,
+                to: message.to.map(Into::into),
                 bytes: bytes.to_vec(),
             }));
         }
@@ -133,8 +133,12 @@ impl ControlReceiver for UdpReceiver {
 impl ControlSender for Udp {
     fn poll_send(&self, _cx: &mut Context<'_>, packet: &Transmit<'_>) -> Poll<io::Result<()>> {
         let send = || {
-            let message =
-                Outgoing { bytes: packet.bytes, segment: None, to: Some(packet.to), from: packet.from };
+            let message = Outgoing {
+                bytes: packet.bytes,
+                segment: None,
+                to: Some(packet.to),
+                from: packet.from.map(Into::into),
+            };
             self.socket()?.send_batch(&[message]).map(drop)
         };
         Poll::Ready(match send() {
