@@ -43,15 +43,17 @@ fn ask(path: &Path) -> Finding {
             "see its log, or `culvert watch`",
         );
     }
-    let offload = status["offload"]["kind"].as_str();
-    match (status["clients"].as_array(), offload) {
+    match (status["clients"].as_array(), status["state"].as_str()) {
         (Some(clients), _) => {
             Finding::good("running", format!("{name} runs, a server with {} clients", clients.len()))
         }
-        (None, Some(kind)) => Finding::good("running", format!("{name} runs; data is carried by: {kind}")),
-        (None, None) => Finding::warning(
+        (None, Some("CONNECTED")) => {
+            let carrier = status["offload"]["kind"].as_str().unwrap_or("nobody");
+            Finding::good("running", format!("{name} runs and is connected; data is carried by: {carrier}"))
+        }
+        (None, state) => Finding::warning(
             "running",
-            format!("{name} runs, but has no tunnel yet"),
+            format!("{name} runs, but is not connected: its state is {}", state.unwrap_or("unknown")),
             "see its log, or examine its configuration: culvert doctor FILE",
         ),
     }

@@ -190,6 +190,37 @@ fn a_port_that_is_taken_is_named_with_its_holder() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_process_that_runs_here_is_asked() {
+    let ward = Ward::new();
+    let text = format!("cd {}\n{SERVER}", ward.folder().display());
+    let config = ward.pki.folder().write("running.conf", &text).unwrap();
+    let server = Daemon::start(&ward.lab.server, &ward.world.subject, "server", &config).unwrap();
+    server.wait_for("Initialization Sequence Completed", SOON).unwrap();
+    // Its own port is not taken by somebody else.
+    let found = ward.examine(&ward.lab.server, SERVER);
+    assert!(
+        found.names("good").contains(&"running") && found.names("note").contains(&"port"),
+        "{}",
+        found.text
+    );
+    assert!(found.text.contains("running runs, a server with 0 clients"), "{}", found.text);
+    assert_eq!(found.code, Some(0), "{}", found.text);
+    // One that gets no answer has no tunnel.
+    let text = format!(
+        "cd {}\nclient\ndev tun\nca ca.crt\ncert client.crt\nkey client.key\n{} 4\n",
+        ward.folder().display(),
+        Ward::remote()
+    );
+    let config = ward.pki.folder().write("lost.conf", &text).unwrap();
+    let client = Daemon::start(&ward.lab.client, &ward.world.subject, "client", &config).unwrap();
+    client.wait_for("UDPv4 link remote", SOON).unwrap();
+    let found = ward.client(&Ward::remote());
+    assert!(found.names("warning").contains(&"running"), "{}", found.text);
+    assert!(found.text.contains("lost runs, but is not connected"), "{}", found.text);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn what_keeps_clients_from_what_lies_behind_a_server_is_warned_about() {
     let ward = Ward::new();
     ward.lab.server.run("sysctl", &["-qw", "net.ipv4.ip_forward=0"]).unwrap();

@@ -87,7 +87,7 @@ impl Management {
         let (reader, mut writer) = stream.into_split();
         let Some(command) = read_command(reader, PATIENCE).await else { return };
         let answer = match command.trim_end().split_once(' ').unwrap_or((command.trim_end(), "")) {
-            ("status", "") => self.ask_json(What::JsonStatus).await,
+            ("status", "") => self.with_state(&self.ask_json(What::JsonStatus).await),
             ("text", "") => {
                 let text = self.ask_role(What::Request(Request::Status(1)), "status").await;
                 text.trim_end().replace('\r', "")
@@ -98,6 +98,18 @@ impl Management {
             (other, _) => json!({ "error": format!("unknown command '{other}'") }).to_string(),
         };
         let _gone = send_line(&mut writer, &answer).await;
+    }
+
+    /// Adds the present state, by the management interface's name: CONNECTED, WAIT, RECONNECTING, …
+    fn with_state(&self, answer: &str) -> String {
+        let Ok(mut object) = serde_json::from_str::<serde_json::Value>(answer) else {
+            return answer.to_owned();
+        };
+        let state = self.lock().states.last().map(|line| line.state.name());
+        if let Some(members) = object.as_object_mut() {
+            members.insert("state".to_owned(), state.into());
+        }
+        object.to_string()
     }
 
     async fn ask_json(&self, what: What) -> String {

@@ -24,6 +24,11 @@ impl<T: Display> Lines<T> {
         self.lines.push_back(line);
     }
 
+    /// The newest one.
+    pub(super) fn last(&self) -> Option<&T> {
+        self.lines.back()
+    }
+
     /// Answers one argument of `log`, `echo` or `state`: what is asked for in real time goes into `real_time`.
     pub(super) fn answer(&self, of: HistoryOf, wanted: History, real_time: &mut bool) -> String {
         let name = of.name();
