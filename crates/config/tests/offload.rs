@@ -355,7 +355,7 @@ fn every_option_has_a_verdict_on_linux() {
 #[test]
 fn what_has_no_effect_anywhere_is_not_repeated() {
     for name in "mute-replay-warnings tcp-queue-limit bcast-buffers ping-timer-rem stale-routes-check \
-        allow-recursive-routing max-routes-per-client socket-flags tcp-nodelay"
+        max-routes-per-client socket-flags tcp-nodelay"
         .split_whitespace()
     {
         let row = find(name).unwrap();

@@ -23,7 +23,7 @@ mod tty;
 mod tun;
 mod udp;
 
-pub use clock::since_boot;
+pub use clock::{awake, since_boot};
 pub use local::LocalDatagram;
 pub use netlink::{NetlinkFamily, NetlinkSocket};
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};

@@ -27,6 +27,7 @@ mod management_logins;
 mod messages;
 mod metrics;
 mod names;
+mod network_change;
 mod plugins;
 mod policy;
 mod proxies;
