@@ -354,8 +354,7 @@ fn every_option_has_a_verdict_on_linux() {
 /// These have no effect with any data plane, which is said before one is chosen.
 #[test]
 fn what_has_no_effect_anywhere_is_not_repeated() {
-    for name in "mute-replay-warnings tcp-queue-limit bcast-buffers ping-timer-rem \
-        allow-recursive-routing socket-flags tcp-nodelay"
+    for name in "mute-replay-warnings tcp-queue-limit bcast-buffers ping-timer-rem socket-flags tcp-nodelay"
         .split_whitespace()
     {
         let row = find(name).unwrap();

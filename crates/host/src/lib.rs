@@ -25,6 +25,7 @@ mod firewall;
 mod journal;
 mod ledger;
 mod netlink;
+mod news;
 mod plan;
 mod redirect;
 mod route;
@@ -40,6 +41,7 @@ pub use firewall::{Firewall, FirewallRules, Ipv6Refusal, KillSwitch, KillSwitchR
 pub use journal::{Journal, recover, run_directory};
 pub use ledger::{Applied, Change, Failure, Ledger};
 pub use netlink::NetlinkHost;
+pub use news::NetworkNews;
 pub use plan::{Address, DeviceConfig, Plan, Step};
 pub use redirect::{NetGateway, Planned, Redirect, RouteContext, RouteSettings};
 pub use route::{Family, Place, Route, RouteKind, RouteSpec};

@@ -25,7 +25,7 @@ mod tty;
 mod tun;
 mod udp;
 
-pub use clock::since_boot;
+pub use clock::{awake, since_boot};
 pub use directory::DirectoryWatch;
 pub use local::LocalDatagram;
 pub use netlink::{NetlinkFamily, NetlinkSocket};

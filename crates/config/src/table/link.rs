@@ -364,9 +364,8 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.link.persist_remote_ip = true;
             Ok(())
         }),
-    row("allow-recursive-routing", "", "do not drop tunnel packets aimed at the server")
+    row("allow-recursive-routing", "", "accept that packets to the server are routed into the tunnel; without, it is warned about")
         .group(Group::Link)
-        .status(Status::NoEffect("packets aimed at the server are not looked for"))
         .roles(CALLER)
         .default("off")
         .rules(&[Rule::NotOnServer])

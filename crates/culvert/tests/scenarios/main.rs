@@ -37,6 +37,7 @@ mod management_logins;
 mod messages;
 mod metrics;
 mod names;
+mod network_change;
 mod options;
 mod plugins;
 mod policy;

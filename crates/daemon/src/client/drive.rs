@@ -10,7 +10,9 @@ use culvert_wire::{OffloadKind, PeerId};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
 
-use super::{Advance, Client, Outcome, Restart, Up, attempt::Link, login, proxy::Association};
+use super::{
+    Advance, Client, Outcome, Restart, Up, attempt::Link, login, network::Surroundings, proxy::Association,
+};
 use crate::{
     address::AfAddress,
     exit::Ended,
@@ -31,6 +33,8 @@ pub(super) struct Progress {
     pub(super) link: Link,
     /// The first packet of the server came: it is alive.
     answered: bool,
+    /// The network below.
+    pub(super) surroundings: Surroundings,
     pub(super) pushed: Pushed,
     /// The peer in the offload, and what was agreed on with it.
     pub(super) peer: Option<PeerId>,
@@ -73,6 +77,7 @@ impl Client {
             env,
             ends: None,
             inactive: None,
+            surroundings: Surroundings::watch(),
             usage_due: usage::is_limited(&self.profile).then(|| Instant::now() + usage::INTERVAL),
             leaving: None,
             link,
@@ -117,7 +122,10 @@ impl Client {
                     if Instant::now() >= status_due {
                         status_due = self.write_status(life);
                     }
-                    progress.overdue(entry, offload)
+                    match self.look_around(entry, progress, offload) {
+                        Some(outcome) => Some(outcome),
+                        None => progress.overdue(entry, offload),
+                    }
                 }
             };
             if let Some(outcome) = outcome {
@@ -555,7 +563,11 @@ impl Progress {
         let poll = (!self.answered).then(|| self.link.started + entry.connect_timeout);
         let leaving = self.leaving.as_ref().map(|(at, _)| *at);
         let inactive = self.inactive.map(|(_, _, due, _)| due);
-        [poll, leaving, self.ends, inactive, self.usage_due].into_iter().flatten().fold(status, Instant::min)
+        let around = self.peer.map(|_| self.surroundings.deadline());
+        [poll, leaving, self.ends, inactive, self.usage_due, around]
+            .into_iter()
+            .flatten()
+            .fold(status, Instant::min)
     }
 
     /// What is due now.

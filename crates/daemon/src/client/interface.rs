@@ -95,11 +95,13 @@ impl Client {
     }
 
     /// The tunnel is up.
-    pub(super) fn tell_connected(&self, progress: &Progress, spec: &TunnelSpec, completion: Completion) {
+    pub(super) fn tell_connected(&self, progress: &mut Progress, spec: &TunnelSpec, completion: Completion) {
         let detail = match completion {
             Completion::Complete => "SUCCESS",
             Completion::WithErrors => "ROUTE_ERROR",
         };
+        let outside = progress.link.outside();
+        progress.surroundings.settle(&self.profile, outside, spec.addresses().tunnel4);
         let addresses = Addresses { remote: Some(progress.link.remote), ..spec.addresses() };
         self.management.set_state_at(StateName::Connected, detail, addresses);
     }

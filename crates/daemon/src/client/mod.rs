@@ -9,6 +9,7 @@ mod ending;
 mod interface;
 mod kill_switch;
 mod login;
+mod network;
 mod proxy;
 mod remotes;
 mod update;

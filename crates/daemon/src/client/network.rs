@@ -1,0 +1,264 @@
+//! What happens to the network below a tunnel: another address, no network for a while, a machine that was asleep.
+//!
+//! The kernel tells of every change; what counts is whether packets to the server take another way. Over UDP the server
+//! follows a client that moves as soon as it hears of it, so it is sent something through the tunnel; when nothing comes
+//! back, and over TCP in any case, the client connects again instead of waiting for `ping-restart`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use culvert_config::{Profile, profile::ConnectionEntry};
+use culvert_host::NetworkNews;
+use culvert_offload::Offload;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Advance, Client, Outcome, Restart, drive::Progress};
+use crate::{link, network, ovlog, tunnel::TunnelSpec};
+
+/// Changes come in flocks: how long to wait for the last.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How often to look for news, and whether the machine was asleep.
+const TICK: Duration = Duration::from_secs(1);
+/// A sleep that counts.
+const NAP: Duration = Duration::from_secs(2);
+/// After such a sleep servers have forgotten their clients; shorter ones are like a move.
+const LONG_SLEEP: Duration = Duration::from_secs(45);
+/// How long an answer may take beyond the server's next ping.
+const GRACE: Duration = Duration::from_secs(3);
+/// Where the packet goes that only tells where this end is now (RFC 863).
+const DISCARD: u16 = 9;
+
+/// The network, as far as a session depends on it.
+pub(super) struct Surroundings {
+    news: Option<NetworkNews>,
+    /// The address that packets to the server leave from.
+    source: Option<IpAddr>,
+    look_due: Option<Instant>,
+    tick_due: Instant,
+    /// Time that the machine slept since it started.
+    slept: Duration,
+    /// Waiting for a sign of life: until when, and what was received before.
+    probe: Option<(Instant, u64)>,
+}
+
+/// What became of the way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Packets leave from another address.
+    Moved,
+    /// They would go into the tunnel themselves.
+    Swallowed,
+    /// The machine was asleep for long.
+    Slept,
+}
+
+impl Surroundings {
+    /// Begins to watch.
+    pub(super) fn watch() -> Self {
+        let news = NetworkNews::open()
+            .map_err(|failure| debug!("changes of the network are not noticed: {failure}"))
+            .ok();
+        let tick_due = Instant::now() + TICK;
+        Self { news, source: None, look_due: None, tick_due, slept: slept(), probe: None }
+    }
+
+    /// Remembers the way to the server as it is now. `own` is this end's address in the tunnel.
+    pub(super) fn settle(&mut self, profile: &Profile, outside: SocketAddr, own: Option<Ipv4Addr>) {
+        self.source = source(profile, outside);
+        if self.source.is_some()
+            && self.source == own.map(IpAddr::V4)
+            && !profile.link.allow_recursive_routing
+        {
+            ovlog!(
+                warn 1,
+                "WARNING: Recursive routing detected: packets to {outside} are routed into the tunnel that they carry. Add a `route` with net_gateway for the server."
+            );
+        }
+    }
+
+    /// When something is due next.
+    pub(super) fn deadline(&self) -> Instant {
+        let probe = self.probe.map(|(until, _)| until);
+        [self.look_due, probe].into_iter().flatten().fold(self.tick_due, Instant::min)
+    }
+
+    /// Looks, when it is time; tells what changed.
+    pub(super) fn look(
+        &mut self,
+        profile: &Profile,
+        outside: SocketAddr,
+        own: Option<Ipv4Addr>,
+    ) -> Option<Change> {
+        let now = Instant::now();
+        if now >= self.tick_due {
+            self.tick_due = now + TICK;
+            if self.news.as_ref().is_some_and(NetworkNews::drain) {
+                self.look_due = Some(now + SETTLE);
+            }
+        }
+        if let Some(change) = after_sleep(std::mem::replace(&mut self.slept, slept()), self.slept) {
+            return Some(change);
+        }
+        self.look_due.take_if(|due| now >= *due)?;
+        // Without a way there will be news when there is a network again.
+        let source = source(profile, outside)?;
+        if self.source == Some(source) {
+            return None;
+        }
+        if own.map(IpAddr::V4) == Some(source) {
+            return (!profile.link.allow_recursive_routing).then_some(Change::Swallowed);
+        }
+        self.source = Some(source);
+        Some(Change::Moved)
+    }
+
+    /// Sends something through the tunnel, so that the server learns this end's address, and expects an answer within
+    /// the time that the server's next ping takes. Returns whether that was possible.
+    pub(super) fn probe(
+        &mut self,
+        own: Option<Ipv4Addr>,
+        gateway: Option<IpAddr>,
+        interval: Duration,
+        received: u64,
+    ) -> bool {
+        let (Some(own), Some(gateway)) = (own, gateway) else { return false };
+        let send = || UdpSocket::bind((own, 0))?.send_to(&[], (gateway, DISCARD));
+        if let Err(failure) = send() {
+            debug!("nothing can be sent through the tunnel: {failure}");
+            return false;
+        }
+        self.probe = Some((Instant::now() + interval + GRACE, received));
+        true
+    }
+
+    /// Whether an answer to [`Self::probe`] is overdue. `received` asks the data plane.
+    pub(super) fn is_unanswered(&mut self, received: impl FnOnce() -> u64) -> bool {
+        match self.probe {
+            Some((until, before)) if Instant::now() >= until => {
+                self.probe = None;
+                received() == before
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Client {
+    /// Looks at the network, when it is time, and does what follows.
+    pub(super) fn look_around(
+        &mut self,
+        entry: &ConnectionEntry,
+        progress: &mut Progress,
+        offload: &Arc<dyn Offload>,
+    ) -> Option<Outcome> {
+        let peer = progress.peer?;
+        let spec = TunnelSpec::from_profile(&self.profile).with_pushed(&progress.pushed);
+        let own = spec.addresses().tunnel4;
+        let received = || {
+            let mut stats = Vec::new();
+            let asked = offload.stats(Some(peer), &mut stats);
+            asked.ok().and_then(|()| stats.first().map(|stats| stats.link.rx_bytes)).unwrap_or_default()
+        };
+        if progress.surroundings.is_unanswered(received) {
+            ovlog!(1, "the server does not answer since the network changed: connecting again");
+            return Some(again());
+        }
+        let outside = progress.link.outside();
+        match progress.surroundings.look(&self.profile, outside, own)? {
+            Change::Slept => {
+                ovlog!(1, "the machine was asleep: connecting again");
+                return Some(again());
+            }
+            Change::Swallowed => {
+                ovlog!(1, "the way to the server is gone: connecting again, with new routes");
+                self.device_lost = true;
+                return Some(again());
+            }
+            Change::Moved => {}
+        }
+        ovlog!(
+            1,
+            "the network changed: packets to the server leave from another address, or this machine was asleep"
+        );
+        // One of two equal ends follows the other only with `float`, which is not known here.
+        let follows = self.profile.client.pull
+            && progress.params.as_ref().is_some_and(|params| params.data_v2 && params.peer_id.is_some())
+            && !entry.proto.transport.is_tcp()
+            && progress.link.association.is_none();
+        let interval = progress.pushed.ping.or(self.profile.keepalive.ping);
+        let device = offload.device().name;
+        let context =
+            network::route_context(&device, &spec.device, spec.topology, &spec.routes, Some(outside.ip()));
+        let before = received();
+        match interval {
+            Some(interval)
+                if follows
+                    && progress.surroundings.probe(own, context.vpn4.map(IpAddr::V4), interval, before) =>
+            {
+                None
+            }
+            _ => Some(again()),
+        }
+    }
+}
+
+/// The same server, at once.
+fn again() -> Outcome {
+    Outcome::Restart(Restart {
+        advance: Advance::Stay,
+        pause: Some(Duration::ZERO),
+        ..Restart::because("network-change")
+    })
+}
+
+/// The address that a packet to the server would leave from now; `None`: there is no way.
+fn source(profile: &Profile, outside: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(link::unspecified_like(outside, 0)).ok()?;
+    if let Some(mark) = link::mark(profile) {
+        culvert_sys::sockopt::set_mark(&socket, mark).ok()?;
+    }
+    if let Some(device) = &profile.link.bind_dev {
+        culvert_sys::sockopt::set_bind_device(&socket, device).ok()?;
+    }
+    socket.connect(outside).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+/// Time that this machine slept: the two clocks differ by it.
+fn slept() -> Duration {
+    culvert_sys::since_boot().saturating_sub(culvert_sys::awake())
+}
+
+/// What a sleep means that made the difference between the clocks grow.
+fn after_sleep(before: Duration, now: Duration) -> Option<Change> {
+    match now.saturating_sub(before) {
+        slept if slept >= LONG_SLEEP => Some(Change::Slept),
+        slept if slept >= NAP => Some(Change::Moved),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_sleep_is_like_a_move_and_a_long_one_ends_the_session() {
+        let at = Duration::from_secs(1000);
+        assert_eq!(after_sleep(at, at + Duration::from_millis(10)), None);
+        assert_eq!(after_sleep(at, at + Duration::from_secs(10)), Some(Change::Moved));
+        assert_eq!(after_sleep(at, at + Duration::from_secs(3600)), Some(Change::Slept));
+        assert_eq!(after_sleep(at, at - Duration::from_secs(3600)), None);
+    }
+
+    #[test]
+    fn the_source_of_loopback_is_loopback() {
+        let profile = Profile::default();
+        let source = source(&profile, ([127, 0, 0, 1], 9).into());
+        assert_eq!(source, Some(Ipv4Addr::LOCALHOST.into()));
+    }
+}
