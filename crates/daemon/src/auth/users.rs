@@ -115,14 +115,9 @@ impl Users {
         self.path == path
     }
 
-    /// The users of a file, which is read now, and again when somebody logs in.
+    /// The users of a file, which is read when somebody logs in: by then the process has its final root.
     pub(crate) fn of_file(path: PathBuf) -> Self {
-        let (hashing, hasher) = (Semaphore::new(HASHING), RandomState::new());
-        let users = Self { path, hashing, memory: Mutex::default(), hasher };
-        if let Some(Err(problem)) = users.refresh() {
-            ovlog!(error 1, "{problem}; nobody can log in");
-        }
-        users
+        Self { path, hashing: Semaphore::new(HASHING), memory: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// Judges a login.
@@ -234,6 +229,10 @@ impl Users {
         let failed = |failure: &dyn std::fmt::Display| {
             ovlog!(error 1, "auth-users {}: {failure}; nobody can log in", self.path.display());
         };
+        if self.memory().roll.stamp.is_none() {
+            // Nobody is in whose line was not known before: what changes from here on is noticed.
+            let _told_below = self.refresh();
+        }
         let file = match UserFile::read(&self.path) {
             Ok(file) => file,
             Err(failure) => {

@@ -5,8 +5,8 @@ use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
     io,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -22,9 +22,10 @@ const LOOK_EVERY_BLIND: Duration = Duration::from_millis(250);
 /// Notices answers in one directory (`tmp-dir`).
 #[derive(Debug)]
 pub struct Answers {
+    directory: PathBuf,
     waiting: Arc<Waiting>,
-    /// The task that hears of changes; `None` where the kernel does not tell.
-    hearing: Option<AbortHandle>,
+    /// The task that hears of changes, from the first wait on; `None` where the kernel does not tell.
+    hearing: OnceLock<Option<AbortHandle>>,
 }
 
 /// Who waits, by name of file.
@@ -32,20 +33,23 @@ pub struct Answers {
 struct Waiting(Mutex<HashMap<OsString, Arc<Notify>>>);
 
 impl Answers {
-    /// Listens to changes in a directory. To be called within a runtime.
+    /// Answers in this directory. It is listened to from the first wait on: by then the process has its final root.
     #[must_use]
     pub fn of(directory: &Path) -> Self {
-        let waiting = Arc::new(Waiting::default());
+        Self { directory: directory.to_owned(), waiting: Arc::default(), hearing: OnceLock::new() }
+    }
+
+    /// Listens to changes, or says why that is not possible.
+    fn listen(&self) -> Option<AbortHandle> {
         #[expect(deprecated, reason = "its successor is unsafe; this descriptor is owned and stays the same")]
-        let watch = DirectoryWatch::new(directory).and_then(AsyncFd::new);
-        let hearing = match watch {
-            Ok(watch) => Some(tokio::spawn(hear(watch, Arc::clone(&waiting))).abort_handle()),
+        let watch = DirectoryWatch::new(&self.directory).and_then(AsyncFd::new);
+        match watch {
+            Ok(watch) => Some(tokio::spawn(hear(watch, Arc::clone(&self.waiting))).abort_handle()),
             Err(failure) => {
-                debug!("answers in {} are looked for, not heard: {failure}", directory.display());
+                debug!("answers in {} are looked for, not heard: {failure}", self.directory.display());
                 None
             }
-        };
-        Self { waiting, hearing }
+        }
     }
 
     /// Asks until there is an answer, whenever a file may have changed.
@@ -53,7 +57,8 @@ impl Answers {
         let name = file.file_name().unwrap_or_default();
         let changed = Arc::clone(self.waiting.names().entry(name.to_owned()).or_default());
         let _listed = Listed { waiting: &self.waiting, name };
-        let look_every = if self.hearing.is_some() { LOOK_EVERY } else { LOOK_EVERY_BLIND };
+        let hearing = self.hearing.get_or_init(|| self.listen());
+        let look_every = if hearing.is_some() { LOOK_EVERY } else { LOOK_EVERY_BLIND };
         loop {
             if let Some(answer) = ask() {
                 return answer;
@@ -66,7 +71,7 @@ impl Answers {
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        if let Some(hearing) = &self.hearing {
+        if let Some(Some(hearing)) = self.hearing.get() {
             hearing.abort();
         }
     }
@@ -132,13 +137,13 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("answer");
         let answers = Arc::new(Answers::of(folder.path()));
-        assert!(answers.hearing.is_some());
         let (waiting, path) = (Arc::clone(&answers), file.clone());
         let waited = tokio::spawn(async move { content(&waiting, &path).await });
         tokio::task::yield_now().await;
         std::fs::write(folder.path().join("another"), "x").unwrap();
         std::fs::write(&file, "1").unwrap();
         let (text, looks) = waited.await.unwrap();
+        assert!(answers.hearing.get().is_some_and(Option::is_some));
         assert_eq!(text, "1");
         assert!(looks <= 3, "{looks} looks");
         assert!(answers.waiting.names().is_empty());
@@ -149,11 +154,11 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("answer");
         let answers = Arc::new(Answers::of(Path::new("/nonexistent")));
-        assert!(answers.hearing.is_none());
         let (waiting, path) = (Arc::clone(&answers), file.clone());
         let waited = tokio::spawn(async move { content(&waiting, &path).await });
         tokio::task::yield_now().await;
         std::fs::write(&file, "1").unwrap();
         assert_eq!(waited.await.unwrap().0, "1");
+        assert!(answers.hearing.get().is_some_and(Option::is_none));
     }
 }
