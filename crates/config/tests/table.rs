@@ -28,6 +28,7 @@ fn culvert_has_few_options_of_its_own() {
         "auth-users",
         "control-socket",
         "log-json",
+        "status-address",
         "management-insecure",
         "metrics",
         "offload",

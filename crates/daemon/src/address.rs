@@ -25,6 +25,16 @@ pub(crate) struct RealAddress {
     pub(crate) protocol: Protocol,
 }
 
+impl RealAddress {
+    /// As 2.6 wrote it: without the transport, and an IPv6 address without port. Source: 2.6's `mroute.c`.
+    pub(crate) fn plain(self) -> String {
+        match self.address {
+            SocketAddr::V4(v4) => v4.to_string(),
+            SocketAddr::V6(v6) => v6.ip().to_string(),
+        }
+    }
+}
+
 impl fmt::Display for RealAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match (self.protocol, self.address) {
@@ -48,6 +58,8 @@ mod tests {
         assert_eq!(AfAddress(v4).to_string(), "[AF_INET]192.0.2.1:1194");
         assert_eq!(AfAddress(v6).to_string(), "[AF_INET6]2001:db8::1:1194");
         assert_eq!(RealAddress { address: v4, protocol: Protocol::Udp }.to_string(), "udp4:192.0.2.1:1194");
+        assert_eq!(RealAddress { address: v4, protocol: Protocol::Tcp }.plain(), "192.0.2.1:1194");
+        assert_eq!(RealAddress { address: v6, protocol: Protocol::Udp }.plain(), "2001:db8::1");
         assert_eq!(
             RealAddress { address: v6, protocol: Protocol::Tcp }.to_string(),
             "tcp6-server:[2001:db8::1]:1194"

@@ -15,6 +15,8 @@ pub struct Log {
     pub machine_readable: bool,
     /// `log-json`.
     pub json: bool,
+    /// `status-address 2.6`.
+    pub plain_addresses: bool,
     /// `errors-to-stderr`.
     pub errors_to_stderr: bool,
     /// The destination that won: see [`crate::ParseEffects`].
@@ -31,6 +33,7 @@ impl Default for Log {
             suppress_timestamps: false,
             machine_readable: false,
             json: false,
+            plain_addresses: false,
             errors_to_stderr: false,
             destination: crate::LogDestination::Stdout,
             status: None,

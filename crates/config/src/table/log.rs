@@ -98,6 +98,20 @@ pub(super) const ROWS: &[OptionRow] = &[
         Ok(())
     }),
     row(
+        "status-address",
+        "2.6|2.7",
+        "form of clients' addresses in the status: of 2.6 without the transport",
+    )
+    .live()
+    .group(Group::Offload)
+    .default("2.7")
+    .set(|d, a| {
+        let forms = [("2.6", true), ("2.7", false)];
+        let wrong = |word: &str| format!("status-address is 2.6 or 2.7, not '{word}'");
+        d.profile.log.plain_addresses = a.one_of(0, &forms, wrong)?;
+        Ok(())
+    }),
+    row(
         "echo",
         "[WORD...]",
         "hand the words to the management interface; text starting with msg is also logged",

@@ -47,10 +47,13 @@ impl Server {
         for key in keys {
             let Some(client) = self.clients.get(&key) else { continue };
             let Some(connected) = client.connected() else { continue };
+            let address = client.real_address();
+            let plain = self.profile.log.plain_addresses;
+            let real_address = if plain { address.plain() } else { address.to_string() };
             let link = stats.iter().find(|s| s.id == connected.peer).map(|s| s.link).unwrap_or_default();
             clients.push(ClientRow {
                 common_name: connected.common_name.clone(),
-                real_address: client.real_address().to_string(),
+                real_address: real_address.clone(),
                 virtual_v4: connected.vpn.v4.map(Into::into),
                 virtual_v6: connected.vpn.v6.map(Into::into),
                 bytes_received: link.rx_bytes,
@@ -66,7 +69,7 @@ impl Server {
                     |virtual_address| RouteRow {
                         virtual_address,
                         common_name: connected.common_name.clone(),
-                        real_address: client.real_address().to_string(),
+                        real_address: real_address.clone(),
                         last_ref: now,
                     },
                 ),
