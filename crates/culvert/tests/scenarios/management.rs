@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use culvert_testkit::{Management, Release, Role, TempDir, Topology, Tunnel, TunnelSpec, eventually};
+use culvert_testkit::{
+    Implementation, Management, Release, Role, TempDir, Topology, Transport, Tunnel, TunnelSpec, eventually,
+};
 
 use crate::{SOON, World, assert_no_panic};
 
@@ -829,5 +831,30 @@ fn helpers_see_the_variables_that_openvpn_tells() {
         let more: Vec<_> = ours.difference(theirs).collect();
         assert!(theirs.contains("tls_id_0") && ours.len() > 20, "{event}: {ours:?}, {theirs:?}");
         assert!(missing.is_empty(), "{event} lacks {missing:?} and has besides {more:?}");
+    }
+}
+
+/// Readers of status files that were written before 2.7 know no transport in front of an address.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn addresses_in_the_status_may_have_the_form_of_2_6() {
+    let (world, folder) = (World::new(), TempDir::new().unwrap());
+    let openvpn = world.peers.get(Release::V2_6).unwrap();
+    for transport in [Transport::Udp4, Transport::Udp6, Transport::Tcp4] {
+        let status = |name: &str, server: &Implementation, extra: &str| {
+            let at = folder.path().join(format!("{name}-{transport:?}"));
+            let server_extra = format!("{}{extra}", option(&at));
+            let spec = TunnelSpec { transport, server_extra, ..TunnelSpec::default() };
+            let tunnel = Tunnel::start_up(&spec, server, &openvpn, &world.materials).unwrap();
+            tunnel.wait_traffic(SOON).unwrap();
+            let lines = Management::connect(&at).unwrap().command("status 2").unwrap();
+            let rows = lines
+                .into_iter()
+                .filter(|line| line.starts_with("CLIENT_LIST") || line.starts_with("ROUTING_TABLE,10.8.0.2"));
+            comparable(&rows.collect::<Vec<_>>())
+        };
+        let ours = status("ours", &world.subject, "status-addresses 2.6");
+        assert_eq!(ours.len(), 2);
+        assert_eq!(ours, status("theirs", &openvpn, ""), "{transport:?}");
     }
 }
