@@ -31,6 +31,7 @@ mod policy;
 mod refusal;
 mod scripts;
 mod settings;
+mod system_log;
 
 use std::sync::Arc;
 use std::time::Duration;
