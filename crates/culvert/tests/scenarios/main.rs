@@ -49,6 +49,7 @@ mod settings;
 mod standalone;
 mod units;
 mod updates;
+mod system_log;
 
 use std::sync::Arc;
 use std::time::Duration;

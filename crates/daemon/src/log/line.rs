@@ -76,6 +76,8 @@ pub(super) fn render(
         Prefix::Json => return json(now, verb, severity, peer, text),
         Prefix::Nothing => {}
         Prefix::Machine => {
+            // OpenVPN's M_WARN stands alone, without the verbosity from which on it appears.
+            let verb = if severity == Severity::Warning && verb == 1 { 0 } else { verb };
             let flags = u32::from(verb & 0x0f) | severity.flags();
             let micros = now.subsec_microsecond();
             let _ = write!(line, "{}.{micros:06} {flags:x} ", now.as_second());
@@ -170,10 +172,16 @@ mod tests {
 
     #[test]
     fn a_machine_readable_line_shows_verbosity_and_gravity() {
-        assert_eq!(
-            render(&Prefix::Machine, at(), 1, Severity::Warning, None, "WARNING: x"),
-            "1795349124.000123 41 WARNING: x"
-        );
+        for (verb, severity, flags) in [
+            (1, Severity::Info, "1"),
+            (4, Severity::Info, "4"),
+            (1, Severity::Warning, "40"),
+            (1, Severity::Error, "21"),
+            (0, Severity::Fatal, "10"),
+        ] {
+            let line = render(&Prefix::Machine, at(), verb, severity, None, "x");
+            assert_eq!(line, format!("1795349124.000123 {flags} x"));
+        }
     }
 
     #[test]
