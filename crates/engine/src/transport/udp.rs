@@ -131,7 +131,7 @@ impl Udp {
     /// Turns a train into messages: one where the kernel splits it, or as many as it has packets.
     fn push<'a>(&self, messages: &mut Vec<Outgoing<'a>>, socket: &UdpSocket, train: &Train<'a>) {
         let to = (socket.peer() != Some(train.to)).then_some(train.to);
-        let whole = Outgoing { bytes: train.bytes, segment: None, to, from: train.from };
+        let whole = Outgoing { bytes: train.bytes, segment: None, to, from: train.from, tos: train.tos };
         if train.bytes.len() <= train.segment {
             messages.push(whole);
             return;
@@ -161,7 +161,7 @@ impl Udp {
     pub(super) fn send_control(&self, packet: &Transmit<'_>) -> io::Result<()> {
         let Some(socket) = self.sockets.first() else { return Ok(()) };
         let to = (socket.peer() != Some(packet.to)).then_some(packet.to);
-        let message = Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from };
+        let message = Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from, tos: None };
         match socket.send_batch(&[message]) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

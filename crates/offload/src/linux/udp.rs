@@ -133,8 +133,13 @@ impl ControlReceiver for UdpReceiver {
 impl ControlSender for Udp {
     fn poll_send(&self, _cx: &mut Context<'_>, packet: &Transmit<'_>) -> Poll<io::Result<()>> {
         let send = || {
-            let message =
-                Outgoing { bytes: packet.bytes, segment: None, to: Some(packet.to), from: packet.from };
+            let message = Outgoing {
+                bytes: packet.bytes,
+                segment: None,
+                to: Some(packet.to),
+                from: packet.from,
+                tos: None,
+            };
             self.socket()?.send_batch(&[message]).map(drop)
         };
         Poll::Ready(match send() {
