@@ -98,6 +98,8 @@ pub(crate) struct Outbox {
     held: Vec<Held>,
     /// For payloads of the old wire.
     scratch: Scratch,
+    /// TOS byte of the next train; only peers with `passtos` have one.
+    tos: Option<u8>,
 }
 
 /// Packets of one peer, one behind the other.
@@ -110,8 +112,9 @@ struct Train {
     /// UDP: size of each packet but the last.
     segment: usize,
     count: usize,
-    /// A shorter packet was its last.
+    /// A shorter packet was its last, or another TOS byte comes.
     closed: bool,
+    tos: Option<u8>,
 }
 
 impl Outbox {
@@ -123,6 +126,7 @@ impl Outbox {
             trains: Vec::new(),
             held: Vec::new(),
             scratch: Scratch::default(),
+            tos: None,
         }
     }
 
@@ -261,7 +265,15 @@ impl Outbox {
             train.closed = len < train.segment;
             return;
         }
-        self.trains.push(Train { peer, start, end: start + len, segment: len, count: 1, closed: false });
+        self.trains.push(Train {
+            peer,
+            start,
+            end: start + len,
+            segment: len,
+            count: 1,
+            closed: false,
+            tos: self.tos,
+        });
     }
 
     /// Hands everything to the sockets and lets go of the turns.
@@ -330,6 +342,7 @@ impl Outbox {
             segment: train.segment,
             to: remote.address,
             from: remote.local,
+            tos: train.tos,
         })
     }
 }

@@ -91,7 +91,9 @@ mod inside {
         let socket = UdpSocket::bind((underlay, 0).into(), |_| Ok(())).unwrap();
         let bytes = vec![0; 3 * usize::from(size)];
         let to = Some(socket.local_addr().unwrap());
-        socket.send_batch(&[Outgoing { bytes: &bytes, segment: Some(size), to, from: None }]).is_err()
+        socket
+            .send_batch(&[Outgoing { bytes: &bytes, segment: Some(size), to, from: None, tos: None }])
+            .is_err()
     }
 
     fn run(a: &End, b: &End, seed: u64, mtu: usize) {

@@ -123,7 +123,7 @@ mod inside {
             let socket = culvert_sys::UdpSocket::bind(KERNEL.parse().unwrap(), |_| Ok(())).unwrap();
             let bytes: Vec<u8> = (0..13_500_u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
             let to = Some(SocketAddr::from((OTHER, 6000)));
-            let train = Outgoing { bytes: &bytes, segment: Some(1000), to, from: None };
+            let train = Outgoing { bytes: &bytes, segment: Some(1000), to, from: None, tos: None };
             assert_eq!(socket.send_batch(&[train]).unwrap(), 1);
             for expected in bytes.chunks(1000) {
                 assert_eq!(payload(&host), expected);

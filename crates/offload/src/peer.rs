@@ -112,12 +112,20 @@ pub struct Shape {
     pub decompress: bool,
     /// Cut payloads, and put the peer's together (`fragment`): the most bytes that are encrypted at a time, less the header.
     pub fragment: Option<u16>,
+    /// Copy the TOS byte of inner packets to the outer ones (`passtos`); kernels do without.
+    pub pass_tos: bool,
 }
 
 impl Shape {
     /// `DATA_V2` without framing: the fast path.
-    pub const PLAIN: Self =
-        Self { data_v1: false, epoch: false, framing: Framing::None, decompress: false, fragment: None };
+    pub const PLAIN: Self = Self {
+        data_v1: false,
+        epoch: false,
+        framing: Framing::None,
+        decompress: false,
+        fragment: None,
+        pass_tos: false,
+    };
 }
 
 /// Compression framing: what stands around a payload inside the encryption. Nothing is ever compressed.

@@ -34,11 +34,20 @@ impl Control {
         &mut self,
         segment: Option<u16>,
         from: Option<(IpAddr, u32)>,
+        tos: Option<u8>,
         v6_socket: bool,
     ) -> usize {
         let mut at = 0;
         if let Some(size) = segment {
             at = self.push(at, SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
+        }
+        if let Some(tos) = tos {
+            let value = i32::from(tos).to_ne_bytes();
+            at = self.push(at, libc::IPPROTO_IP, libc::IP_TOS, &value);
+            if v6_socket {
+                // Each protocol reads its own: such a socket sends to both kinds of addresses.
+                at = self.push(at, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &value);
+            }
         }
         match from {
             // in_pktinfo: interface index, source to use, destination (not used when sending)
@@ -136,7 +145,7 @@ mod tests {
     fn a_source_address_is_written_in_the_form_of_the_sockets_family() {
         let mut control = Control::EMPTY;
         let from = Some(("192.0.2.1".parse().unwrap(), 7));
-        let len = control.write(Some(1400), from, true);
+        let len = control.write(Some(1400), from, Some(0x10), true);
         // The kernel's own form of a mapped address on receipt is the same message.
         assert_eq!(control.read(len).to, from);
     }

@@ -280,7 +280,8 @@ mod tests {
             for _ in 0..8 {
                 let sender = UdpSocket::bind(local.parse().unwrap(), |_| Ok(())).unwrap();
                 for bytes in to_first.iter().chain(&to_second) {
-                    let datagram = Outgoing { bytes, segment: None, to: Some(address), from: None };
+                    let datagram =
+                        Outgoing { bytes, segment: None, to: Some(address), from: None, tos: None };
                     assert_eq!(sender.send_batch(&[datagram]).unwrap(), 1);
                 }
                 assert_eq!(arrived(&first), to_first);

@@ -39,6 +39,8 @@ pub struct Outgoing<'a> {
     pub to: Option<SocketAddr>,
     /// The local address to send from, where it matters, and the index of the interface to leave by; 0: by the routes.
     pub from: Option<(IpAddr, u32)>,
+    /// The TOS byte, or traffic class, where it is not the socket's.
+    pub tos: Option<u8>,
 }
 
 /// One received message: a datagram, or a train that the kernel joined.
@@ -213,7 +215,7 @@ impl UdpSocket {
                 header.msg_name = (&raw mut names[i]).cast();
                 header.msg_namelen = len;
             }
-            let len = controls[i].write(message.segment, message.from, self.v6);
+            let len = controls[i].write(message.segment, message.from, message.tos, self.v6);
             if len > 0 {
                 header.msg_control = (&raw mut controls[i]).cast();
                 header.msg_controllen = len as _;
@@ -350,7 +352,7 @@ mod tests {
         sockopt::set_udp_gro(&b, true).unwrap();
         let bytes: Vec<u8> = (0..2500_u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
         let to = Some(b.local_addr().unwrap());
-        let train = Outgoing { bytes: &bytes, segment: Some(1000), to, from: None };
+        let train = Outgoing { bytes: &bytes, segment: Some(1000), to, from: None, tos: None };
         assert_eq!(a.send_batch(&[train]).unwrap(), 1);
         let (from, _, datagrams) = receive(&b);
         assert_eq!(from, a.local_addr().unwrap());
@@ -362,8 +364,10 @@ mod tests {
         let (a, b) = (bound("127.0.0.1:0"), bound("127.0.0.1:0"));
         let to = Some(b.local_addr().unwrap());
         let payloads: Vec<[u8; 2]> = (0..100_u16).map(u16::to_be_bytes).collect();
-        let messages: Vec<_> =
-            payloads.iter().map(|bytes| Outgoing { bytes, segment: None, to, from: None }).collect();
+        let messages: Vec<_> = payloads
+            .iter()
+            .map(|bytes| Outgoing { bytes, segment: None, to, from: None, tos: None })
+            .collect();
         assert_eq!(a.send_batch(&messages).unwrap(), 100);
         assert_eq!(receive(&b).2, payloads.map_to_vecs());
     }
@@ -400,12 +404,14 @@ mod tests {
         .unwrap();
         let a = bound("127.0.0.1:0");
         let to = SocketAddr::new("127.0.0.2".parse().unwrap(), b.local_addr().unwrap().port());
-        a.send_batch(&[Outgoing { bytes: b"ping", segment: None, to: Some(to), from: None }]).unwrap();
+        a.send_batch(&[Outgoing { bytes: b"ping", segment: None, to: Some(to), from: None, tos: None }])
+            .unwrap();
         let (from, local, _) = receive(&b);
         assert_eq!(from, a.local_addr().unwrap());
         assert_eq!(local.map(|(ip, _)| ip), Some(to.ip()));
 
-        b.send_batch(&[Outgoing { bytes: b"pong", segment: None, to: Some(from), from: local }]).unwrap();
+        b.send_batch(&[Outgoing { bytes: b"pong", segment: None, to: Some(from), from: local, tos: None }])
+            .unwrap();
         assert_eq!(receive(&a).0, to);
     }
 
@@ -413,7 +419,7 @@ mod tests {
     fn an_empty_datagram_is_a_message_of_no_bytes() {
         let (a, b) = (bound("127.0.0.1:0"), bound("127.0.0.1:0"));
         let to = Some(b.local_addr().unwrap());
-        a.send_batch(&[Outgoing { bytes: b"", segment: None, to, from: None }]).unwrap();
+        a.send_batch(&[Outgoing { bytes: b"", segment: None, to, from: None, tos: None }]).unwrap();
         let mut batch = RecvBatch::new();
         assert_eq!(b.recv_batch(&mut batch).unwrap(), 1);
         assert_eq!(batch.messages().next().unwrap().bytes.len(), 0);

@@ -21,6 +21,8 @@ pub struct Link {
     pub rcvbuf: Option<u32>,
     /// `sndbuf` in bytes.
     pub sndbuf: Option<u32>,
+    /// `passtos`.
+    pub pass_tos: bool,
     /// `mark` of the firewall.
     pub mark: Option<u32>,
     /// `bind-dev`: device or VRF of the socket.
@@ -48,6 +50,7 @@ impl Default for Link {
             multihome: Multihome::Off,
             rcvbuf: None,
             sndbuf: None,
+            pass_tos: false,
             mark: None,
             bind_dev: None,
             persist_local_ip: false,

@@ -324,8 +324,11 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("passtos", "", "copy the TOS byte to the outer packet")
         .group(Group::Link)
         .default("off")
-        .not_yet()
-        .offload(&[ignores(KERNEL, "the outer packet has no TOS byte of the inner one", "remove it")]),
+        .offload(&[ignores(KERNEL, "the outer packet has no TOS byte of the inner one", "remove it")])
+        .set(|d, _| {
+            d.profile.link.pass_tos = true;
+            Ok(())
+        }),
     row(
         "explicit-exit-notify",
         "[N]",

@@ -47,9 +47,9 @@ mod reload;
 mod scripts;
 mod settings;
 mod standalone;
+mod system_log;
 mod units;
 mod updates;
-mod system_log;
 
 use std::sync::Arc;
 use std::time::Duration;

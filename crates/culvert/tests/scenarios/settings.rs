@@ -186,3 +186,36 @@ fn a_client_that_cannot_export_keys_is_refused_where_that_is_forced() {
     let tunnel = world.start(Role::Server, Release::V2_5, &spec);
     tunnel.client.wait_for("AUTH_FAILED,Client incompatible with this server", SOON).unwrap();
 }
+
+/// Counts the tunnel's datagrams of a DSCP that arrive at the server.
+fn count_dscp(tunnel: &Tunnel, add: bool) -> String {
+    if add {
+        let rules = "table inet seen { chain input { type filter hook input priority 0; \
+                     udp dport 1194 ip dscp ef counter comment \"ef\"; }; }";
+        tunnel.lab.server.run("nft", &[rules]).unwrap();
+    }
+    tunnel.lab.server.run("nft", &["list", "table", "inet", "seen"]).unwrap()
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn passtos_copies_the_tos_byte_to_the_outer_packet() {
+    let world = World::new();
+    for (client_extra, passes) in [("passtos\n", true), ("", false), ("passtos\nfragment 400\n", true)] {
+        let server_extra = client_extra.replace("passtos\n", "");
+        let spec =
+            TunnelSpec { client_extra: client_extra.to_owned(), server_extra, ..TunnelSpec::default() };
+        let tunnel = world.tunnel(Role::Client, Release::V2_6, &spec);
+        count_dscp(&tunnel, true);
+        let server = TunnelSpec::SERVER_V4.to_string();
+        tunnel
+            .lab
+            .client
+            .run("ping", &["-c", "4", "-i", "0.2", "-Q", "0xb8", "-s", "1000", &server])
+            .unwrap();
+        // The pieces of a packet arrive joined.
+        let expected = format!("packets {} ", if passes { 4 } else { 0 });
+        let seen = count_dscp(&tunnel, false);
+        assert!(seen.contains(&expected), "{client_extra}: {seen}");
+    }
+}

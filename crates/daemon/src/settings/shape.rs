@@ -41,6 +41,7 @@ impl Form {
             epoch: params.flags.aead_epoch,
             framing: compression.framing,
             decompress: compression.decompress,
+            pass_tos: profile.link.pass_tos && !path.tcp,
             // Streams are not cut.
             fragment: mtu.fragment.filter(|_| !path.tcp).map(|wanted| mss::fragment(wanted, &encapsulation)),
         };

@@ -26,6 +26,7 @@ pub(crate) struct Legacy {
     framing: Framing,
     decompress: bool,
     fragments: Option<Fragments>,
+    pass_tos: bool,
 }
 
 /// Both directions of `fragment`.
@@ -56,17 +57,22 @@ pub(crate) enum Unframed {
 impl Legacy {
     /// What a peer needs; `None` for the fast path.
     pub(crate) fn of(spec: &PeerSpec) -> Option<Self> {
-        let Shape { data_v1: _, epoch: _, framing, decompress, fragment } = spec.shape;
-        if framing == Framing::None && fragment.is_none() && spec.cipher.is_aead() {
+        let Shape { data_v1: _, epoch: _, framing, decompress, fragment, pass_tos } = spec.shape;
+        if framing == Framing::None && fragment.is_none() && spec.cipher.is_aead() && !pass_tos {
             return None;
         }
-        Some(Self::new(framing, decompress, fragment))
+        Some(Self { pass_tos, ..Self::new(framing, decompress, fragment) })
     }
 
     pub(crate) fn new(framing: Framing, decompress: bool, fragment: Option<u16>) -> Self {
         let fragments =
             |max| Fragments { cutter: Mutex::new(Cutter::new(max)), joiner: Mutex::new(Joiner::default()) };
-        Self { framing, decompress, fragments: fragment.map(fragments) }
+        Self { framing, decompress, fragments: fragment.map(fragments), pass_tos: false }
+    }
+
+    /// The outer packet gets the inner one's TOS byte.
+    pub(crate) const fn passes_tos(&self) -> bool {
+        self.pass_tos
     }
 
     /// The most bytes that [`Legacy::frame`] adds.

@@ -40,6 +40,9 @@ impl Outbox {
             if let Some(mss) = mss {
                 clamp_mss(&mut scratch.payload[..len], mss);
             }
+            if legacy.passes_tos() {
+                self.set_tos(tos(&scratch.payload[..len]).filter(|_| payloads.is_tunnel()));
+            }
             let framed = legacy.frame(&mut scratch.payload, len);
             let whole = legacy.pieces(&scratch.payload[..framed], |header, piece| {
                 self.seal_piece((shared, backpressure), (index, peer), sending, [header, piece])
@@ -51,7 +54,18 @@ impl Outbox {
             bytes += len as u64;
         }
         self.scratch = scratch;
+        self.set_tos(None);
         (packets, bytes)
+    }
+
+    /// Packets of another TOS byte are another train.
+    fn set_tos(&mut self, tos: Option<u8>) {
+        if self.tos != tos {
+            self.tos = tos;
+            if let Some(train) = self.trains.last_mut() {
+                train.closed = true;
+            }
+        }
     }
 
     /// Seals one packet, whose payload comes in two parts, at the buffer's end; `false`: the key sends no more.
@@ -85,5 +99,14 @@ impl Outbox {
         }
         self.append(index, prefix + len, peer.transport.is_udp());
         true
+    }
+}
+
+/// The TOS byte of an IPv4 packet, or the traffic class of an IPv6 packet.
+fn tos(packet: &[u8]) -> Option<u8> {
+    match *packet {
+        [first, tos, ..] if first >> 4 == 4 => Some(tos),
+        [first, second, ..] if first >> 4 == 6 => Some(first << 4 | second >> 4),
+        _ => None,
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Train<'a> {
     pub(crate) segment: usize,
     pub(crate) to: SocketAddr,
     pub(crate) from: Option<LocalAddress>,
+    /// UDP: TOS byte of the outer packets (`passtos`).
+    pub(crate) tos: Option<u8>,
 }
 
 /// What to do when a socket takes no more.

@@ -149,7 +149,8 @@ impl Udp {
     /// Turns a train into messages: one where the kernel splits it, or as many as it has packets.
     fn push<'a>(&self, messages: &mut Vec<Outgoing<'a>>, socket: &UdpSocket, train: &Train<'a>) {
         let to = (socket.peer() != Some(train.to)).then_some(train.to);
-        let whole = Outgoing { bytes: train.bytes, segment: None, to, from: train.from.map(Into::into) };
+        let from = train.from.map(Into::into);
+        let whole = Outgoing { bytes: train.bytes, segment: None, to, from, tos: train.tos };
         if train.bytes.len() <= train.segment {
             messages.push(whole);
             return;
@@ -202,7 +203,10 @@ impl Udp {
                 with_header = with_socks_header(packet.to, packet.bytes);
                 to_relay(relay, &with_header)
             }
-            None => Outgoing { bytes: packet.bytes, segment: None, to, from: packet.from.map(Into::into) },
+            None => {
+                let from = packet.from.map(Into::into);
+                Outgoing { bytes: packet.bytes, segment: None, to, from, tos: None }
+            }
         };
         match socket.send_batch(&[message]) {
             Ok(_) => Ok(()),
@@ -242,7 +246,7 @@ fn with_socks_header(to: SocketAddr, packet: &[u8]) -> Vec<u8> {
 }
 
 const fn to_relay(relay: SocketAddr, bytes: &[u8]) -> Outgoing<'_> {
-    Outgoing { bytes, segment: None, to: Some(relay), from: None }
+    Outgoing { bytes, segment: None, to: Some(relay), from: None, tos: None }
 }
 
 /// One message for each packet of a train.

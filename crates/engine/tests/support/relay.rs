@@ -216,7 +216,7 @@ impl Wire {
             let (train, later) = rest.split_at(count);
             let segment = (count > 1).then(|| u16::try_from(first.len()).unwrap());
             let bytes = train.concat();
-            let message = Outgoing { bytes: &bytes, segment, to: Some(self.to), from: None };
+            let message = Outgoing { bytes: &bytes, segment, to: Some(self.to), from: None, tos: None };
             while self.by.send_batch(&[message]).is_err() {
                 std::thread::yield_now(); // a full queue for a moment; a wire that is gone ends the test by itself
             }

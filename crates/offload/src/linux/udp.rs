@@ -138,6 +138,7 @@ impl ControlSender for Udp {
                 segment: None,
                 to: Some(packet.to),
                 from: packet.from.map(Into::into),
+                tos: None,
             };
             self.socket()?.send_batch(&[message]).map(drop)
         };
