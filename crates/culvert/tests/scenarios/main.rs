@@ -21,6 +21,7 @@ mod live;
 mod machine;
 mod machine_rules;
 mod management;
+mod management_answers;
 mod management_client;
 mod management_keys;
 mod management_logins;
