@@ -31,6 +31,7 @@ mod logins;
 mod machine;
 mod machine_rules;
 mod management;
+mod management_answers;
 mod management_client;
 mod management_keys;
 mod management_logins;
