@@ -169,6 +169,7 @@ fn every_reason_leads_to_the_engine_and_is_named() {
         (PeerSpec { shape: Shape { epoch: true, ..Shape::PLAIN }, ..plain() }, Shortfall::Epoch),
         (PeerSpec { shape: Shape { framing: Framing::Swap, ..Shape::PLAIN }, ..plain() }, Shortfall::Framing),
         (PeerSpec { nat: vec![nat], ..plain() }, Shortfall::Nat),
+        (PeerSpec { shape: Shape { fragment: Some(1200), ..Shape::PLAIN }, ..plain() }, Shortfall::Fragments),
     ] {
         assert_eq!(pair.offload.placement(&spec).because, [because]);
         pair.offload.peer_new(spec).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use culvert_testkit::traffic::CounterStream;
 use culvert_testkit::{
-    NetnsLab, Relay, Release, Role, Signal, Topology, Transport, Tunnel, TunnelSpec, eventually,
+    Cipher, NetnsLab, Relay, Release, Role, Signal, Topology, Transport, Tunnel, TunnelSpec, eventually,
 };
 
 use crate::{SOON, World, assert_no_panic};
@@ -78,6 +78,20 @@ fn lose_nothing(tunnel: &Tunnel, size: usize, interval: Duration, wanted: usize)
 }
 
 /// Both ends renegotiate every three seconds, each on its own clock, under 2000 packets a second in each direction.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn keys_of_ciphers_without_tag_are_replaced_without_loss() {
+    let extra = "reneg-sec 3\nfragment 150\ncomp-lzo no\n".to_owned();
+    let spec = TunnelSpec { server_extra: extra.clone(), client_extra: extra, ..TunnelSpec::default() };
+    for (cipher, role) in [
+        (Cipher::Aes256Cbc, Role::Server),
+        (Cipher::Aes128Ofb, Role::Client),
+        (Cipher::DesEde3Cbc, Role::Client),
+    ] {
+        renegotiate_under_a_stream(role, Release::V2_6, &TunnelSpec { cipher, ..spec.clone() }, 4);
+    }
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn two_culverts_renegotiate_under_load_without_loss() {

@@ -31,7 +31,7 @@ fn a_remote_is_skipped_or_another_taken() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
-fn no_proxy_is_an_answer_and_others_are_refused_where_they_are_given() {
+fn no_proxy_is_an_answer_and_a_http_proxy_is_none_for_udp() {
     let (tunnel, mut client, _folder) = client_with(TunnelSpec::default(), "management-query-proxy");
     client.wait_for(">PROXY:1,UDP,10.99.0.1").unwrap();
     assert_eq!(client.command("proxy HTTP 10.99.0.1 8080").unwrap(), ["ERROR: proxy command failed"]);

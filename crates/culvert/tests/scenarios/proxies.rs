@@ -207,6 +207,33 @@ fn one_proxy_takes_the_place_of_all() {
     goes_through(lab, &spec);
 }
 
+/// What is chosen at the management interface is where the tunnel goes through.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_management_interface_chooses_a_proxy() {
+    for (transport, command, is_socks) in [
+        (Transport::Tcp4, "proxy HTTP 10.99.0.1 8888", false),
+        (Transport::Tcp4, "proxy SOCKS 10.99.0.1 1080", true),
+        (Transport::Udp4, "proxy SOCKS 10.99.0.1 1080", true),
+    ] {
+        let (lab, folder, _) = prepared();
+        let _proxy = if is_socks { Proxy::dante(&lab) } else { Proxy::tinyproxy(&lab, "") };
+        let at = folder.path().join("socket");
+        let client_extra = format!("management {} unix\nmanagement-query-proxy", at.display());
+        let spec = TunnelSpec { transport, client_extra, ..TunnelSpec::default() };
+        let world = World::new();
+        let (server, client) = world.ends(Role::Client, Release::V2_7);
+        let tunnel = Tunnel::start_in(lab, &spec, &server, &client, &world.materials).unwrap();
+        let mut management = Management::connect(&at).unwrap();
+        management.wait_for(">PROXY:1,").unwrap();
+        assert_eq!(management.command(command).unwrap(), ["SUCCESS: proxy command succeeded"]);
+        tunnel.wait_up().unwrap();
+        tunnel.prove_traffic().unwrap_or_else(|failure| panic!("{command}: {failure}"));
+        let initiated = tunnel.server.lines_with("Peer Connection Initiated with");
+        assert!(initiated.iter().all(|line| line.contains("10.99.0.1:")), "{command}: {initiated:?}");
+    }
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn the_login_of_a_proxy_comes_from_the_management_interface() {

@@ -1,7 +1,7 @@
 //! What a client asks of the management interface, and tells it.
 
-use culvert_config::profile::ConnectionEntry;
-use culvert_mgmt::{Notification, StateName};
+use culvert_config::profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, SocksProxy};
+use culvert_mgmt::{Notification, ProxyChoice, StateName};
 
 use super::{Advance, Client, Outcome, Restart, drive::Progress};
 use crate::{
@@ -89,7 +89,10 @@ impl Client {
         if settings.query_proxy && !settings.query_remote {
             let index = self.remotes.current() + 1;
             let asking = management.ask_proxy(index, entry.proto.transport.is_tcp(), &remote.host);
-            let _none = self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)?;
+            let choice = self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)?;
+            if let Some(proxy) = chosen(choice) {
+                entry.proxy = Some(proxy);
+            }
         }
         Ok(())
     }
@@ -110,5 +113,16 @@ impl Client {
     pub(super) fn notify(&self, kind: &str, text: String) {
         let (severity, kind) = ("info".to_owned(), kind.to_owned());
         self.management.tell(&Notification::Notify { severity, kind, text });
+    }
+}
+
+/// The proxy that was chosen; `None` leaves what is configured.
+fn chosen(choice: ProxyChoice) -> Option<Proxy> {
+    match choice {
+        ProxyChoice::None => None,
+        ProxyChoice::Http { host, port, clear_text } => {
+            Some(Proxy::Http(HttpProxy::new(host, port, HttpProxyAuth::Auto { clear_text })))
+        }
+        ProxyChoice::Socks { host, port } => Some(Proxy::Socks(SocksProxy { host, port, login: None })),
     }
 }

@@ -11,8 +11,6 @@ use zeroize::Zeroizing;
 use super::{Management, State};
 use crate::ovlog;
 
-/// Whether the client can use what `proxy` names. What it cannot use is refused where it is given.
-const PROXIES: bool = false;
 /// How `>PROXY` calls a connection over TCP.
 const TCP: &str = "TCP";
 
@@ -168,7 +166,7 @@ impl Management {
         answer.remote.unwrap_or(RemoteChoice::Accept)
     }
 
-    /// Asks which proxy to use; of those that [`PROXIES`] says.
+    /// Asks which proxy to use.
     pub(crate) async fn ask_proxy(&self, index: usize, tcp: bool, host: &str) -> ProxyChoice {
         let protocol = if tcp { TCP } else { "UDP" };
         let answer = self.ask(Need::Proxy { index, protocol, host: host.to_owned() }).await;
@@ -276,7 +274,7 @@ impl Management {
         let question = hub.question.as_mut().filter(|q| matches!(q.need, Need::Proxy { .. }));
         let is_asked = question.is_some();
         let over_tcp = matches!(question.as_ref().map(|q| &q.need), Some(Need::Proxy { protocol: TCP, .. }));
-        let usable = usable_proxy(choice, over_tcp, PROXIES);
+        let usable = usable_proxy(choice, over_tcp);
         if let (Some(question), Ok(choice)) = (question, &usable) {
             question.proxy = Some(choice.clone());
         }
@@ -329,17 +327,9 @@ fn block_fits(question: &Question, of: &BlockOf) -> bool {
 }
 
 /// Whether a proxy can be used; if not, the line for the log.
-fn usable_proxy(
-    choice: Option<ProxyChoice>,
-    over_tcp: bool,
-    proxies: bool,
-) -> Result<ProxyChoice, &'static str> {
+fn usable_proxy(choice: Option<ProxyChoice>, over_tcp: bool) -> Result<ProxyChoice, &'static str> {
     match choice {
         None => Err("Bad proxy command: it is NONE, HTTP HOST PORT [nct] or SOCKS HOST PORT"),
-        Some(ProxyChoice::None) => Ok(ProxyChoice::None),
-        Some(_) if !proxies => Err(
-            "MANAGEMENT: culvert does not speak to proxies yet; the only answer to >PROXY is `proxy NONE`",
-        ),
         Some(ProxyChoice::Http { .. }) if !over_tcp => {
             Err("HTTP proxy support only works for TCP based connections")
         }
@@ -415,16 +405,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_must_be_one_that_can_be_used() {
+    fn an_http_proxy_is_for_tcp() {
         let (host, port) = ("proxy.example".to_owned(), Port::Number(1080));
         let http = || Some(ProxyChoice::Http { host: host.clone(), port: port.clone(), clear_text: true });
         let socks = || Some(ProxyChoice::Socks { host: host.clone(), port: port.clone() });
-        let usable = |choice, over_tcp, proxies| usable_proxy(choice, over_tcp, proxies).is_ok();
-        for (over_tcp, proxies) in [(false, false), (false, true), (true, false), (true, true)] {
-            assert!(usable(Some(ProxyChoice::None), over_tcp, proxies));
-            assert!(!usable(None, over_tcp, proxies));
-            assert_eq!(usable(http(), over_tcp, proxies), over_tcp && proxies);
-            assert_eq!(usable(socks(), over_tcp, proxies), proxies);
+        for over_tcp in [false, true] {
+            assert!(usable_proxy(Some(ProxyChoice::None), over_tcp).is_ok());
+            assert!(usable_proxy(None, over_tcp).is_err());
+            assert_eq!(usable_proxy(http(), over_tcp).is_ok(), over_tcp);
+            assert!(usable_proxy(socks(), over_tcp).is_ok());
         }
     }
 
