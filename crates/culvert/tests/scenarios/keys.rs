@@ -229,6 +229,12 @@ fn an_rsa_key_on_a_token_signs_with_a_pin_from_the_management_interface() {
     let tunnel = token.client(&world, Algorithm::Rsa, &["key", "cert"], &lines);
     let mut management = Management::connect(&at).unwrap();
     management.wait_for(">NEED-STR:Need 'pkcs11-id-request'").unwrap();
+    management.send("pkcs11-id-count").unwrap();
+    management.wait_for(">PKCS11ID-COUNT:1").unwrap();
+    management.send("pkcs11-id-get 0").unwrap();
+    let entry = management.wait_for(">PKCS11ID-ENTRY:'0'").unwrap();
+    let begin = format!(">PKCS11ID-ENTRY:'0', ID:'{}', BLOB:'MII", serialized(&token));
+    assert!(entry.starts_with(&begin) && entry.ends_with('\''), "{entry}");
     management.command(&format!("needstr pkcs11-id-request '{}'", serialized(&token))).unwrap();
     let mut answer = |pin: &str| {
         let need = management

@@ -90,6 +90,7 @@ fn random_digits_stand_before_the_name_and_the_kill_switch_lets_it_be_looked_up(
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_client_works_from_within_another_root_directory() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
+    fs::create_dir(folder.path().join("tmp")).unwrap(); // OpenVPN wants one
     let client_extra =
         format!("chroot {}\nuser nobody\npersist-tun\npersist-key\nup-delay", folder.path().display());
     let spec = TunnelSpec { client_extra, ..TunnelSpec::default() };

@@ -102,9 +102,8 @@ impl Management {
             }
             Request::NeedOk { name, answer } => self.enter(&name, Entry::NeedOk(answer)),
             Request::NeedStr { name, answer } => self.enter(&name, Entry::NeedStr(answer)),
-            // No token is ever used: there is none to choose.
-            Request::Pkcs11IdCount => ">PKCS11ID-COUNT:0".to_owned(),
-            Request::Pkcs11IdGet(index) => format!(">PKCS11ID-ENTRY:'{index}'"),
+            Request::Pkcs11IdCount => self.token_count(),
+            Request::Pkcs11IdGet(index) => self.token_entry(index),
             Request::Net if !self.is_vacant() => {
                 "ERROR: Sorry, this command is currently only implemented on Windows".to_owned()
             }

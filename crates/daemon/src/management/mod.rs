@@ -97,6 +97,8 @@ struct State {
     /// With the pause that a hold took the place of.
     holding: Option<u64>,
     question: Option<query::Question>,
+    /// Certificates on tokens: name, and DER in base64.
+    token_ids: Vec<(String, String)>,
     auth_retry: AuthRetry,
     /// Passwords are to be forgotten.
     forget: bool,
@@ -221,6 +223,7 @@ impl Management {
             hold: settings.hold,
             holding: None,
             question: None,
+            token_ids: Vec::new(),
             auth_retry: profile.client.auth_retry,
             forget: false,
             tunnel_listener: false,

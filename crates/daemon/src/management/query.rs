@@ -148,6 +148,23 @@ impl Management {
         self.ask(Need::Password { kind }).await.password.unwrap_or_default()
     }
 
+    /// What `pkcs11-id-count` and `pkcs11-id-get` show: names of certificates on tokens, and their DER in base64.
+    pub(crate) fn set_token_ids(&self, ids: Vec<(String, String)>) {
+        self.lock().token_ids = ids;
+    }
+
+    pub(super) fn token_count(&self) -> String {
+        format!(">PKCS11ID-COUNT:{}", self.lock().token_ids.len())
+    }
+
+    pub(super) fn token_entry(&self, index: i64) -> String {
+        let hub = self.lock();
+        match usize::try_from(index).ok().and_then(|index| hub.token_ids.get(index)) {
+            Some((id, blob)) => format!(">PKCS11ID-ENTRY:'{index}', ID:'{id}', BLOB:'{blob}'"),
+            None => format!(">PKCS11ID-ENTRY:'{index}'"),
+        }
+    }
+
     /// Asks for a text (`needstr`).
     pub(crate) async fn ask_text(&self, name: &str, message: &str) -> String {
         let need = Need::Text { name: name.to_owned(), text: message.to_owned() };

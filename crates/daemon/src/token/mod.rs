@@ -47,7 +47,13 @@ pub(crate) async fn open(life: &Life, profile: &Profile) -> Result<Option<OnToke
     let settings = &profile.tls.pkcs11;
     let named = match named(&profile.tls) {
         Some(named) => named.to_owned(),
-        None if settings.id_management => life.management.ask_token_id().await,
+        None if settings.id_management => {
+            let all = settings.clone();
+            let listing = tokio::task::spawn_blocking(move || every_certificate(&all));
+            let ids = listing.await.map_err(|failure| failure.to_string())??;
+            life.management.set_token_ids(ids);
+            life.management.ask_token_id().await
+        }
         None => return Ok(None),
     };
     let id = TokenId::parse(&named)?;
@@ -98,6 +104,20 @@ fn modules(settings: &Pkcs11, id: &TokenId) -> Result<Vec<Module>, String> {
         Module::load(path, flag(&settings.protected, index), flag(&settings.cert_private, index))
     };
     settings.providers.iter().enumerate().map(load).collect()
+}
+
+/// Names and certificates (base64) of all tokens, as far as they show them to who is not logged in.
+fn every_certificate(settings: &Pkcs11) -> Result<Vec<(String, String)>, String> {
+    let mut all = Vec::new();
+    for module in modules(settings, &TokenId::default())? {
+        for token in module.tokens()? {
+            for found in token.certificates(&token.session()?, &TokenId::default())? {
+                let blob = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &found.certificate);
+                all.push((token.name.serialized(&found.id), blob));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Finds the one certificate that is meant, and logs in to its token.
