@@ -1,5 +1,5 @@
 //! The matrix of the offload: culvert against OpenVPN 2.7 in both roles and against itself, over every
-//! transport, with every cipher, and the module at the server, at the client, at both.
+//! transport, with every cipher that it has, and the module at the server, at the client, at both.
 //!
 //! A case starts both ends in namespaces of their own, waits until both say that they are up, looks at the
 //! kind of each end's device, compares what both logs say was negotiated, and moves datagrams and a TCP transfer
@@ -32,7 +32,7 @@ fn all_cases(subject: &Implementation, peer: &Implementation) -> Vec<Case> {
     let mut cases = Vec::new();
     for (server, client) in pairs {
         for &transport in Transport::ALL {
-            for &cipher in Cipher::ALL {
+            for &cipher in Cipher::WITH_TAG {
                 for offload in [Offload::Server, Offload::Client, Offload::Both] {
                     let spec = TunnelSpec { transport, cipher, offload, ..TunnelSpec::default() };
                     cases.push(Case { server: server.clone(), client: client.clone(), spec });
