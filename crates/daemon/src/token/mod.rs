@@ -10,7 +10,10 @@ mod list;
 mod module;
 mod pin;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use culvert_config::{
     Profile,
@@ -90,20 +93,61 @@ pub(crate) fn uri(file: &FileOrInline) -> Option<&str> {
     file.path().and_then(Path::to_str).filter(|text| text.starts_with("pkcs11:"))
 }
 
+/// A file's name as messages show it: of a URI without its query, which may hold the PIN.
+pub(crate) fn shown(path: &Path) -> String {
+    without_query(&path.to_string_lossy()).to_owned()
+}
+
+/// A name on a token without the query of a URI.
+fn without_query(text: &str) -> &str {
+    match text.starts_with("pkcs11:") {
+        true => text.split_once('?').map_or(text, |(path, _)| path),
+        false => text,
+    }
+}
+
 /// Loads the modules.
 fn modules(settings: &Pkcs11, id: &TokenId) -> Result<Vec<Module>, String> {
     if let Some(path) = &id.module {
         return Ok(vec![Module::load(path, false, false)?]);
     }
+    if let Some(name) = &id.module_name {
+        return module_named(name).map(|module| vec![module]);
+    }
     if settings.providers.is_empty() {
         return Ok(vec![Module::load(Path::new(DEFAULT_MODULE), false, false)?]);
     }
     let flag = |flags: &[bool], index: usize| flags.get(index).copied().unwrap_or(false);
-    let load = |(index, path): (usize, &std::path::PathBuf)| {
+    let load = |(index, path): (usize, &PathBuf)| {
         ovlog!(1, "PKCS#11: Adding PKCS#11 provider '{}'", path.display());
         Module::load(path, flag(&settings.protected, index), flag(&settings.cert_private, index))
     };
     settings.providers.iter().enumerate().map(load).collect()
+}
+
+/// Loads the module of a `module-name`.
+fn module_named(name: &str) -> Result<Module, String> {
+    let mut failures = Vec::new();
+    for path in files_of_module(name) {
+        match Module::load(&path, false, false) {
+            Ok(module) => return Ok(module),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Err(format!("{}\nhint: write `module-path=/…` in place of `module-name={name}`", failures.join("\n")))
+}
+
+/// The files that a module's name may mean: it is the file's without what systems add (RFC 7512, 2.3). The loader looks for
+/// them where it looks for libraries; beside that, distributions have a directory for modules.
+fn files_of_module(name: &str) -> Vec<PathBuf> {
+    let files = [format!("{name}.so"), format!("lib{name}.so")];
+    let multiarch = format!("/usr/lib/{}-linux-gnu/pkcs11", std::env::consts::ARCH);
+    let directories = ["/usr/lib64/pkcs11", "/usr/lib/pkcs11", &multiarch];
+    let there = directories
+        .iter()
+        .flat_map(|directory| files.iter().map(|file| Path::new(directory).join(file)))
+        .filter(|path| path.exists());
+    there.chain(files.iter().map(PathBuf::from)).collect()
 }
 
 /// Names and certificates (base64) of all tokens, as far as they show them to who is not logged in.
@@ -185,5 +229,23 @@ impl Management {
     /// Asks which certificate to use (`pkcs11-id-management`).
     async fn ask_token_id(&self) -> String {
         self.ask_text("pkcs11-id-request", "Please specify PKCS#11 id to use").await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_uri_holds_no_pin() {
+        assert_eq!(shown(Path::new("pkcs11:token=a;id=%01?pin-value=1234")), "pkcs11:token=a;id=%01");
+        assert_eq!(shown(Path::new("pkcs11:token=a")), "pkcs11:token=a");
+        assert_eq!(shown(Path::new("what?.pem")), "what?.pem");
+    }
+
+    #[test]
+    fn a_modules_name_is_its_files_without_additions() {
+        let files = files_of_module("softhsm2");
+        assert!(files.ends_with(&["softhsm2.so".into(), "libsofthsm2.so".into()]), "{files:?}");
     }
 }
