@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
 };
 
+use cryptoki::session::Session;
 use culvert_config::{
     Profile,
     profile::{Pkcs11, Tls},
@@ -164,48 +165,103 @@ fn every_certificate(settings: &Pkcs11) -> Result<Vec<(String, String)>, String>
     Ok(all)
 }
 
-/// Finds the one certificate that is meant, and logs in to its token.
+/// Finds the one certificate that is meant, and logs in to its token. No other token is logged in to where that can be
+/// avoided: a PIN that is not its own brings it nearer to locking itself.
 fn find(
     settings: &Pkcs11,
     id: &TokenId,
     pins: &PinSource,
     key_only: bool,
 ) -> Result<(Found, TokenKey), String> {
-    let mut seen = Vec::new();
-    let modules = modules(settings, id)?;
-    for module in &modules {
-        for token in module.tokens()? {
-            seen.push(token.name.label.clone());
-            if !id.is_on(&token.name) {
-                continue;
+    let mut tokens = Vec::new();
+    for module in modules(settings, id)? {
+        tokens.extend(module.tokens()?);
+    }
+    let seen: Vec<String> = tokens.iter().map(|token| token.name.label.clone()).collect();
+    tokens.retain(|token| id.is_on(&token.name));
+    let mut failures = Vec::new();
+    let mut hidden = Vec::new();
+    let alone = tokens.len() == 1;
+    for token in tokens {
+        match shows(&token, id) {
+            Ok((session, Some(found))) if !key_only => return key_of(&token, session, found, settings, pins),
+            // The key has the certificate's id: it is here, and nowhere else.
+            Ok((session, Some(_))) if id.id.is_some() => {
+                hidden = vec![(token, session)];
+                break;
             }
-            let session = token.session()?;
-            let mut found =
-                if module.private || key_only { Vec::new() } else { token.certificates(&session, id)? };
-            // Some tokens show nothing to who is not logged in.
-            let pin = enter(&token, &session, pins)?;
-            if found.is_empty() {
-                found = if key_only { token.keys(&session, id) } else { token.certificates(&session, id) }?;
-            }
-            if let Some(found) = found.into_iter().next() {
-                let key =
-                    TokenKey::new(found.clone(), pins.clone(), settings.pin_cache, Some((session, pin)))?;
-                return Ok((found, key));
-            }
+            Ok((session, _)) if key_only || token.module.private || alone => hidden.push((token, session)),
+            Ok(_) => {}
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if hidden.len() > 1 && !pins.is_asked() {
+        let labels: Vec<&str> = hidden.iter().map(|(token, _)| token.name.label.as_str()).collect();
+        return Err(format!(
+            "PKCS#11: what is named may be on any of several tokens, and the PIN is tried on none ({})\n\
+             hint: name one: `pkcs11:token=…`",
+            labels.join(", ")
+        ));
+    }
+    // These show nothing to who is not logged in.
+    for (token, session) in hidden {
+        match behind_login(&token, session, id, settings, pins, key_only) {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(failure) => failures.push(failure),
         }
     }
     let seen =
         if seen.is_empty() { "there is no token".to_owned() } else { format!("tokens: {}", seen.join(", ")) };
-    Err(format!("PKCS#11: no token has what is named ({seen})\nhint: see --show-pkcs11-ids"))
+    failures.push(format!("PKCS#11: no token has what is named ({seen})\nhint: see --show-pkcs11-ids"));
+    Err(failures.join("\n"))
+}
+
+/// What a token shows to everybody.
+fn shows(token: &Token, id: &TokenId) -> Result<(Session, Option<Found>), String> {
+    let session = token.session()?;
+    let found = match token.module.private {
+        true => None,
+        false => token.certificates(&session, id)?.into_iter().next(),
+    };
+    Ok((session, found))
+}
+
+/// Logs in to where the certificate is.
+fn key_of(
+    token: &Token,
+    session: Session,
+    found: Found,
+    settings: &Pkcs11,
+    pins: &PinSource,
+) -> Result<(Found, TokenKey), String> {
+    let pin = enter(token, &session, pins)?;
+    let key = TokenKey::new(found.clone(), pins.clone(), settings.pin_cache, Some((session, pin)))?;
+    Ok((found, key))
+}
+
+/// Logs in, and looks then.
+fn behind_login(
+    token: &Token,
+    session: Session,
+    id: &TokenId,
+    settings: &Pkcs11,
+    pins: &PinSource,
+    key_only: bool,
+) -> Result<Option<(Found, TokenKey)>, String> {
+    let pin = enter(token, &session, pins)?;
+    let found = if key_only { token.keys(&session, id) } else { token.certificates(&session, id) }?;
+    let Some(found) = found.into_iter().next() else {
+        let _logged_out = session.logout();
+        return Ok(None);
+    };
+    let key = TokenKey::new(found.clone(), pins.clone(), settings.pin_cache, Some((session, pin)))?;
+    Ok(Some((found, key)))
 }
 
 /// Logs in. Who can be asked is asked again after a wrong PIN; a PIN that is written somewhere is tried once, for tokens
 /// lock themselves.
-fn enter(
-    token: &Token,
-    session: &cryptoki::session::Session,
-    pins: &PinSource,
-) -> Result<Option<Zeroizing<String>>, String> {
+fn enter(token: &Token, session: &Session, pins: &PinSource) -> Result<Option<Zeroizing<String>>, String> {
     loop {
         let label = &token.name.label;
         let pin = if token.module.protected { None } else { Some(pins.wait_for(label)?) };
@@ -213,7 +269,7 @@ fn enter(
             Ok(()) => return Ok(pin),
             Err(LoginError::WrongPin(text)) if pins.is_asked() && !token.module.protected => {
                 ovlog!(error 1, "{text}");
-                pins.refused(label);
+                pin.iter().for_each(|pin| pins.refused(label, pin));
             }
             Err(LoginError::WrongPin(text) | LoginError::Other(text)) => return Err(text),
         }
