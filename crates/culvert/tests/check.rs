@@ -213,7 +213,7 @@ fn a_certificate_on_a_token_is_left_to_the_token_and_no_pin_is_shown() {
             assert!(!output.contains("98761234"), "{output}");
         }
         // The rest is looked at all the same.
-        pki.folder().write("a.conf", file.replace("ca ca.crt", "ca tc.key")).unwrap();
+        pki.folder().write("a.conf", &file.replace("ca ca.crt", "ca tc.key")).unwrap();
         let (code, json) = check_json(folder, &["a.conf"]);
         assert_eq!(code, 1, "{json:#}");
     }
@@ -255,4 +255,11 @@ fn the_certificates_of_a_pkcs12_file_are_examined_where_nobody_has_to_be_asked()
     pki.folder().write("a.conf", &format!("{file}askpass pass\n")).unwrap();
     let (_, told) = pack("secret");
     assert_eq!(told["certificates"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_picture_of_a_line_shows_no_pin() {
+    let pki = world(&format!("{CLIENT}cert pkcs11:token=a?pin-value=98761234 too many words\n"));
+    let (_, text) = check(pki.folder().path(), &["a.conf"]);
+    assert!(text.contains("pin-value=********") && !text.contains("98761234"), "{text}");
 }
