@@ -186,3 +186,80 @@ fn what_has_no_effect_and_what_keeps_the_kernel_out_is_said_with_its_reason() {
     assert_eq!(refusals[0]["option"], "comp-lzo");
     assert!(refusals[0]["because"].as_str().unwrap().contains("compression framing"), "{refusals}");
 }
+
+#[test]
+fn a_certificate_on_a_token_is_left_to_the_token_and_no_pin_is_shown() {
+    const URI: &str = "pkcs11:token=a;id=%01?module-name=opensc-pkcs11&pin-value=98761234";
+    let client = CLIENT
+        .replace("cert client.crt", &format!("cert \"{URI}\""))
+        .replace("key client.key", &format!("key \"{URI}\""));
+    let server = SERVER
+        .replace(
+            "cert server.crt",
+            &format!("pkcs11-id \"{URI}\"\npkcs11-providers /usr/lib/p11-kit-proxy.so"),
+        )
+        .replace("key server.key\n", "");
+    for file in [client, server] {
+        let pki = world(&file);
+        let folder = pki.folder().path();
+        let (code, text) = check(folder, &["a.conf"]);
+        assert_eq!(code, 0, "{text}");
+        let (_, json) = check_json(folder, &["a.conf"]);
+        assert_eq!(names(&json, "error"), Vec::<&str>::new());
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        let told = doctor.args(["doctor", "--json", "a.conf"]).current_dir(folder).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        for output in [text, json.to_string(), told] {
+            assert!(!output.contains("98761234"), "{output}");
+        }
+        // The rest is looked at all the same.
+        pki.folder().write("a.conf", &file.replace("ca ca.crt", "ca tc.key")).unwrap();
+        let (code, json) = check_json(folder, &["a.conf"]);
+        assert_eq!(code, 1, "{json:#}");
+    }
+}
+
+#[test]
+fn a_directory_of_authorities_is_examined() {
+    let pki = world(&CLIENT.replace("ca ca.crt", "capath authorities"));
+    let folder = pki.folder().path();
+    std::fs::create_dir(folder.join("authorities")).unwrap();
+    std::fs::copy(folder.join("ca.crt"), folder.join("authorities/0a1b2c3d.0")).unwrap();
+    let (code, json) = check_json(folder, &["a.conf"]);
+    assert_eq!(code, 0, "{json:#}");
+    let options: Vec<&Value> =
+        json["certificates"].as_array().unwrap().iter().map(|certificate| &certificate["option"]).collect();
+    assert_eq!(options, ["cert", "capath"]);
+}
+
+#[test]
+fn the_certificates_of_a_pkcs12_file_are_examined_where_nobody_has_to_be_asked() {
+    let file = CLIENT.replace("cert client.crt\nkey client.key", "pkcs12 all.p12").replace("ca ca.crt\n", "");
+    let pki = world(&file);
+    let folder = pki.folder().path();
+    let pack = |password: &str| {
+        let mut openssl = Command::new("openssl");
+        let words = "pkcs12 -export -in client.crt -inkey client.key -certfile ca.crt -out all.p12 -passout";
+        let status =
+            openssl.args(words.split(' ')).arg(format!("pass:{password}")).current_dir(folder).status();
+        assert!(status.unwrap().success());
+        check_json(folder, &["a.conf"])
+    };
+    let (code, open) = pack("");
+    assert_eq!(code, 0, "{open:#}");
+    assert_eq!(open["certificates"].as_array().unwrap().len(), 2);
+    let (code, closed) = pack("secret");
+    assert_eq!(code, 0, "{closed:#}");
+    assert_eq!(closed["certificates"], serde_json::json!([]));
+    pki.folder().write("pass", "secret\n").unwrap();
+    pki.folder().write("a.conf", &format!("{file}askpass pass\n")).unwrap();
+    let (_, told) = pack("secret");
+    assert_eq!(told["certificates"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_picture_of_a_line_shows_no_pin() {
+    let pki = world(&format!("{CLIENT}cert pkcs11:token=a?pin-value=98761234 too many words\n"));
+    let (_, text) = check(pki.folder().path(), &["a.conf"]);
+    assert!(text.contains("pin-value=********") && !text.contains("98761234"), "{text}");
+}

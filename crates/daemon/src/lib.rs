@@ -51,5 +51,6 @@ pub mod writepid;
 pub use culvert_host::run_directory as control_directory;
 pub use exit::Exit;
 pub use life::{Startup, run};
+pub use settings::capath::{CaFiles, files as capath_files};
 pub use settings::tls::examine as examine_tls;
 pub use token::show_ids as show_pkcs11_ids;

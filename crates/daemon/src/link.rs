@@ -1,6 +1,7 @@
 //! Sockets of the transport: addresses to bind, options, TCP connections.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -128,6 +129,18 @@ pub(crate) fn listen_tcp(tunnels: Option<&Profile>, local: SocketAddr) -> Result
     listen().map_err(|failure| format!("TCP/UDP: Socket bind failed on local address {local}: {failure}"))
 }
 
+/// A socket for a stream to a server, with the profile's device and mark.
+pub(crate) fn tcp_socket(profile: &Profile, remote: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(device) = &profile.link.bind_dev {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    if let Some(mark) = mark(profile) {
+        culvert_sys::sockopt::set_mark(&socket, mark)?;
+    }
+    Ok(socket)
+}
+
 /// Connects a TCP stream, from a bound address if one is given.
 pub(crate) async fn connect_tcp(
     profile: &Profile,
@@ -136,13 +149,7 @@ pub(crate) async fn connect_tcp(
     limit: Duration,
 ) -> Result<TcpStream, String> {
     let connect = async {
-        let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(device) = &profile.link.bind_dev {
-            socket.bind_device(Some(device.as_bytes()))?;
-        }
-        if let Some(mark) = mark(profile) {
-            culvert_sys::sockopt::set_mark(&socket, mark)?;
-        }
+        let socket = tcp_socket(profile, remote)?;
         if let Some(local) = local {
             socket.set_reuseaddr(true)?;
             socket.bind(local)?;

@@ -3,16 +3,22 @@
 //! The packet is a client's first one. A server that takes it answers with its own first packet, which is wrapped with the same
 //! key; it keeps nothing for who does not go on.
 
-use std::sync::Arc;
+use std::{
+    io,
+    net::{SocketAddr, TcpStream, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 use culvert_config::{Profile, profile::ConnectionEntry};
 use culvert_crypto::random_bytes;
 use culvert_proto::wrap::{EARLY_NEGOTIATION_START, ReplayId, WrapKeys};
+use culvert_sys::sockopt;
 use culvert_wire::{
     AckBlock, Control, ControlHeader, KeyId, MessageId, Opcode, SessionId, tcp::FRAME_PREFIX_LEN,
 };
 
-use crate::{clock, settings::wrapping};
+use crate::{clock, link, settings::wrapping};
 
 pub use crate::link::port_number;
 
@@ -95,6 +101,37 @@ impl Probe {
             Ok(_) | Err(_) => Answer::OtherKey,
         }
     }
+}
+
+/// Connects a UDP socket as the tunnel's own is: with the profile's device and mark, which routes and filters know it by.
+///
+/// # Errors
+/// As the system says.
+pub fn udp_socket(profile: &Profile, remote: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(link::unspecified_like(remote, 0))?;
+    if let Some(device) = &profile.link.bind_dev {
+        sockopt::set_bind_device(&socket, device)?;
+    }
+    if let Some(mark) = link::mark(profile) {
+        sockopt::set_mark(&socket, mark)?;
+    }
+    socket.connect(remote)?;
+    Ok(socket)
+}
+
+/// Connects a stream as the tunnel's own is. To be called outside of a runtime.
+///
+/// # Errors
+/// As the system says.
+pub fn tcp_stream(profile: &Profile, remote: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stream = runtime.block_on(async {
+        let connecting = link::tcp_socket(profile, remote)?.connect(remote);
+        let connected = tokio::time::timeout(limit, connecting).await;
+        connected.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??.into_std()
+    })?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// Returns a data packet of nobody, of this length: a server drops it without a word. It finds out how much a path carries.

@@ -4,11 +4,12 @@ use super::{Reader, Statement};
 use crate::{
     diagnostic::{Diagnostic, Severity},
     lexer::{LIMIT, LexError},
-    origin::Origin,
+    origin::{Origin, without_pin},
 };
 
 impl Reader<'_> {
     pub(super) fn line_too_long(&mut self, statement: &Statement, text: &str) {
+        let text = &without_pin(text);
         let start: String = text.chars().take(60).collect();
         let openvpn_line = format!(
             "Options error: In {}: Maximum option line length ({LIMIT}) exceeded, line starts with {}",

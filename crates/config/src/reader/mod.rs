@@ -20,7 +20,7 @@ use crate::{
     effect::ParseEffect,
     files::{Access, Files},
     lexer::{self, LIMIT, MAX_WORDS, Word},
-    origin::{COMMAND_LINE, Origin},
+    origin::{COMMAND_LINE, Origin, without_pin},
     profile::Setting,
     suggest,
     table::{self, CONFIG, CONNECTION, Contexts, INLINE, OptionRow, Reload, Status},
@@ -222,7 +222,7 @@ impl<'f> Reader<'f> {
             let origin = Origin {
                 file: source.file.clone(),
                 line: source.offset + number,
-                text: text.trim_end_matches('\r').into(),
+                text: without_pin(text.trim_end_matches('\r')).into(),
                 span: 0..0,
             };
             let mut statement = Statement {
@@ -549,5 +549,5 @@ fn command_origin(command: &[String]) -> (Vec<Word>, Origin) {
     if let Some(first) = words.first_mut() {
         first.text = first.text.strip_prefix("--").unwrap_or(&first.text).to_owned();
     }
-    (words, Origin { file: COMMAND_LINE.into(), line: 1, text: text.into(), span: 0..0 })
+    (words, Origin { file: COMMAND_LINE.into(), line: 1, text: without_pin(&text).into(), span: 0..0 })
 }

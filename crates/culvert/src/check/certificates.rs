@@ -7,7 +7,9 @@ use culvert_config::{
     profile::{CrlSource, TlsRole},
     value::FileOrInline,
 };
-use culvert_proto::tls::{self, InspectedCertificate, crl_end, inspect_certificates};
+use culvert_daemon::{CaFiles, capath_files};
+use culvert_proto::tls::{self, InspectedCertificate, SecretPem, crl_end, inspect_certificates, open_pkcs12};
+use zeroize::Zeroizing;
 
 use crate::finding::Finding;
 
@@ -54,11 +56,13 @@ pub(crate) fn inspect(profile: &Profile, files: &dyn Files, now: i64) -> (Vec<Da
             Err(problem) => found.unusable(option, &file, problem),
         }
     }
+    found.pkcs12(profile, files, &at);
+    found.directory(profile, files, &at);
     if let Some(CrlSource::Pem(source)) = &tls.crl
         && let Some((file, text)) = content(source, files, &at)
     {
         match crl_end(&text) {
-            Ok(ends) => found.list(&file, ends),
+            Ok(ends) => found.list("crl-verify", &file, ends),
             Err(problem) => found.unusable("crl-verify", &file, &problem),
         }
     }
@@ -77,6 +81,18 @@ fn content(
     }
 }
 
+/// What `askpass` has written in a file.
+fn passphrase(
+    profile: &Profile,
+    files: &dyn Files,
+    at: &dyn Fn(&Path) -> std::path::PathBuf,
+) -> Option<Zeroizing<String>> {
+    let source = profile.tls.askpass.as_ref()?.as_ref()?;
+    let (_, text) = content(source, files, at)?;
+    let text = Zeroizing::new(String::from_utf8(text).ok()?);
+    Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
 struct Inspection {
     dated: Vec<Dated>,
     findings: Vec<Finding>,
@@ -84,6 +100,45 @@ struct Inspection {
 }
 
 impl Inspection {
+    /// The certificates of a `pkcs12` file, as far as it opens without asking anybody. Why a file cannot be used at all is told
+    /// by who has it taken apart as a start does.
+    fn pkcs12(&mut self, profile: &Profile, files: &dyn Files, at: &dyn Fn(&Path) -> std::path::PathBuf) {
+        const OPTION: &str = "pkcs12";
+        // An inline block is base64, and has no name by which its holder would know it.
+        let Some(source @ FileOrInline::File(_)) = &profile.tls.pkcs12 else { return };
+        let Some((file, text)) = content(source, files, at) else { return };
+        let packed = SecretPem { origin: file.clone(), text: Zeroizing::new(text) };
+        let passphrase = passphrase(profile, files, at);
+        let Ok(opened) = open_pkcs12(&packed, passphrase.as_ref().map(|text| text.as_str())) else { return };
+        for (text, own) in [(&opened.certificate, profile.tls.role), (&opened.others, None)] {
+            for certificate in inspect_certificates(text).unwrap_or_default() {
+                self.certificate(OPTION, &file, &certificate, own);
+            }
+        }
+    }
+
+    /// Certificates and lists of `capath`.
+    fn directory(&mut self, profile: &Profile, files: &dyn Files, at: &dyn Fn(&Path) -> std::path::PathBuf) {
+        let Some(directory) = &profile.tls.capath else { return };
+        let CaFiles { certificates, lists } = capath_files(&at(directory)).unwrap_or_default();
+        for path in certificates {
+            let Ok(text) = files.read(&path) else { continue };
+            let file = path.display().to_string();
+            match inspect_certificates(&text) {
+                Ok(found) => found.iter().for_each(|one| self.certificate("capath", &file, one, None)),
+                Err(problem) => self.unusable("capath", &file, &problem),
+            }
+        }
+        for path in lists {
+            let Ok(text) = files.read(&path) else { continue };
+            let file = path.display().to_string();
+            match crl_end(&text) {
+                Ok(ends) => self.list("capath", &file, ends),
+                Err(problem) => self.unusable("capath", &file, &problem),
+            }
+        }
+    }
+
     fn certificate(
         &mut self,
         option: &'static str,
@@ -131,16 +186,16 @@ impl Inspection {
         });
     }
 
-    fn list(&mut self, file: &str, ends: Option<i64>) {
+    fn list(&mut self, option: &'static str, file: &str, ends: Option<i64>) {
         self.dates(
             "crl-expiry",
-            &format!("crl-verify {file}: the revocation list"),
+            &format!("{option} {file}: the revocation list"),
             None,
             ends,
             "issue a new list (`easyrsa gen-crl`): behind that date nobody is let in",
         );
         let file = file.to_owned();
-        self.dated.push(Dated { option: "crl-verify", file, subject: None, key: None, starts: None, ends });
+        self.dated.push(Dated { option, file, subject: None, key: None, starts: None, ends });
     }
 
     /// Compares with the clock. Only one of the two is right when they disagree about the beginning.

@@ -2,33 +2,27 @@
 
 use std::process::{Command, Stdio};
 
-use culvert_config::Profile;
+use culvert_config::{Profile, profile::ConnectionEntry, value::Proto};
 use culvert_daemon::probe::port_number;
 use serde_json::Value;
 
 use crate::finding::Finding;
 
 const NAME: &str = "firewall";
+/// The table of `kill-switch`, which outlives its process.
+const KILL_SWITCH: &str = "culvert-kill-switch";
 
 /// Whether packets to the server's ports, and from its clients onward, pass.
 pub(super) fn of_server(profile: &Profile) -> Vec<Finding> {
     let Some(rules) = Rules::read() else { return vec![unknown()] };
     let mut findings = Vec::new();
     let Some(entry) = profile.connections.first() else { return findings };
-    let locals = entry.locals.iter().map(|local| &local.port);
-    let ports: Vec<u16> = entry
-        .local_port
-        .iter()
-        .filter(|_| entry.locals.is_empty())
-        .chain(locals)
-        .filter_map(|port| port_number(port).ok())
-        .collect();
-    for port in ports {
+    for (port, transport) in listeners(entry) {
         match rules.drops("input").filter(|_| !rules.accepts_number(u64::from(port))) {
             Some(chain) => findings.push(Finding::warning(
                 NAME,
                 format!("{chain} drops what no rule accepts, and no rule names port {port}"),
-                format!("accept it, for example: nft insert rule {chain} udp dport {port} accept"),
+                format!("accept it, for example: nft insert rule {chain} {transport} dport {port} accept"),
             )),
             None => findings
                 .push(Finding::good(NAME, format!("no chain drops packets to port {port} by its policy"))),
@@ -42,6 +36,19 @@ pub(super) fn of_server(profile: &Profile) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// The ports that a server listens on, and the word for each one's transport.
+fn listeners(entry: &ConnectionEntry) -> Vec<(u16, &'static str)> {
+    let word = |proto: &Proto| if proto.transport.is_tcp() { "tcp" } else { "udp" };
+    let own = entry.local_port.iter().filter(|_| entry.locals.is_empty()).map(|port| (port, &entry.proto));
+    let locals = entry.locals.iter().map(|local| (&local.port, &local.proto));
+    own.chain(locals).filter_map(|(port, proto)| Some((port_number(port).ok()?, word(proto)))).collect()
+}
+
+/// A kill switch that is in force. `runs`: a culvert runs here, whose it may be.
+pub(super) fn kill_switch(profile: &Profile, runs: bool) -> Option<Finding> {
+    Rules::read()?.kill_switch(profile.link.kill_switch, runs)
 }
 
 /// Whether a client's packets leave.
@@ -92,6 +99,28 @@ impl Rules {
         dropping.next().map(|chain| {
             let word = |key: &str| chain[key].as_str().unwrap_or_default().to_owned();
             format!("{} {} {}", word("family"), word("table"), word("name"))
+        })
+    }
+
+    /// What is to be said about a kill switch. `wanted`: the profile has one as well, and gets through.
+    fn kill_switch(&self, wanted: bool, runs: bool) -> Option<Finding> {
+        self.0.iter().map(|object| &object["table"]).find(|table| table["name"] == KILL_SWITCH)?;
+        let lift = format!("lift it: nft delete table inet {KILL_SWITCH}");
+        let text = "a kill switch is in force: nothing leaves this machine outside of the tunnel, lookups of names neither";
+        Some(match (runs, wanted) {
+            (true, _) => Finding::note("kill-switch", text, "it ends with the culvert that runs here"),
+            (false, true) => Finding::warning(
+                "kill-switch",
+                format!("{text}. No culvert runs here: one ended unasked"),
+                format!("start culvert again, or {lift}"),
+            ),
+            (false, false) => Finding::error(
+                "kill-switch",
+                format!(
+                    "{text}. No culvert runs here: one ended unasked, and this configuration has no `kill-switch`"
+                ),
+                lift,
+            ),
         })
     }
 
@@ -146,6 +175,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::finding::Level;
 
     fn rules(right: &Value) -> Rules {
         Rules(vec![
@@ -171,5 +201,27 @@ mod tests {
             assert!(!rules.accepts_number(22), "{right}");
         }
         assert_eq!(rules(&json!(1)).drops("forward"), None);
+    }
+
+    #[test]
+    fn a_kill_switch_that_was_left_over_is_found_by_its_table() {
+        let left = Rules(vec![json!({"table": {"family": "inet", "name": "culvert-kill-switch"}})]);
+        let level = |wanted, runs| left.kill_switch(wanted, runs).map(|finding| finding.level);
+        assert_eq!(level(false, false), Some(Level::Error));
+        assert_eq!(level(true, false), Some(Level::Warning));
+        assert_eq!(level(true, true), Some(Level::Note));
+        let remedy = left.kill_switch(false, false).unwrap().remedy;
+        assert_eq!(remedy, "lift it: nft delete table inet culvert-kill-switch");
+        assert_eq!(rules(&json!(1)).kill_switch(false, false), None);
+    }
+
+    #[test]
+    fn each_listener_has_its_own_transport() {
+        let arguments =
+            "--dev tun --server 10.8.0.0 255.255.255.0 --ca a --cert a --key a --dh none --proto tcp-server";
+        let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        let files = culvert_config::MemoryFiles::default().with("a", "");
+        let profile = culvert_config::parse(&arguments, &files).check(&files).profile;
+        assert_eq!(listeners(&profile.connections[0]), [(1194, "tcp")]);
     }
 }

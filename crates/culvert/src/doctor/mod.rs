@@ -97,7 +97,10 @@ fn examine_network(profile: &Profile, runs: bool, findings: &mut Vec<Finding>) {
             findings.extend(machine::forwarding(profile));
         }
         Role::Client | Role::P2p => {
-            findings.extend(reach::examine(profile));
+            let kill_switch = firewall::kill_switch(profile, runs);
+            let resolves = kill_switch.is_none();
+            findings.extend(kill_switch);
+            findings.extend(reach::examine(profile, resolves));
             findings.extend(firewall::of_client());
         }
     }

@@ -2,20 +2,20 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
+    net::{SocketAddr, ToSocketAddrs as _, UdpSocket},
     time::Duration,
 };
 
 use culvert_config::{
     Profile,
-    profile::{ConnectionEntry, Remote},
+    profile::{ConnectionEntry, Proxy, Remote},
     value::Family,
 };
-use culvert_daemon::probe::{Answer, Probe, padding, port_number};
+use culvert_daemon::probe::{Answer, Probe, padding, port_number, tcp_stream, udp_socket};
 use culvert_host::{Host as _, NetlinkHost};
 use culvert_sys::sockopt;
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Level};
 
 /// How often a datagram is sent, and how long each time is waited.
 const TRIES: u32 = 3;
@@ -25,12 +25,16 @@ const ROUTERS_PATIENCE: Duration = Duration::from_millis(500);
 /// What culvert's packets need at most with `mssfix` as it is by default, headers included.
 const USUAL_MTU: u32 = 1492;
 
-/// Tries every connection of the profile.
-pub(super) fn examine(profile: &Profile) -> Vec<Finding> {
+/// Tries every connection of the profile. `resolves`: no kill switch keeps this process from looking names up.
+pub(super) fn examine(profile: &Profile, resolves: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for entry in &profile.connections {
         let Some(remote) = &entry.remote else { continue };
-        match addresses(entry, remote) {
+        if let Some(proxy) = &entry.proxy {
+            findings.extend(to_proxy(profile, proxy));
+            continue;
+        }
+        match addresses(remote, entry.proto.family) {
             Ok(addresses) => {
                 for address in addresses {
                     findings.extend(one(profile, entry, address));
@@ -39,10 +43,45 @@ pub(super) fn examine(profile: &Profile) -> Vec<Finding> {
             Err(finding) => findings.push(finding),
         }
     }
+    if !resolves {
+        findings.iter_mut().filter(|finding| finding.name == "name-resolution").for_each(behind_kill_switch);
+    }
     findings
 }
 
-fn addresses(entry: &ConnectionEntry, remote: &Remote) -> Result<Vec<SocketAddr>, Finding> {
+/// Names are looked up by the system, whose packets a kill switch drops; a start opens it for that moment.
+fn behind_kill_switch(finding: &mut Finding) {
+    finding.level = Level::Note;
+    finding.text += " (the kill switch keeps this command from looking names up)";
+    finding.remedy = "write an address in its place, or examine again without the kill switch".to_owned();
+}
+
+/// Whether the proxy takes connections. What is behind it is not tried: that may need a login, which nobody is asked for here.
+fn to_proxy(profile: &Profile, proxy: &Proxy) -> Vec<Finding> {
+    let (host, port) = (proxy.host().to_owned(), proxy.port().clone());
+    let found = match addresses(&Remote { host, port }, Family::Any) {
+        Ok(found) => found,
+        Err(finding) => return vec![finding],
+    };
+    let try_one = |address: SocketAddr| match tcp_stream(profile, address, PATIENCE * TRIES) {
+        Ok(_) => Finding::note(
+            "proxy",
+            format!("the proxy {address} takes connections; the way from there to the server is not tried"),
+            "what the proxy says stands in the log of a start",
+        ),
+        Err(failure) if failure.kind() == io::ErrorKind::PermissionDenied => {
+            unreachable("tcp", address, &failure)
+        }
+        Err(failure) => Finding::error(
+            "proxy",
+            format!("the proxy {address} does not take connections: {failure}"),
+            "start the proxy, or correct `http-proxy` or `socks-proxy`",
+        ),
+    };
+    found.into_iter().map(try_one).collect()
+}
+
+fn addresses(remote: &Remote, family: Family) -> Result<Vec<SocketAddr>, Finding> {
     let Remote { host, port } = remote;
     let number = port_number(port)
         .map_err(|problem| Finding::error("port-name", problem, "write the port as a number"))?;
@@ -53,7 +92,7 @@ fn addresses(entry: &ConnectionEntry, remote: &Remote) -> Result<Vec<SocketAddr>
             "correct the name, or this machine's resolver (/etc/resolv.conf); an address in its place shows which",
         )
     })?;
-    let fits = |address: &SocketAddr| match entry.proto.family {
+    let fits = |address: &SocketAddr| match family {
         Family::V4 => address.is_ipv4(),
         Family::V6 => address.is_ipv6(),
         Family::Any => true,
@@ -72,7 +111,9 @@ fn addresses(entry: &ConnectionEntry, remote: &Remote) -> Result<Vec<SocketAddr>
 }
 
 fn one(profile: &Profile, entry: &ConnectionEntry, address: SocketAddr) -> Vec<Finding> {
-    if let Some(finding) = without_route(address) {
+    // Routes of marked packets, and those of a device, are other ones.
+    let usual_route = profile.link.mark.is_none() && profile.link.bind_dev.is_none();
+    if let Some(finding) = usual_route.then(|| without_route(address)).flatten() {
         return vec![finding];
     }
     let probe = match Probe::new(profile, entry) {
@@ -83,17 +124,14 @@ fn one(profile: &Profile, entry: &ConnectionEntry, address: SocketAddr) -> Vec<F
         }
     };
     if entry.proto.transport.is_tcp() {
-        return vec![over_tcp(&probe, entry, address)];
+        return vec![over_tcp(profile, &probe, entry, address)];
     }
-    let any =
-        if address.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address).map(|()| socket));
-    let socket = match socket {
+    let socket = match udp_socket(profile, address) {
         Ok(socket) => socket,
         Err(failure) => return vec![unreachable("udp", address, &failure)],
     };
     let answer = over_udp(&probe, entry, &socket, address);
-    let reached = answer.level == crate::finding::Level::Good;
+    let reached = answer.level == Level::Good;
     let mtu = reached.then(|| path_mtu(&socket, address)).flatten();
     [answer].into_iter().chain(mtu).collect()
 }
@@ -178,8 +216,8 @@ fn over_udp(probe: &Probe, entry: &ConnectionEntry, socket: &UdpSocket, address:
     }
 }
 
-fn over_tcp(probe: &Probe, entry: &ConnectionEntry, address: SocketAddr) -> Finding {
-    let mut stream = match TcpStream::connect_timeout(&address, PATIENCE * TRIES) {
+fn over_tcp(profile: &Profile, probe: &Probe, entry: &ConnectionEntry, address: SocketAddr) -> Finding {
+    let mut stream = match tcp_stream(profile, address, PATIENCE * TRIES) {
         Ok(stream) => stream,
         Err(failure) => return unreachable("tcp", address, &failure),
     };

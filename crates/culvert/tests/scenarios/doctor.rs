@@ -144,6 +144,40 @@ fn what_is_wrong_on_the_way_out_is_named() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_kill_switch_that_was_left_over_is_named_and_does_not_stop_who_has_one() {
+    let ward = Ward::new();
+    let _server = ward.server("");
+    ward.lab.client.run("nft", &["add", "table", "inet", "culvert-kill-switch"]).unwrap();
+    let chain = ["add", "chain", "inet", "culvert-kill-switch", "output"];
+    let hook = "{ type filter hook output priority 0; policy accept; }";
+    ward.lab.client.run("nft", &[&chain[..], &[hook]].concat()).unwrap();
+    let rule = "add rule inet culvert-kill-switch output meta mark != 0x6376 drop";
+    ward.lab.client.run("nft", &rule.split(' ').collect::<Vec<_>>()).unwrap();
+    let found = ward.client(&Ward::remote());
+    assert_eq!(found.names("error"), ["kill-switch", "local-firewall"], "{}", found.text);
+    assert!(found.text.contains("nft delete table inet culvert-kill-switch"), "{}", found.text);
+    let found = ward.client(&format!("{}\nkill-switch", Ward::remote()));
+    found.assert_warning("kill-switch");
+    assert!(found.names("good").contains(&"reachability"), "{}", found.text);
+    let found = ward.client("remote no-such-host.invalid\nkill-switch");
+    assert!(found.names("note").contains(&"name-resolution"), "{}", found.text);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_proxy_is_tried_in_place_of_the_server() {
+    let ward = Ward::new();
+    let lines = format!("remote 203.0.113.9\nproto tcp\nhttp-proxy {} 8080", NetnsLab::SERVER_V4);
+    ward.client(&lines).assert_cause("proxy");
+    let listen = || std::net::TcpListener::bind((NetnsLab::SERVER_V4, 8080));
+    let _proxy = ward.lab.server.enter(listen).unwrap().unwrap();
+    let found = ward.client(&lines);
+    assert_eq!((found.code, found.names("error")), (Some(0), vec![]), "{}", found.text);
+    assert!(found.names("note").contains(&"proxy"), "{}", found.text);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_narrow_path_is_warned_about_with_the_size_to_write() {
     let ward = Ward::new();
     let _server = ward.server("");

@@ -23,6 +23,36 @@ pub(super) struct CaDirectory {
     pub(super) lists: Option<HashedLists>,
 }
 
+/// The files of a directory that count, in the order in which they are read.
+#[derive(Default)]
+pub struct CaFiles {
+    /// Certificates.
+    pub certificates: Vec<PathBuf>,
+    /// Revocation lists.
+    pub lists: Vec<PathBuf>,
+}
+
+/// Looks a directory of `capath` through.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn files(directory: &Path) -> io::Result<CaFiles> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        paths.push(entry?.path());
+    }
+    paths.sort();
+    let mut found = CaFiles::default();
+    for path in paths {
+        match kind(&path) {
+            Some(Kind::Certificate) => found.certificates.push(path),
+            Some(Kind::List) => found.lists.push(path),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
 /// Reads a directory.
 ///
 /// # Errors
@@ -30,22 +60,11 @@ pub(super) struct CaDirectory {
 pub(super) fn read(directory: &Path) -> Result<CaDirectory, SettingsError> {
     let failed = |source| SettingsError::File { option: "capath", path: directory.to_owned(), source };
     ovlog!(warn 1, "WARNING: experimental option --capath {}", directory.display());
+    let CaFiles { certificates, lists } = files(directory).map_err(failed)?;
     let mut text = Vec::new();
-    let mut lists = Vec::new();
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        paths.push(entry.map_err(failed)?.path());
-    }
-    paths.sort();
-    for path in paths {
-        match kind(&path) {
-            Some(Kind::Certificate) => {
-                text.extend(fs::read(&path).map_err(failed)?);
-                text.push(b'\n');
-            }
-            Some(Kind::List) => lists.push(path),
-            None => {}
-        }
+    for path in certificates {
+        text.extend(fs::read(&path).map_err(failed)?);
+        text.push(b'\n');
     }
     let lists = match lists.is_empty() {
         true => None,

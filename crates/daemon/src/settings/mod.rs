@@ -1,6 +1,6 @@
 //! From a [`culvert_config::Profile`] to the typed settings of the parts that run: nobody below reads a profile.
 
-mod capath;
+pub(crate) mod capath;
 mod crl_file;
 pub(crate) mod mss;
 pub(crate) mod own_files;
@@ -17,7 +17,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub(crate) enum SettingsError {
     /// A file cannot be read.
-    #[error("--{option} fails with '{}': {source}", path.display())]
+    #[error("--{option} fails with '{}': {source}", crate::token::shown(path))]
     File {
         /// The option that names it.
         option: &'static str,

@@ -76,26 +76,42 @@ fn tls_factory(profile: &Profile, role: TlsRole, own: OwnKey) -> Result<RustlsFa
 }
 
 /// Tells what a start would say about certificates, keys and TLS settings, without starting: its warnings, or why it would
-/// fail. Nobody is asked for a passphrase: a key that needs one is left out of account.
+/// fail. Nobody is asked, for a passphrase or anything else, and no token is opened: this end's certificate and key are left
+/// out of account where that would be needed.
 ///
 /// # Errors
 /// Why it would fail, with a remedy.
 pub fn examine(profile: &Profile) -> Result<Vec<String>, String> {
     let Some(role) = profile.tls.role else { return Ok(Vec::new()) };
-    if profile.management.external_key.is_some() || profile.management.external_cert.is_some() {
-        return Ok(Vec::new());
-    }
     let role = match role {
         profile::TlsRole::Server => TlsRole::Server,
         profile::TlsRole::Client => TlsRole::Client,
     };
-    let made = tls_settings(profile, role, OwnKey::default())
-        .and_then(|settings| RustlsFactory::new(settings).map_err(SettingsError::from));
-    match made {
-        Ok(factory) => Ok(factory.warnings().to_vec()),
-        Err(SettingsError::Tls(TlsError::Passphrase(_))) => Ok(Vec::new()),
-        Err(failure) => Err(failure.to_string()),
+    let management = &profile.management;
+    let elsewhere = token::is_wanted(&profile.tls)
+        || management.external_key.is_some()
+        || management.external_cert.is_some();
+    let made = match examine_with(profile, role, elsewhere) {
+        Err(SettingsError::Tls(TlsError::Passphrase(_))) => examine_with(profile, role, true),
+        made => made,
+    };
+    made.map_err(|failure| failure.to_string())
+}
+
+/// The warnings; `without_own`: of everything but this end's certificate and key.
+fn examine_with(profile: &Profile, role: TlsRole, without_own: bool) -> Result<Vec<String>, SettingsError> {
+    if !without_own {
+        let settings = tls_settings(profile, role, OwnKey::default())?;
+        return Ok(RustlsFactory::new(settings)?.warnings().to_vec());
     }
+    let mut others = profile.clone();
+    let tls = &mut others.tls;
+    if tls.pkcs12.is_some() && tls.ca.is_none() {
+        return Ok(Vec::new()); // the file that does not open here holds the authorities as well
+    }
+    (tls.cert, tls.key, tls.extra_certs, tls.pkcs12) = (None, None, None, None);
+    let factory = RustlsFactory::examine(tls_settings(&others, role, OwnKey::default())?)?;
+    Ok(factory.warnings().to_vec())
 }
 
 /// What belongs to this end's certificate and does not stand in the profile.
@@ -328,7 +344,7 @@ pub(super) fn pem(option: &'static str, source: &FileOrInline) -> Result<Pem, Se
 
 pub(super) fn origin(option: &str, source: &FileOrInline) -> String {
     match source {
-        FileOrInline::File(path) => format!("--{option} {}", path.display()),
+        FileOrInline::File(path) => format!("--{option} {}", token::shown(path)),
         FileOrInline::Inline(_) => format!("--{option} [inline]"),
     }
 }

@@ -5,6 +5,8 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::without_query;
+
 /// What is said of a certificate, its token and its module. What is not said may be anything.
 #[derive(Default)]
 pub(crate) struct TokenId {
@@ -19,6 +21,8 @@ pub(crate) struct TokenId {
     pub(super) id: Option<Vec<u8>>,
     /// The module to load.
     pub(super) module: Option<PathBuf>,
+    /// The module to load, by its name.
+    pub(super) module_name: Option<String>,
     /// The PIN, in clear text.
     pub(super) pin: Option<Zeroizing<String>>,
     /// A file with the PIN.
@@ -44,7 +48,9 @@ impl TokenId {
             Some(uri) => Self::parse_uri(uri),
             None => Self::parse_serialized(text),
         }
-        .ok_or_else(|| format!("'{text}' names no certificate of a token: see --show-pkcs11-ids"))
+        .ok_or_else(|| {
+            format!("'{}' names no certificate of a token: see --show-pkcs11-ids", without_query(text))
+        })
     }
 
     fn parse_uri(uri: &str) -> Option<Self> {
@@ -80,6 +86,8 @@ impl TokenId {
             let mut bytes = percent_decoded(value)?;
             let text = Zeroizing::new(String::from_utf8(std::mem::take(&mut *bytes)).ok()?);
             match name {
+                // A name is no path (RFC 7512, 2.3).
+                "module-name" if !text.contains('/') => id.module_name = Some(text.to_string()),
                 "module-path" => id.module = Some(PathBuf::from(text.as_str())),
                 "pin-value" => id.pin = Some(text),
                 "pin-source" => {
@@ -200,6 +208,8 @@ mod tests {
         assert_eq!(id.id.as_deref(), Some(&[0x0a, 0x1b][..]));
         assert_eq!(id.pin.as_ref().map(|pin| pin.as_str()), Some("12&34"));
         assert_eq!((id.module, id.object.as_deref()), (Some("/m.so".into()), Some("key")));
+        let id = TokenId::parse("pkcs11:?module-name=opensc-pkcs11").unwrap();
+        assert_eq!((id.module, id.module_name.as_deref()), (None, Some("opensc-pkcs11")));
         let id = TokenId::parse("pkcs11:?pin-source=file:/pin").unwrap();
         assert_eq!(id.pin_file, Some("/pin".into()));
         assert!(id.is_on(&name()), "nothing is said");
@@ -216,8 +226,11 @@ mod tests {
             "pkcs11:token",
             "pkcs11:colour=red",
             "pkcs11:id=%4",
+            "pkcs11:?module-name=../m",
         ] {
             assert!(TokenId::parse(text).is_err(), "{text}");
         }
+        let refused = TokenId::parse("pkcs11:colour=red?pin-value=1234").err().unwrap();
+        assert!(refused.starts_with("'pkcs11:colour=red' names no certificate"), "{refused}");
     }
 }

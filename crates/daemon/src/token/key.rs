@@ -103,7 +103,11 @@ impl TokenKey {
         };
         match log_in(&session, label, pin.as_ref().map(|pin| pin.as_str())) {
             Ok(()) => {}
-            Err(LoginError::WrongPin(text) | LoginError::Other(text)) => return Err(text),
+            Err(LoginError::WrongPin(text)) => {
+                pin.iter().for_each(|pin| self.pins.refused(label, pin));
+                return Err(text);
+            }
+            Err(LoginError::Other(text)) => return Err(text),
         }
         *login = Login { session: Some(session), pin, since: Some(Instant::now()) };
         Ok(())

@@ -48,6 +48,20 @@ impl RustlsFactory {
     /// # Errors
     /// [`TlsError::Setup`] with the option and a remedy; [`TlsError::Passphrase`] where another passphrase may help.
     pub fn new(settings: TlsSettings) -> Result<Self, TlsError> {
+        if settings.own.is_none() && settings.role == TlsRole::Server {
+            return Err(TlsError::Setup(
+                "a TLS server needs a certificate\nhint: set `cert FILE` and `key FILE`".to_owned(),
+            ));
+        }
+        Self::examine(settings)
+    }
+
+    /// Checks the settings as [`Self::new`] does, but for a server's missing certificate: who only looks may not have it at
+    /// hand.
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub fn examine(settings: TlsSettings) -> Result<Self, TlsError> {
         let mut warnings = Vec::new();
         let provider = provider(&settings, &mut warnings)?;
         let mut versions = versions(&settings, &mut warnings)?;
@@ -61,11 +75,6 @@ impl RustlsFactory {
                     own_certificate(own, external, &provider, &trust, now, &mut versions, &mut warnings)?;
                 own_ends = certified.cert.first().and_then(|der| Some(Certificate::parse(der)?.ends()));
                 Some(Arc::new(certified.into()))
-            }
-            None if settings.role == TlsRole::Server => {
-                return Err(TlsError::Setup(
-                    "a TLS server needs a certificate\nhint: set `cert FILE` and `key FILE`".to_owned(),
-                ));
             }
             None => None,
         };
