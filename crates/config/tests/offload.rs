@@ -338,7 +338,7 @@ fn every_option_has_a_verdict_on_linux() {
     );
     assert_eq!(
         sorted(with_extent(Extent::Peer)),
-        "allow-compression cipher comp-lzo compat-mode compress data-ciphers data-ciphers-fallback ncp-ciphers"
+        "allow-compression cipher compat-mode compress data-ciphers data-ciphers-fallback ncp-ciphers"
     );
     assert_eq!(
         sorted(with_extent(Extent::WithoutEffect)),
