@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use culvert_config::{
     Checked, MemoryFiles, OptionRow, PushFilter, PushReason, Pushed, Status, find, not_yet, parse, parse_ccd,
     render_all, table,
-    table::{CCD, CONFIG, CONNECTION, PUSH},
+    table::{CCD, CONFIG, CONNECTION, FORGOTTEN, PUSH},
     verdict,
 };
 use samples::{Base, FILES, SAMPLES, Sample};
@@ -138,11 +138,17 @@ fn every_row_is_refused_in_a_connection_that_does_not_take_it() {
     for sample in SAMPLES {
         let (row, line) = (row(sample), line(sample));
         let block = format!("<connection>\nremote other.example\n{line}\n</connection>\n");
-        let errors = parse(&["a.conf".to_owned()], &files(&format!("{}{block}", Base::Client.text()))).errors;
+        let parsed = parse(&["a.conf".to_owned()], &files(&format!("{}{block}", Base::Client.text())));
+        let (errors, warnings) = (parsed.errors, parsed.warnings);
         let context = format!("option '{}' cannot be used in this context ", row.name);
         match is_taken(row) {
             true if row.contexts.has(CONNECTION) => {
                 assert!(errors.is_empty(), "{line}: {}", render_all(&errors));
+            }
+            true if row.contexts.has(FORGOTTEN) => {
+                let note = format!("Note: option '{}' has no effect in a <connection> block", row.name);
+                assert!(errors.is_empty(), "{line}: {}", render_all(&errors));
+                assert!(warnings.iter().any(|warning| warning.openvpn_line == note), "{line}");
             }
             true => assert!(
                 errors.iter().any(|error| error.openvpn_line.contains(&context)),

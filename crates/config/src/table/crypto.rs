@@ -158,6 +158,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         "OpenSSL 3 providers; `legacy` permits BF-CBC and CAST5-CBC, others have no effect",
     )
     .group(Group::Crypto)
+    .also(FORGOTTEN)
     .default("default")
     .set(|d, a| {
         d.profile.data.legacy_provider |= a.words.iter().any(|word| word.text == "legacy");
