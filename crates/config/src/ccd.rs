@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-use culvert_wire::CipherName;
-
 use crate::{
     args::Args,
     diagnostic::{Diagnostic, Severity},
@@ -40,8 +38,6 @@ pub struct ClientOverrides {
     pub max_routes_per_client: Option<u32>,
     /// `vlan-pvid`.
     pub vlan_pvid: Option<u16>,
-    /// `data-ciphers`.
-    pub data_ciphers: Option<Vec<CipherName>>,
     /// `inactive`.
     pub inactive: Option<(Duration, u64)>,
     /// `session-timeout`.

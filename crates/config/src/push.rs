@@ -56,8 +56,6 @@ pub struct Pushed {
     pub ping: Option<Duration>,
     /// `ping-exit`, `ping-restart`.
     pub ping_timeout: Option<(Duration, PingAction)>,
-    /// `ping-timer-rem`.
-    pub ping_timer_rem: bool,
     /// `inactive`.
     pub inactive: Option<(Duration, u64)>,
     /// `session-timeout`.
@@ -80,10 +78,6 @@ pub struct Pushed {
     pub explicit_exit_notify: Option<u32>,
     /// `comp-lzo`, `compress`.
     pub compression: Option<Compression>,
-    /// `rcvbuf`.
-    pub rcvbuf: Option<u32>,
-    /// `sndbuf`.
-    pub sndbuf: Option<u32>,
     /// `shaper`: bytes per second into the tunnel, 100 to 100 000 000.
     pub shaper: Option<u32>,
     /// `persist-tun`.

@@ -60,6 +60,18 @@ fn a_word_too_many_is_pointed_at() {
 }
 
 #[test]
+fn parameters_of_a_group_that_nobody_uses_are_said_to_have_no_effect() {
+    let notes = |dh: &str| {
+        let files = ["ca.crt", "s.crt", "s.key", "dh.pem"].iter();
+        let files = files.fold(MemoryFiles::default(), |files, name| files.with(name, ""));
+        let files = files.with("a.conf", SERVER.replace("dh none", dh));
+        let notes = parse(&["a.conf".to_owned()], &files).check(&files).notes;
+        notes.iter().filter(|note| note.openvpn_line.starts_with("Note: option dh has no effect")).count()
+    };
+    assert_eq!((notes("dh dh.pem"), notes("dh none")), (1, 0));
+}
+
+#[test]
 fn a_contradiction_points_at_the_line_that_makes_it() {
     let checked = check(&format!("{SERVER}keepalive 10 15\n"));
     assert_eq!(

@@ -44,6 +44,33 @@ fn the_reply_of_a_server_is_typed() {
     assert_eq!(pushed.notes.len(), 1);
 }
 
+/// Nothing is ignored silently.
+#[test]
+fn what_comes_too_late_for_a_socket_is_said_to_have_no_effect() {
+    let pushed = apply(&OPEN, "rcvbuf 100000,sndbuf 100000,ping-timer-rem,mute 0");
+    let notes: Vec<_> = pushed.notes.iter().map(ToString::to_string).collect();
+    let buffer = |name: &str| {
+        format!(
+            "Note: pushed option '{name}' has no effect: buffers are sized when the socket is opened; write it in the client's \
+             own file"
+        )
+    };
+    assert_eq!(notes[..2], [buffer("rcvbuf"), buffer("sndbuf")]);
+    assert!(notes[2].contains("'ping-timer-rem' has no effect"), "{notes:?}");
+    assert_eq!((notes.len(), pushed.mute), (3, Some(0)));
+}
+
+/// Ciphers are agreed on before the file of a client is read.
+#[test]
+fn a_client_has_no_ciphers_of_its_own_and_its_file_is_told_so() {
+    for line in ["data-ciphers AES-256-GCM", "ncp-ciphers AES-256-GCM", "providers legacy"] {
+        let (_, found) = parse_ccd(line, "ccd/alice");
+        let name = line.split(' ').next().unwrap();
+        assert_eq!(found.len(), 1, "{line}");
+        assert_eq!(found[0].openvpn_line, format!("Note: option '{name}' has no effect for one client"));
+    }
+}
+
 #[test]
 fn addresses_are_rewritten_by_at_most_64_rules() {
     let pushed = apply(

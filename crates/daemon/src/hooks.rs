@@ -24,6 +24,8 @@ pub(crate) struct Hooks {
     /// Is told the same as some of them.
     pub(crate) management: Management,
     base: ScriptEnv,
+    /// What a server pushed (`setenv-safe`).
+    pushed: Mutex<ScriptEnv>,
     /// About device and routes, once they stand.
     device: Mutex<ScriptEnv>,
 }
@@ -44,6 +46,7 @@ impl Hooks {
             runner: ScriptRunner::new(profile.scripts.security),
             management,
             base,
+            pushed: Mutex::default(),
             device: Mutex::default(),
         }
     }
@@ -71,8 +74,17 @@ impl Hooks {
     /// What every script sees; the caller adds its own.
     pub(crate) fn environment(&self) -> ScriptEnv {
         let mut env = self.base.clone();
+        env.extend(&self.pushed.lock().unwrap_or_else(PoisonError::into_inner));
         env.extend(&self.device.lock().unwrap_or_else(PoisonError::into_inner));
         env
+    }
+
+    /// From here on every script sees these too, which a server pushed.
+    pub(crate) fn add(&self, variables: &[(String, String)]) {
+        let mut pushed = self.pushed.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, value) in variables {
+            pushed.set(name, value);
+        }
     }
 
     /// From here on every script sees these too, in place of what was remembered before.

@@ -7,7 +7,9 @@ use crate::{
     Setting,
     diagnostic::Severity,
     draft::{ConnectionDraft, Draft, RawTransport},
-    profile::{AuthUserPass, Bind, CertPolicy, ConnectionEntry, Mode, RemapUsr1, ScriptSecurity, TlsRole},
+    profile::{
+        AuthUserPass, Bind, CertPolicy, ConnectionEntry, Dh, Mode, RemapUsr1, ScriptSecurity, TlsRole,
+    },
     table::Rule,
     value::{RouteHost, VlanAccept},
 };
@@ -54,6 +56,9 @@ fn dh_without_server(d: &Draft, f: &mut Findings) {
     if d.profile.tls.dh.is_some() && d.profile.tls.role != Some(TlsRole::Server) {
         let line = "WARNING: Ignoring option 'dh' in tls-client mode, please only include this in your server configuration";
         f.note(Severity::Warning, "dh", line, "remove it");
+    } else if matches!(d.profile.tls.dh, Some(Dh::Parameters(_))) {
+        let line = "Note: option dh has no effect: every peer since 2.4 agrees on keys by elliptic curves";
+        f.note(Severity::Note, "dh", line, "write `dh none`");
     }
 }
 

@@ -155,15 +155,13 @@ fn logins(d: &Draft, f: &mut Findings) {
     }
 }
 
-/// Addresses are learned from Ethernet frames only: those of IP are the server's own gift.
+/// Addresses are learned from Ethernet frames only: those of IP are the server's own gift, and never stale.
 fn learning(d: &Draft, f: &mut Findings) {
-    for name in ["max-routes-per-client", "stale-routes-check"] {
-        if f.has(name) && !d.profile.device.tap {
-            let line = format!(
-                "Note: option {name} has no effect: addresses are learned from traffic with dev tap only"
-            );
-            f.note(Severity::Note, name, line, "remove it");
-        }
+    const NAME: &str = "stale-routes-check";
+    if f.has(NAME) && !d.profile.device.tap {
+        let line =
+            format!("Note: option {NAME} has no effect: addresses are learned from traffic with dev tap only");
+        f.note(Severity::Note, NAME, line, "remove it");
     }
 }
 

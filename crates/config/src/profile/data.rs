@@ -13,8 +13,6 @@ pub struct Data {
     pub auth: DigestName,
     /// `replay-window N [SECONDS]`, when written.
     pub replay_window: Option<(u32, u32)>,
-    /// `mute-replay-warnings`.
-    pub mute_replay_warnings: bool,
     /// `comp-lzo`, `compress`.
     pub compression: Compression,
     /// `allow-compression`.

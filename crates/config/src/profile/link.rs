@@ -11,8 +11,6 @@ pub struct Link {
     pub remote_random_hostname: bool,
     /// `resolv-retry`.
     pub resolv_retry: ResolvRetry,
-    /// `preresolve`: resolve every name at start, once.
-    pub preresolve: bool,
     /// `connect-retry-max`.
     pub connect_retry_max: ConnectRetryMax,
     /// `multihome`.
@@ -27,8 +25,6 @@ pub struct Link {
     pub mark: Option<u32>,
     /// `bind-dev`: device or VRF of the socket.
     pub bind_dev: Option<String>,
-    /// `persist-local-ip`.
-    pub persist_local_ip: bool,
     /// `persist-remote-ip`.
     pub persist_remote_ip: bool,
     /// `allow-recursive-routing`.
@@ -45,7 +41,6 @@ impl Default for Link {
             remote_random: false,
             remote_random_hostname: false,
             resolv_retry: ResolvRetry::Infinite,
-            preresolve: false,
             connect_retry_max: ConnectRetryMax::Endless,
             multihome: Multihome::Off,
             rcvbuf: None,
@@ -53,7 +48,6 @@ impl Default for Link {
             pass_tos: false,
             mark: None,
             bind_dev: None,
-            persist_local_ip: false,
             persist_remote_ip: false,
             allow_recursive_routing: false,
             kill_switch: false,

@@ -132,8 +132,6 @@ pub struct Keepalive {
     pub ping: Option<Duration>,
     /// `ping-exit`/`ping-restart`: what to do after this much silence of the peer.
     pub timeout: Option<(Duration, PingAction)>,
-    /// `ping-timer-rem`: the timeout runs only once a remote address is known.
-    pub only_with_remote: bool,
     /// `inactive SECONDS [BYTES]`: leave when fewer bytes passed in this time.
     pub inactive: Option<(Duration, u64)>,
     /// `session-timeout`.

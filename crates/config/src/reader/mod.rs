@@ -23,7 +23,7 @@ use crate::{
     origin::{COMMAND_LINE, Origin, without_pin},
     profile::Setting,
     suggest,
-    table::{self, CONFIG, CONNECTION, Contexts, INLINE, OptionRow, Reload, Status},
+    table::{self, CONFIG, CONNECTION, Contexts, FORGOTTEN, INLINE, OptionRow, Reload, Status},
     title::OPENVPN_VERSION,
     value::SecretText,
 };
@@ -298,6 +298,10 @@ impl<'f> Reader<'f> {
         if let Status::Refused(text, remedy) = row.status {
             return self
                 .refuse(statement, &Problem { remedy: remedy.to_owned(), ..crate::args::problem(text) });
+        }
+        if context == CONNECTION && row.contexts.has(FORGOTTEN) {
+            let line = format!("Note: option '{}' has no effect in a <connection> block", row.name);
+            return self.warn(statement, line, "move it out of the block");
         }
         if !row.contexts.has(context) {
             let text = format!("option '{}' cannot be used in this context ({})", row.name, statement.shown);

@@ -5,7 +5,6 @@ use culvert_wire::CipherName;
 use super::*;
 use crate::{
     args::{Args, Set, problem},
-    cipher_list,
     draft::Draft,
     files::Access,
     profile::{AllowCompression, Mode},
@@ -49,35 +48,27 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("data-ciphers", "A:B:?C|DEFAULT", "ciphers that may be negotiated")
         .live()
         .group(Group::Crypto)
+        .also(CCD)
         .default("AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305")
         .offload(&[OTHER_MEMBER])
         .set(|d, a| {
             d.data_ciphers = Some(a.string(0));
             Ok(())
-        })
-        .client(|c, a| {
-            let list = cipher_list::parse(a.str(0)).map_err(|error| problem(error.to_string()).at(0))?;
-            c.data_ciphers = Some(list);
-            Ok(())
         }),
     row("ncp-ciphers", "A:B:?C|DEFAULT", "old name of data-ciphers, still honoured")
         .live()
         .group(Group::Crypto)
+        .also(CCD)
         .offload(&[OTHER_MEMBER])
         .set(|d, a| {
             d.warn("Note: Treating option '--ncp-ciphers' as  '--data-ciphers' (renamed in OpenVPN 2.5).");
             d.data_ciphers = Some(a.string(0));
             Ok(())
-        })
-        .client(|c, a| {
-            let list = cipher_list::parse(a.str(0)).map_err(|error| problem(error.to_string()).at(0))?;
-            c.data_ciphers = Some(list);
-            Ok(())
         }),
     row("comp-lzo", "[no|yes|adaptive]", "LZO framing; never compresses when sending since 2.7")
         .group(Group::Crypto)
         .default("off")
-        .offload(FRAMING)
+        .offload(&[FRAMED])
         .set(|d, a| {
             d.compress(read::comp_lzo(a)?);
             Ok(())
@@ -94,7 +85,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     )
     .group(Group::Crypto)
     .default("off; stub")
-    .offload(FRAMING)
+    .offload(&[FRAMED, MIGRATED])
     .set(|d, a| {
         d.compress(read::compress(a)?);
         Ok(())
@@ -138,11 +129,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("mute-replay-warnings", "", "do not log replay drops")
         .group(Group::Crypto)
         .default("off")
-        .status(Status::NoEffect("replayed packets are counted, not logged"))
-        .set(|d, _| {
-            d.profile.data.mute_replay_warnings = true;
-            Ok(())
-        }),
+        .status(Status::NoEffect("replayed packets are counted, not logged")),
     row("replay-persist", "FILE", "keep replay state over restarts")
         .group(Group::Crypto)
         .roles(P2P)
@@ -171,12 +158,13 @@ pub(super) const ROWS: &[OptionRow] = &[
         "OpenSSL 3 providers; `legacy` permits BF-CBC and CAST5-CBC, others have no effect",
     )
     .group(Group::Crypto)
+    .also(FORGOTTEN)
     .default("default")
     .set(|d, a| {
         d.profile.data.legacy_provider |= a.words.iter().any(|word| word.text == "legacy");
         Ok(())
     })
-    .client(|_, _| Ok(())),
+    .also(CCD),
 ];
 
 /// A member of `data-ciphers` that kernels do not have.
@@ -219,23 +207,23 @@ fn other_fallback(profile: &Profile) -> Option<CipherName> {
 }
 
 /// Framing of packets between culvert and every peer. That of `stub-v2` shows on no IP packet.
-const FRAMING: &[Effect] = &[
-    blocks(
-        KERNEL,
-        "the kernel knows no compression framing",
-        "remove it on both ends, or use compress migrate on the server",
-    )
-    .when("framing", |p| {
-        !matches!(p.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate)
-    })
-    .note(COMPRESSION_NOTE),
-    per_peer(
-        KERNEL,
-        "a client that still has compression framing is left to the engine until it was moved off it",
-        "",
-    )
-    .when("migrate, on a server", |p| p.data.compression == Compression::Migrate && p.mode == Mode::Server),
-];
+const FRAMED: Effect = blocks(
+    KERNEL,
+    "the kernel knows no compression framing",
+    "remove it on both ends, or use compress migrate on the server",
+)
+.when("framing", |p| {
+    !matches!(p.data.compression, Compression::Off | Compression::StubV2 | Compression::Migrate)
+})
+.note(COMPRESSION_NOTE);
+
+/// Framing of some peers, for a while.
+const MIGRATED: Effect = per_peer(
+    KERNEL,
+    "a client that still has compression framing is left to the engine until it was moved off it",
+    "",
+)
+.when("migrate, on a server", |p| p.data.compression == Compression::Migrate && p.mode == Mode::Server);
 
 const COMPRESSION_NOTE: Note = Note::Made(|p| {
     let mut lines =

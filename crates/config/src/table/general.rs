@@ -55,6 +55,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("compat-mode", "X.Y.Z", "relax defaults to work with peers of that version")
         .group(Group::General)
+        .also(FORGOTTEN)
         .also(CCD)
         .default("off")
         .offload(&[crypto::OTHER_MEMBER.when("before 2.5.0, with a cipher without AEAD", |p| {
@@ -73,6 +74,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("disable-dco", "", "never use a kernel or driver offload")
         .group(Group::General)
+        .also(FORGOTTEN)
         .also(CCD)
         .default("offload on")
         .offload(&[blocks(KERNEL, "it asks for the engine", "remove it").note(Note::Silent)])

@@ -5,6 +5,7 @@ use super::*;
 pub(super) const ROWS: &[OptionRow] = &[
     row("tun-ipv6", "", "no effect (server still pushes the word for old clients)")
         .group(Group::Legacy)
+        .also(FORGOTTEN)
         .also(CCD)
         .status(Status::NoEffect(
             "Note: option tun-ipv6 is ignored because modern operating systems do not need \
@@ -24,6 +25,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .status(Status::NoEffect("DEPRECATED OPTION: --fast-io option ignored.")),
     row("max-routes", "[N]", "no effect, prints a note")
         .group(Group::Legacy)
+        .also(FORGOTTEN)
         .also(CCD)
         .status(Status::NoEffect("DEPRECATED OPTION: --max-routes option ignored."))
         .also(PUSH),
@@ -33,11 +35,13 @@ pub(super) const ROWS: &[OptionRow] = &[
         .status(Status::NoEffect("DEPRECATED OPTION: --opt-verify was removed in OpenVPN 2.7.")),
     row("comp-noadapt", "", "no effect")
         .group(Group::Legacy)
+        .also(FORGOTTEN)
         .also(CCD)
         .status(Status::NoEffect("nothing is compressed"))
         .also(PUSH),
     row("prng", "ALG [LEN]", "no effect, prints a note")
         .group(Group::Legacy)
+        .also(FORGOTTEN)
         .also(CCD)
         .status(Status::NoEffect("NOTICE: --prng option ignored (SSL library PRNG is used)")),
     row("http-proxy-retry", "", "no effect, prints a note")

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    args::{Problem, problem},
+    args::{Args, Problem, Set, problem},
     draft::{LocalDraft, RemoteDraft},
     profile::{ConnectRetryMax, Multihome, PortShare, ResolvRetry, Role},
+    push::{PushReason, PushTarget},
     value::Port,
 };
 
@@ -206,19 +207,11 @@ pub(super) const ROWS: &[OptionRow] = &[
         .group(Group::Link)
         .status(Status::NoEffect("names are looked up when they are needed"))
         .roles(CALLER)
-        .default("off")
-        .set(|d, _| {
-            d.profile.link.preresolve = true;
-            Ok(())
-        }),
+        .default("off"),
     row("ip-remote-hint", "[ADDR]", "old spelling of preresolve with an address hint")
         .group(Group::Link)
         .roles(CLIENT)
-        .status(Status::NoEffect("the hint is not used; it acts as preresolve"))
-        .set(|d, _| {
-            d.profile.link.preresolve = true;
-            Ok(())
-        }),
+        .status(Status::NoEffect("names are looked up when they are needed")),
     row("connect-retry", "SECONDS [MAX]", "wait between attempts, growing exponentially to MAX")
         .group(Group::Link)
         .roles(CALLER)
@@ -274,10 +267,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.link.rcvbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
             Ok(())
         })
-        .pushed(|p, a| {
-            p.pushed.rcvbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
-            Ok(())
-        }),
+        .pushed(buffer_is_fixed),
     row("sndbuf", "BYTES", "socket send buffer")
         .group(Group::Link)
         .default("os")
@@ -286,10 +276,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.link.sndbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
             Ok(())
         })
-        .pushed(|p, a| {
-            p.pushed.sndbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
-            Ok(())
-        }),
+        .pushed(buffer_is_fixed),
     row("mark", "N", "firewall mark on encrypted packets")
         .group(Group::Link)
         .default("0")
@@ -354,11 +341,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("persist-local-ip", "", "keep the local address over soft restarts")
         .group(Group::Link)
         .status(Status::NoEffect("local names are looked up at every attempt"))
-        .default("off")
-        .set(|d, _| {
-            d.profile.link.persist_local_ip = true;
-            Ok(())
-        }),
+        .default("off"),
     row("persist-remote-ip", "", "keep the remote address over soft restarts")
         .group(Group::Link)
         .roles(CALLER)
@@ -409,6 +392,14 @@ const SOCKET_BUFFERS: &[Effect] =
         let asked = p.link.rcvbuf.is_some() || p.link.sndbuf.is_some();
         asked && p.connections.iter().any(|c| !c.proto.transport.is_tcp())
     })];
+
+/// When a server pushes the size of a buffer, the socket is open and carries packets.
+fn buffer_is_fixed(p: &mut PushTarget<'_>, a: &Args<'_>) -> Set {
+    let option = format!("{} {}", a.name, a.number(0)?);
+    let why = "buffers are sized when the socket is opened; write it in the client's own file";
+    p.pushed.note(&option, PushReason::NoEffect(why.to_owned()));
+    Ok(())
+}
 
 fn bad_protocol(word: &str, index: usize) -> Problem {
     problem(format!("Bad protocol: '{word}'. Allowed protocols with --proto option: {PROTOCOLS}")).at(index)

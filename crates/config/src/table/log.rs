@@ -81,7 +81,8 @@ pub(super) const ROWS: &[OptionRow] = &[
             Ok(())
         })
         .pushed(|p, a| {
-            p.pushed.mute = Some(a.number(0)?).filter(|n| *n > 0);
+            // 0 turns the client's own limit off.
+            p.pushed.mute = Some(a.number(0)?);
             Ok(())
         }),
     row("status", "FILE [SECONDS]", "write the status file periodically")

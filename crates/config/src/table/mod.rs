@@ -221,6 +221,8 @@ pub const PUSH: Contexts = Contexts(8);
 pub const UPDATE: Contexts = Contexts(16);
 /// In files per client.
 pub const CCD: Contexts = Contexts(32);
+/// Inside of `<connection>`, where OpenVPN takes it and forgets it.
+pub const FORGOTTEN: Contexts = Contexts(64);
 
 impl Contexts {
     /// Returns whether all of `other` are in the set.

@@ -78,6 +78,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
     row("route-ipv6-gateway", "GW", "default gateway for route-ipv6")
         .group(Group::Route)
+        .also(FORGOTTEN)
         .also(CCD)
         .default("from ifconfig-ipv6")
         .set(|d, a| {

@@ -230,14 +230,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .status(Status::NoEffect("the timeout runs only while there is a peer"))
         .passing()
         .default("off")
-        .set(|d, _| {
-            d.profile.keepalive.only_with_remote = true;
-            Ok(())
-        })
-        .pushed(|p, _| {
-            p.pushed.ping_timer_rem = true;
-            Ok(())
-        })
+        .also(PUSH)
         .also(CCD),
     row("inactive", "SECONDS [BYTES]", "exit (or drop the client) when traffic stays under BYTES")
         .live()

@@ -46,7 +46,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
 
 /// What a program makes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// It came as far as its version line: the configuration is accepted.
     Accepted,
     /// Refused, with the first error.
@@ -54,7 +54,7 @@ enum Verdict {
 }
 
 /// Has a program read a file, up to its version line or its end. It sees a network without anything.
-fn judge(program: &Path, folder: &Path, arguments: &[String]) -> Verdict {
+pub(crate) fn judge(program: &Path, folder: &Path, arguments: &[String]) -> Verdict {
     let script = "mount --bind \"$1\" /etc/openvpn && cd /etc/openvpn && shift && exec \"$@\"";
     let mut child = Command::new("timeout")
         .args([

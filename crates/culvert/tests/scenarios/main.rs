@@ -45,6 +45,9 @@ mod policy;
 mod proxies;
 mod refusal;
 mod reload;
+mod rows;
+#[path = "../../../config/tests/samples/mod.rs"]
+mod samples;
 mod scripts;
 mod settings;
 mod standalone;

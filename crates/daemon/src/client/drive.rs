@@ -267,6 +267,7 @@ impl Client {
             return Some(Outcome::Restart(Restart::because("process-push-msg-failed")));
         }
         self.take_token(&pushed);
+        self.take_process_options(&pushed, &mut progress.env);
         let (peer_id, cipher, flags) = (pushed.peer_id, pushed.cipher, pushed.protocol);
         let command = Command::ApplyPush(PushedProtocol { peer_id, cipher, flags });
         progress.pushed = pushed;

@@ -10,6 +10,7 @@ mod interface;
 mod kill_switch;
 mod login;
 mod network;
+mod process;
 mod proxy;
 mod remotes;
 mod update;
@@ -82,6 +83,8 @@ struct Client {
     offload: Option<Arc<dyn Offload>>,
     /// The device vanished: the next attempt makes another.
     device_lost: bool,
+    /// `persist-tun`, configured or pushed.
+    keeps_device: bool,
     up: Option<Up>,
     logger: Logger,
     management: Management,
@@ -154,6 +157,7 @@ impl Client {
             kept_addresses: HashMap::new(),
             offload: None,
             device_lost: false,
+            keeps_device: profile.device.persist_tun,
             up: None,
             logger: life.logger.clone(),
             profile,
@@ -181,7 +185,7 @@ impl Client {
             }
             ended.log();
             ended.tell(&self.management);
-            if std::mem::take(&mut self.device_lost) || !self.profile.device.persist_tun {
+            if std::mem::take(&mut self.device_lost) || !self.keeps_device {
                 self.close_tunnel(restart.reason).await;
                 if let Some(guarded) = &mut life.kill_switch {
                     guarded.set_device(None);
