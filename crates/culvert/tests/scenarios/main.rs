@@ -38,6 +38,7 @@ mod messages;
 mod metrics;
 mod names;
 mod network_change;
+mod network_manager;
 mod options;
 mod plugins;
 mod policy;
