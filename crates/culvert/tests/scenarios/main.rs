@@ -39,6 +39,7 @@ mod metrics;
 mod names;
 mod network_change;
 mod network_manager;
+mod openvpn_examples;
 mod options;
 mod plugins;
 mod policy;
