@@ -2,7 +2,8 @@
 //!
 //! Order: [`detach`] first of all (no thread may exist yet), [`schedule`] and [`protect`] before the first key is read,
 //! [`Identity::resolve`] while the user database is still readable, [`Identity::assume`] when devices, sockets and
-//! files are open. The last may happen late, with all workers running: it reaches every thread.
+//! files are open: on a server before it listens, on the end that calls once its first tunnel is complete, as in OpenVPN
+//! (init.c, `do_uid_gid_chroot`), whose `up` scripts count on root's rights. It reaches every thread of those running by then.
 //!
 //! Hooks run with the rights of the process, so after [`Identity::assume`] with those of the user, and without any
 //! capability. `PR_SET_NO_NEW_PRIVS` is not set, because it would break hooks that call `sudo`.

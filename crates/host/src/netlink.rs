@@ -9,7 +9,10 @@ use netlink_bindings::{
 };
 use netlink_socket2::{NetlinkSocket, ReplyError};
 
-use crate::{Address, DnsBackend, DnsSettings, DnsUndo, Family, Host, HostError, Route, RouteKind, shaper};
+use crate::{
+    Address, DnsBackend, DnsSettings, DnsUndo, Family, Host, HostError, Route, RouteKind, dns::KeptFile,
+    shaper,
+};
 
 // linux/socket.h, linux/rtnetlink.h, linux/if.h
 pub(crate) const AF_INET: u8 = 2;
@@ -34,6 +37,8 @@ pub(crate) const RTPROT_CULVERT: u8 = 0x76;
 /// The network namespace of the thread that created it.
 pub struct NetlinkHost {
     socket: NetlinkSocket,
+    /// What taking back DNS settings needs.
+    resolv_conf: Option<KeptFile>,
 }
 
 impl std::fmt::Debug for NetlinkHost {
@@ -48,7 +53,7 @@ impl NetlinkHost {
     /// # Errors
     /// When the kernel gives no netlink socket.
     pub fn open() -> Result<Self, HostError> {
-        let mut host = Self { socket: NetlinkSocket::new() };
+        let mut host = Self { socket: NetlinkSocket::new(), resolv_conf: None };
         // The library opens its socket at the first request: do it here, where the namespace is the caller's, and
         // before privileges are dropped (the kernel looks at the opener's rights too).
         host.device_index("lo")?;
@@ -385,11 +390,13 @@ impl Host for NetlinkHost {
     }
 
     fn set_dns(&mut self, device: &str, settings: &DnsSettings) -> Result<DnsUndo, HostError> {
-        DnsBackend::detect()?.set(device, settings)
+        let undo = DnsBackend::detect()?.set(device, settings)?;
+        self.resolv_conf = undo.keep();
+        Ok(undo)
     }
 
     fn unset_dns(&mut self, undo: &DnsUndo) -> Result<(), HostError> {
-        undo.run()
+        undo.run_with(self.resolv_conf.take())
     }
 }
 

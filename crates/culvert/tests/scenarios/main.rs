@@ -39,6 +39,8 @@ mod messages;
 mod metrics;
 mod names;
 mod network_change;
+mod network_manager;
+mod openvpn_examples;
 mod options;
 mod plugins;
 mod policy;

@@ -3,12 +3,16 @@
 use std::{
     fs,
     net::{SocketAddr, UdpSocket},
+    path::Path,
     sync::{Arc, Mutex},
 };
 
-use culvert_testkit::{NetnsLab, Release, Role, TempDir, Tunnel, TunnelSpec};
+use culvert_testkit::{Daemon, NetnsLab, Release, Role, TempDir, Tunnel, TunnelSpec};
 
-use crate::{SOON, World, assert_no_panic};
+use crate::{
+    SOON, World, assert_no_panic,
+    units::{Site, client_config},
+};
 
 /// A name server on the server's machine: whatever is asked for is there.
 struct NameServer {
@@ -90,7 +94,7 @@ fn random_digits_stand_before_the_name_and_the_kill_switch_lets_it_be_looked_up(
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_client_works_from_within_another_root_directory() {
     let (world, folder) = (World::new(), TempDir::new().unwrap());
-    fs::create_dir(folder.path().join("tmp")).unwrap(); // OpenVPN wants one
+    fs::create_dir(folder.path().join("tmp")).unwrap(); // `tmp-dir`, which is looked for inside
     let client_extra =
         format!("chroot {}\nuser nobody\npersist-tun\npersist-key\nup-delay", folder.path().display());
     let spec = TunnelSpec { client_extra, ..TunnelSpec::default() };
@@ -103,6 +107,38 @@ fn a_client_works_from_within_another_root_directory() {
     tunnel.wait_traffic(SOON).unwrap();
     assert!(tunnel.client.stop(SOON).unwrap().success());
     assert_no_panic(&tunnel);
+}
+
+/// Starts a client with an /etc of its own, where no program but culvert writes resolv.conf.
+const OWN_ETC: &str = "mount --bind \"$0/etc\" /etc && mount -t tmpfs none /run || exit
+for program in /usr/sbin/resolvconf /sbin/resolvconf /usr/bin/resolvconf /bin/resolvconf; do
+    [ ! -f $program ] || mount --bind /dev/null $program || exit
+done
+exec \"$@\"";
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn name_servers_are_set_and_taken_back_by_a_client_that_gives_up_its_rights() {
+    let site = Site::new().with_server("push \"dhcp-option DNS 10.8.0.53\"");
+    let etc = site.folder().join("etc");
+    fs::create_dir(&etc).unwrap();
+    for file in ["passwd", "group", "nsswitch.conf"] {
+        fs::copy(Path::new("/etc").join(file), etc.join(file)).unwrap();
+    }
+    let (resolv, before) = (etc.join("resolv.conf"), "nameserver 192.0.2.1\n");
+    fs::write(&resolv, before).unwrap();
+    let config = format!("{}user nobody\ngroup nogroup\ncd {}\n", client_config(), site.folder().display());
+    let config = site.pki.folder().write("client.conf", &config).unwrap().display().to_string();
+    let (folder, subject) = (site.folder().display().to_string(), site.world.subject.program().display());
+    let words = ["-c", OWN_ETC, &folder, &subject.to_string(), "--config", &config];
+    let mut client = Daemon::start_with(&site.lab.client, Path::new("sh"), "client", &words).unwrap();
+    client.wait_up(SOON).unwrap();
+    let text = fs::read_to_string(&resolv).unwrap();
+    assert!(text.contains("nameserver 10.8.0.53\n"), "{text}\n{}", client.tail());
+    let status = fs::read_to_string(format!("/proc/{}/status", client.pid().as_raw_nonzero())).unwrap();
+    assert!(!status.contains("\nUid:\t0\t"), "{status}");
+    assert!(client.stop(SOON).unwrap().success());
+    assert_eq!(fs::read_to_string(&resolv).unwrap(), before, "{}", client.tail());
 }
 
 #[test]

@@ -13,15 +13,15 @@ use culvert_testkit::{Algorithm, Daemon, Management, Namespace, NetnsLab, Pki, R
 use crate::{SOON, World};
 
 /// A network, certificates, and a real server in it.
-struct Site {
-    world: World,
-    lab: NetnsLab,
-    pki: Pki,
-    server: Option<Daemon>,
+pub(crate) struct Site {
+    pub(crate) world: World,
+    pub(crate) lab: NetnsLab,
+    pub(crate) pki: Pki,
+    pub(crate) server: Option<Daemon>,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             world: World::new(),
             lab: NetnsLab::new().unwrap(),
@@ -30,12 +30,12 @@ impl Site {
         }
     }
 
-    fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.pki.folder().path()
     }
 
     /// Starts an OpenVPN server, with more options.
-    fn with_server(mut self, more: &str) -> Self {
+    pub(crate) fn with_server(mut self, more: &str) -> Self {
         let text = format!("{}\ncd {}\n{more}\n", server_config(), self.folder().display());
         let config = self.pki.folder().write("peer.conf", &text).unwrap();
         let peer = self.world.peers.get(Release::V2_6).unwrap();
@@ -50,7 +50,7 @@ fn server_config() -> &'static str {
     "dev tun\ntopology subnet\nserver 10.8.0.0 255.255.255.0\nca ca.crt\ncert server.crt\nkey server.key\ndh none\nkeepalive 10 60"
 }
 
-fn client_config() -> String {
+pub(crate) fn client_config() -> String {
     format!("client\ndev tun\nremote {}\nca ca.crt\ncert client.crt\nkey client.key\n", NetnsLab::SERVER_V4)
 }
 
@@ -259,11 +259,12 @@ fn assert_helper_content(site: &Site, seen: &Path) {
     assert!(!site.lab.client.ip(&["route"]).unwrap().contains("192.168.7.0"));
 }
 
-const PUSHES: &str = "server-ipv6 fd00:8::/64\npush \"route 192.168.7.0 255.255.255.0 vpn_gateway 42\"\npush \"route-ipv6 \
+/// What the server pushes: addresses, routes and DNS of both families.
+pub(crate) const PUSHES: &str = "server-ipv6 fd00:8::/64\npush \"route 192.168.7.0 255.255.255.0 vpn_gateway 42\"\npush \"route-ipv6 \
                       2001:db8:7::/48\"\npush \"dhcp-option DNS 10.8.0.53\"\npush \"dhcp-option DOMAIN corp.example\"";
 
 /// Lets alice in with the right password.
-fn judging(site: &Site) -> String {
+pub(crate) fn judging(site: &Site) -> String {
     let check = "#!/bin/sh\n[ \"$(tr '\\n' : <\"$1\")\" = alice:right: ]\n";
     let script = site.pki.folder().write_script("check", check).unwrap();
     format!("script-security 2\nauth-user-pass-verify {} via-file\nusername-as-common-name", script.display())

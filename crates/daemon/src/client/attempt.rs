@@ -193,12 +193,11 @@ impl Client {
     }
 
     /// The device of this life; it stays over attempts with `persist-tun`.
-    fn open_device(&mut self, life: &mut Life) -> Result<Arc<dyn Offload>, String> {
+    fn open_device(&mut self, life: &Life) -> Result<Arc<dyn Offload>, String> {
         if let Some(offload) = &self.offload {
             return Ok(Arc::clone(offload));
         }
         let offload = offload::open(&self.profile, life.threads)?;
-        life.drop_privileges()?;
         self.offload = Some(Arc::clone(&offload));
         Ok(offload)
     }

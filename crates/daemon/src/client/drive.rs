@@ -409,6 +409,10 @@ impl Client {
         match Tunnel::up(request).await {
             Ok((tunnel, completion)) => {
                 self.up = Some(Up { tunnel, device, guard, made_of });
+                // Only now, as in OpenVPN (`do_uid_gid_chroot`): `up` and what sets the name servers need root's rights.
+                if let Err(failure) = life.drop_privileges() {
+                    return Some(Outcome::Ended(Ended::Fatal(failure)));
+                }
                 self.tell_connected(progress, &spec, completion);
                 life.completed(completion == Completion::Complete);
                 None

@@ -344,7 +344,11 @@ impl Server {
             }
         }
         if self.profile.role() == Role::P2p {
-            return over.first().map(|&(_, reason)| reason);
+            let reason = over.first().map(|&(_, reason)| reason)?;
+            let what =
+                if reason == "inactive" { "Inactivity timeout (--inactive)" } else { "Session timeout" };
+            ovlog!(1, "{what}, exiting");
+            return Some(reason);
         }
         for (key, reason) in over {
             if let Some(client) = self.clients.get(&key) {

@@ -5,8 +5,9 @@
 //! mounted there (ip-netns(8)), and they share the directory.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File},
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -63,6 +64,52 @@ pub(super) fn restore(backup: &Path) -> Result<(), HostError> {
         fs::write(&path, before).map_err(failed)?;
     }
     fs::remove_file(backup).map_err(failed)
+}
+
+/// The file and its copy, opened while the process may: later it may have another user, or another root directory.
+#[derive(Debug)]
+pub(crate) struct KeptFile {
+    file: File,
+    copy: File,
+    backup: PathBuf,
+}
+
+impl KeptFile {
+    /// Opens what [`restore`] of this copy works on; `None` where that is not possible, and [`restore`] has to do.
+    pub(super) fn open(backup: &Path) -> Option<Self> {
+        let path = backup.to_str()?.rsplit_once(SUFFIX)?.0;
+        let file = File::options().read(true).write(true).open(path).ok()?;
+        Some(Self { file, copy: File::open(backup).ok()?, backup: backup.to_owned() })
+    }
+
+    pub(super) fn is_of(&self, backup: &Path) -> bool {
+        self.backup == backup
+    }
+
+    /// Does what [`restore`] does. Where the copy cannot be removed it stays: the next tunnel overwrites it.
+    pub(super) fn restore(self) -> Result<(), HostError> {
+        let failed = |error: io::Error| {
+            HostError::Dns(format!("resolv.conf: {error}; its former text is in {}", self.backup.display()))
+        };
+        if self.copy.metadata().map_err(failed)?.nlink() == 0 {
+            return Ok(()); // another tunnel was the last, and has restored it
+        }
+        if content(&self.file).map_err(failed)?.starts_with(MARK.as_bytes()) {
+            let before = content(&self.copy).map_err(failed)?;
+            self.file.set_len(0).and_then(|()| self.file.write_all_at(&before, 0)).map_err(failed)?;
+        }
+        if let Err(failure) = fs::remove_file(&self.backup) {
+            tracing::debug!("{} stays: {failure}", self.backup.display());
+        }
+        Ok(())
+    }
+}
+
+/// The whole content of a file, from its beginning.
+fn content(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or_default()];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// The copy of the file that is mounted at `path` here.

@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use file::KeptFile;
+
 use crate::HostError;
 
 /// What `dns` lines (or the DNS part of `dhcp-option` lines) ask for.
@@ -147,6 +149,22 @@ impl DnsBackend {
 }
 
 impl DnsUndo {
+    /// Opens what taking back needs, where it is a file that the process may not be able to open later.
+    pub(crate) fn keep(&self) -> Option<KeptFile> {
+        match self {
+            Self::File { backup } => KeptFile::open(Path::new(backup)),
+            Self::Resolved { .. } | Self::Resolvconf { .. } => None,
+        }
+    }
+
+    /// Takes the settings back, through files that were kept open for it if there are any.
+    pub(crate) fn run_with(&self, kept: Option<KeptFile>) -> Result<(), HostError> {
+        match (self, kept) {
+            (Self::File { backup }, Some(kept)) if kept.is_of(Path::new(backup)) => kept.restore(),
+            _ => self.run(),
+        }
+    }
+
     pub(crate) fn run(&self) -> Result<(), HostError> {
         match self {
             Self::File { backup } => file::restore(Path::new(backup)),

@@ -155,6 +155,27 @@ fn the_file_is_written_and_restored() {
 }
 
 #[test]
+fn the_file_is_restored_from_where_no_path_leads_to_it() {
+    let root = Root::new("kept");
+    let path = root.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
+    let undo = DnsBackend::File { path: path.clone() }.set("tun0", &settings()).expect("written");
+    let kept = undo.keep();
+    // As after `chroot`; with another `user` the paths are there, and refused.
+    let away = root.0.join("away");
+    fs::rename(root.0.join("etc"), &away).expect("moved");
+    undo.run_with(kept).expect("restored");
+    assert_eq!(fs::read_to_string(away.join("resolv.conf")).expect("readable"), "nameserver 192.0.2.1\n");
+    // The copy stays then, and does no harm.
+    fs::rename(&away, root.0.join("etc")).expect("moved back");
+    let backend = DnsBackend::File { path: path.clone() };
+    fs::write(&path, "nameserver 192.0.2.2\n").expect("written");
+    let undo = backend.set("tun0", &settings()).expect("written");
+    undo.run_with(undo.keep()).expect("restored");
+    assert_eq!(fs::read_to_string(&path).expect("readable"), "nameserver 192.0.2.2\n");
+    assert_eq!(fs::read_dir(root.0.join("etc")).expect("the directory").count(), 1, "the copy is gone");
+}
+
+#[test]
 fn files_mounted_at_one_place_have_copies_of_their_own() {
     let root = Root::new("mounts");
     let path = root.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
