@@ -7,9 +7,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// Returns what counts as one host: an IPv4 address, an IPv6 /64.
 pub(crate) fn host(address: IpAddr) -> IpAddr {
@@ -23,6 +24,8 @@ pub(crate) enum WhenFull {
     OldestLeaves,
     /// The newcomer does.
     NewcomerLeaves,
+    /// The oldest does if it is older than this, else the newcomer.
+    OldestLeavesAfter(Duration),
 }
 
 /// A house with so many places.
@@ -43,6 +46,7 @@ struct Taken {
 #[derive(Debug)]
 struct Guest {
     source: Source,
+    since: Instant,
     lost: Arc<Notify>,
 }
 
@@ -107,7 +111,7 @@ impl Places {
         let number = taken.next;
         taken.next += 1;
         let lost = Arc::new(Notify::new());
-        taken.guests.insert(number, Guest { source, lost: Arc::clone(&lost) });
+        taken.guests.insert(number, Guest { source, since: Instant::now(), lost: Arc::clone(&lost) });
         Some(Place { places: Arc::clone(self), number, lost })
     }
 
@@ -144,7 +148,14 @@ impl Taken {
         if let Some((number, _)) = of_net.filter(|of_net| weight(of_net.1).1 >= ours.1.saturating_add(2)) {
             return Some(number);
         }
-        (when_full == WhenFull::OldestLeaves).then_some(of_all.0)
+        match when_full {
+            WhenFull::OldestLeaves => Some(of_all.0),
+            WhenFull::NewcomerLeaves => None,
+            WhenFull::OldestLeavesAfter(age) => {
+                let (&oldest, guest) = self.guests.first_key_value()?;
+                (guest.since.elapsed() >= age).then_some(oldest)
+            }
+        }
     }
 }
 
@@ -186,6 +197,17 @@ mod tests {
             assert_eq!(places.take(nets(9)).is_some(), gets_in);
             assert_eq!(guests.iter().map(is_lost).collect::<Vec<_>>(), [gets_in, false, false]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn among_equals_who_came_just_now_stays_and_who_is_old_leaves() {
+        let nets = |n: u8| IpAddr::from([10, 0, n, 1]);
+        let places = Places::new(3, WhenFull::OldestLeavesAfter(Duration::from_secs(10)));
+        let guests: Vec<_> = (0..3).filter_map(|n| places.take(nets(n))).collect();
+        assert!(places.take(nets(9)).is_none(), "nobody is old");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let _newcomer = places.take(nets(9)).expect("now somebody is");
+        assert_eq!(guests.iter().map(is_lost).collect::<Vec<_>>(), [true, false, false]);
     }
 
     #[test]

@@ -154,6 +154,11 @@ impl Client {
         RealAddress { address: self.remote, protocol: self.protocol }
     }
 
+    /// Whether it has a place among the streams of strangers.
+    pub(super) fn is_stranger_over_tcp(&self) -> bool {
+        self.protocol == Protocol::Tcp && !self.is_settled
+    }
+
     /// What the offload holds for it.
     pub(super) fn connected(&self) -> Option<&Connected> {
         match &self.state {

@@ -276,7 +276,6 @@ impl Server {
         self.by_peer.insert(id, key);
         let Some(client) = self.clients.get_mut(&key) else { return };
         client.state = State::Connected(Box::new(connected));
-        self.strangers.forget(client.listener);
         // Now, not when the push reply is out: until then a newer half-open session of this address would evict it.
         self.settle(key);
         let Some(client) = self.clients.get(&key) else { return };

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
+    future::{pending, poll_fn},
     net::SocketAddr,
     pin::pin,
     sync::Arc,
@@ -28,6 +28,7 @@ use super::{refusals::Refusals, share::Share};
 use crate::{
     clock,
     metrics::Tally,
+    places::Place,
     session_task::{SessionHandle, SessionInput, SessionKey},
 };
 
@@ -109,11 +110,12 @@ pub(super) struct Port {
     pub(super) control: Arc<dyn ControlSender>,
 }
 
-/// Starts the task of a transport.
+/// Starts the task of a transport; a stream keeps its place until its client is no stranger any more.
 pub(super) fn spawn(
     id: ListenerId,
     protocol: Protocol,
     port: Port,
+    place: Option<Place>,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
     tally: Arc<Tally>,
@@ -127,6 +129,7 @@ pub(super) fn spawn(
         transport,
         receiver,
         control,
+        place,
         endpoint,
         reports,
         tally,
@@ -149,6 +152,8 @@ struct Listener {
     transport: TransportId,
     receiver: Box<dyn ControlReceiver>,
     control: Arc<dyn ControlSender>,
+    /// A stream's place among those of strangers, while its client is one.
+    place: Option<Place>,
     endpoint: Endpoint,
     reports: mpsc::Sender<ListenerReport>,
     tally: Arc<Tally>,
@@ -182,6 +187,14 @@ fn is_greeting(packet: &[u8]) -> bool {
 /// How long a new stream may take for its first control packet (SEC-CTL-11).
 const FIRST_PACKET: Duration = Duration::from_secs(10);
 
+/// Waits until somebody else got the place; for ever where there is none to lose.
+async fn lost(place: Option<&Place>) {
+    match place {
+        Some(place) => place.lost().await,
+        None => pending().await,
+    }
+}
+
 impl Listener {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<ListenerOrder>) {
         let mut batch = ControlBatch::default();
@@ -190,6 +203,10 @@ impl Listener {
             tokio::select! {
                 () = &mut patience, if self.is_strangers_stream() => {
                     debug!("a stream brought nothing in time");
+                    break;
+                }
+                () = lost(self.place.as_ref()) => {
+                    debug!("a stream gave way to another stranger's");
                     break;
                 }
                 read = poll_fn(|cx| self.receiver.poll_recv(cx, &mut batch)) => {
@@ -218,7 +235,10 @@ impl Listener {
             ListenerOrder::Limits(Limits { initial, sessions, max_half_open }) => {
                 self.endpoint.set_limits(initial, sessions, max_half_open);
             }
-            ListenerOrder::Established(handle) => self.endpoint.established(handle),
+            ListenerOrder::Established(handle) => {
+                self.endpoint.established(handle);
+                self.place = None;
+            }
             ListenerOrder::Forget(handle) => {
                 self.forget(handle);
                 self.endpoint.remove(handle);
@@ -348,6 +368,12 @@ mod tests {
     use culvert_proto::{Transport, endpoint::EndpointConfig, wrap::ReplayLimits, wrap::WrapKeys};
 
     use super::*;
+    use crate::places::{Places, WhenFull};
+
+    /// `u8 opcode, u8 session id[8], u8 acks, u32 message id`.
+    fn hard_reset() -> Vec<u8> {
+        [&[7 << 3][..], &[1; 8], &[0; 5]].concat()
+    }
 
     /// A port at which strangers knock faster than anybody can answer, until `most` batches were taken.
     struct Flood {
@@ -361,8 +387,7 @@ mod tests {
             if number >= self.most {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             }
-            // `u8 opcode, u8 session id[8], u8 acks, u32 message id`: a hard reset.
-            let hard_reset = [&[7 << 3][..], &[1; 8], &[0; 5]].concat();
+            let hard_reset = hard_reset();
             let [low, high] = [number % 250, number / 250 % 250].map(|n| u8::try_from(n).unwrap_or(0));
             let from = SocketAddr::from(([192, 0, high, low], 1194));
             batch.packets.push(ControlPacket { at: Instant::now(), from, to: None, bytes: hard_reset });
@@ -389,10 +414,18 @@ mod tests {
         assert!(!is_greeting(&[]));
     }
 
-    #[tokio::test]
-    async fn a_flood_of_strangers_is_answered_and_lets_others_have_their_turn() {
+    /// A stream that brings nothing.
+    struct Silent;
+
+    impl ControlReceiver for Silent {
+        fn poll_recv(&mut self, _: &mut Context<'_>, _: &mut ControlBatch) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    fn endpoint(transport: Transport) -> Endpoint {
         let config = EndpointConfig {
-            transport: Transport::Udp,
+            transport,
             wrap: Some(Arc::new(WrapKeys::none())),
             tls_crypt_v2: None,
             force_cookie: false,
@@ -402,6 +435,59 @@ mod tests {
             session_rate: None,
             max_half_open: 256,
         };
+        Endpoint::new(config, &[7; 32])
+    }
+
+    fn port(transport: TransportId, receiver: Box<dyn ControlReceiver>, control: Arc<Replies>) -> Port {
+        Port { same_interface: false, transport, receiver, control }
+    }
+
+    #[tokio::test]
+    async fn sec_ctl_11_a_full_net_of_streams_gives_way_to_another_net() {
+        let places = Places::new(2, WhenFull::OldestLeavesAfter(Duration::from_secs(10)));
+        let (reports, mut inbox) = mpsc::channel(4);
+        let adopt = |number: u32, last: u8| {
+            let place = places.take([192, 0, 2, last].into()).expect("there is room");
+            let port = port(TransportId(number), Box::new(Silent), Arc::default());
+            let door = endpoint(Transport::Tcp);
+            spawn(
+                ListenerId(number.into()),
+                Protocol::Tcp,
+                port,
+                Some(place),
+                door,
+                reports.clone(),
+                Arc::default(),
+            )
+        };
+        let _streams = [adopt(0, 1), adopt(1, 2)];
+        let _newcomer = places.take([198, 51, 100, 1].into()).expect("another net gets a place");
+        let Some(ListenerReport::Ended(ended, _)) = inbox.recv().await else { panic!("no stream ended") };
+        assert_eq!(ended, ListenerId(0));
+    }
+
+    #[tokio::test]
+    async fn sec_ctl_11_a_client_that_is_no_stranger_any_more_gives_its_place_back() {
+        let places = Places::new(1, WhenFull::NewcomerLeaves);
+        let place = places.take([192, 0, 2, 1].into());
+        let (reports, _inbox) = mpsc::channel(4);
+        let port = port(TransportId(0), Box::new(Silent), Arc::default());
+        let mut door = endpoint(Transport::Tcp);
+        let from = SocketAddr::from(([192, 0, 2, 1], 1194));
+        let EndpointAction::Accept(accepted) =
+            door.handle_datagram(clock::now(), from, &hard_reset(), &mut [0; MAX_FIRST_PACKET])
+        else {
+            panic!("over a stream the first packet proves the address")
+        };
+        let orders = spawn(ListenerId(0), Protocol::Tcp, port, place, door, reports, Arc::default());
+        assert!(places.take([192, 0, 2, 1].into()).is_none());
+        let _told = orders.send(ListenerOrder::Established(accepted.handle));
+        yield_now().await;
+        assert!(places.take([192, 0, 2, 1].into()).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_strangers_is_answered_and_lets_others_have_their_turn() {
         let (batches, most) = (Arc::new(AtomicUsize::new(0)), 100_000);
         let receiver = Box::new(Flood { batches: Arc::clone(&batches), most });
         let replies = Arc::new(Replies::default());
@@ -409,13 +495,9 @@ mod tests {
         let _orders = spawn(
             ListenerId(0),
             Protocol::Udp,
-            Port {
-                same_interface: false,
-                transport: TransportId(0),
-                receiver,
-                control: Arc::<Replies>::clone(&replies),
-            },
-            Endpoint::new(config, &[7; 32]),
+            port(TransportId(0), receiver, Arc::clone(&replies)),
+            None,
+            endpoint(Transport::Udp),
             reports,
             Arc::default(),
         );

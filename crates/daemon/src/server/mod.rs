@@ -30,7 +30,6 @@ mod share;
 mod start;
 mod stations;
 mod status;
-mod strangers;
 mod tls_in_force;
 mod turned_away;
 mod under_way;
@@ -60,6 +59,7 @@ use crate::{
     life::Life,
     log::Logger,
     ovlog,
+    places::Places,
     pool::Pool,
     session_task::{Report, SessionKey},
     signals::{Request, Signals},
@@ -75,7 +75,6 @@ use peer_ids::PeerIds;
 use port_share::PortShare;
 use revocation::Rules;
 use routes::ClientRoutes;
-use strangers::Strangers;
 use tls_in_force::TlsInForce;
 use watch::Watch;
 
@@ -107,7 +106,8 @@ struct Server {
     most_clients: u32,
     pool: Option<Pool>,
     listeners: HashMap<ListenerId, Orders>,
-    strangers: Strangers,
+    /// Streams of strangers (SEC-CTL-11): a net that has many keeps nobody out.
+    strangers: Arc<Places>,
     acceptors: Vec<JoinHandle<()>>,
     endpoints: start::EndpointFactory,
     next_session: u64,

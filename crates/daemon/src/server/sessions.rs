@@ -23,7 +23,9 @@ use crate::{
     address::{AfAddress, RealAddress},
     clock,
     log::PeerSpan,
-    ovlog, random,
+    ovlog,
+    places::Place,
+    random,
     scripts::{Hook, ScriptEnv, Trust},
     session_task::{self, Ports, Report, SessionKey},
 };
@@ -31,9 +33,9 @@ use crate::{
 impl Server {
     /// A TCP stream was accepted: it becomes a transport of its own.
     pub(super) fn adopt_stream(&mut self, stream: TcpStream, remote: SocketAddr) {
-        if !self.strangers.has_room(remote.ip()) {
+        let Some(place) = self.strangers.take(remote.ip()) else {
             return debug!("too many connections of strangers; the one from {remote} is closed");
-        }
+        };
         ovlog!(1, "TCP connection established with {}", AfAddress(remote));
         let stream: OwnedFd = match stream.into_std() {
             Ok(stream) => stream.into(),
@@ -41,25 +43,22 @@ impl Server {
         };
         match self.offload.open_transport(TransportSpec::AdoptTcp { stream, remote }) {
             Ok((transport, receiver, control)) => {
-                let listener = self.listen(
-                    Protocol::Tcp,
-                    listeners::Port { same_interface: false, transport, receiver, control },
-                );
-                self.strangers.add(listener, remote.ip());
+                let port = listeners::Port { same_interface: false, transport, receiver, control };
+                self.listen(Protocol::Tcp, port, Some(place));
             }
             Err(failure) => warn!("cannot take over the stream from {remote}: {failure}"),
         }
     }
 
-    pub(super) fn listen(&mut self, protocol: Protocol, port: listeners::Port) -> ListenerId {
+    /// Starts the task of a transport; a stream has a place among those of strangers.
+    pub(super) fn listen(&mut self, protocol: Protocol, port: listeners::Port, place: Option<Place>) {
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let endpoint = self.endpoints.make(protocol);
         let reports = self.outbox.listeners.clone();
         let tally = Arc::clone(self.interface.hub.tally());
-        let orders = listeners::spawn(id, protocol, port, endpoint, reports, tally);
+        let orders = listeners::spawn(id, protocol, port, place, endpoint, reports, tally);
         self.listeners.insert(id, orders);
-        id
     }
 
     pub(super) fn handle_listener(&mut self, report: ListenerReport) {
@@ -72,7 +71,6 @@ impl Server {
             }
             ListenerReport::Ended(id, transport) => {
                 self.listeners.remove(&id);
-                self.strangers.forget(id);
                 // Clients first: closing a socket takes its peers out of a kernel, and their counters with them.
                 let over: Vec<_> = self
                     .clients
@@ -99,7 +97,7 @@ impl Server {
             let _refused = answer.send(None);
             return;
         }
-        if self.clients.len() >= self.session_limit() || self.is_full_for(remote) {
+        if self.has_all_sessions() || self.is_full_for(remote) {
             warn!(
                 "MULTI: new incoming connection would exceed maximum number of clients ({})",
                 self.max_clients()
@@ -172,9 +170,12 @@ impl Server {
         }
     }
 
-    /// Sessions at a time: connected clients, and those on their way (SEC-CTL-5).
-    fn session_limit(&self) -> usize {
-        self.max_clients() + Limits::of(&self.profile).max_half_open
+    /// Whether there are as many sessions as there may be: connected clients, and those on their way (SEC-CTL-5). Those of
+    /// strangers over TCP have a bound of their own (SEC-CTL-11): they keep nobody out who comes over UDP.
+    fn has_all_sessions(&self) -> bool {
+        let most = self.max_clients() + Limits::of(&self.profile).max_half_open;
+        self.clients.len() >= most
+            && self.clients.values().filter(|client| !client.is_stranger_over_tcp()).count() >= most
     }
 
     /// Whether all places are taken and this is not the address of a client that may be coming back.
@@ -374,7 +375,6 @@ impl Server {
         }
         if client.protocol == Protocol::Tcp {
             self.listeners.remove(&client.listener);
-            self.strangers.forget(client.listener);
             if let Err(failure) = self.offload.close_transport(client.transport) {
                 debug!("closing a transport: {failure}");
             }

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
-    Strangers, accept_streams, judges,
+    accept_streams, judges,
     listeners::{Limits, Port as ListenerPort},
     port_share::PortShare,
     revocation::Rules,
@@ -36,12 +36,20 @@ use crate::{
     hooks::Hooks,
     life::Life,
     link, offload, ovlog,
+    places::{Places, WhenFull},
     pool::{Pool, PoolConfig},
     random,
     settings::{session::session_config, tls::make_factory, wrapping},
     signals::{Request, Signals},
     tunnel::{Completion, Tunnel, TunnelRequest, TunnelSpec},
 };
+
+/// TCP streams of strangers at a time (SEC-CTL-11): without a client that connected or showed a good certificate.
+const STRANGERS: usize = 1024;
+
+/// Where nobody has more than others, a stream that is older gives way. Not any stream: where a large site comes back at
+/// once, those whose handshakes wait would put each other out.
+const STRANGER_IS_OLD: Duration = Duration::from_secs(10);
 
 /// Runs a server, or a point-to-point end that waits for its peer.
 pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &Configuration<'_>) -> Ended {
@@ -259,7 +267,7 @@ impl Server {
             most_clients: server.max_clients,
             pool,
             listeners: HashMap::new(),
-            strangers: Strangers::default(),
+            strangers: Places::new(STRANGERS, WhenFull::OldestLeavesAfter(STRANGER_IS_OLD)),
             acceptors: Vec::new(),
             bound: Vec::new(),
             endpoints,
@@ -336,7 +344,7 @@ impl Server {
         ovlog!(1, "{family} link local (bound): {}", AfAddress(local));
         ovlog!(1, "{family} link remote: [AF_UNSPEC]");
         let same_interface = self.profile.link.multihome == Multihome::SameInterface;
-        self.listen(Protocol::Udp, ListenerPort { same_interface, transport, receiver, control });
+        self.listen(Protocol::Udp, ListenerPort { same_interface, transport, receiver, control }, None);
         Ok(())
     }
 
