@@ -17,6 +17,7 @@ mod client;
 mod clock;
 pub mod credentials;
 mod exit;
+mod file_writer;
 mod firewall;
 mod handshakes;
 mod hooks;

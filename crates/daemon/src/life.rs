@@ -23,7 +23,7 @@ use crate::{
     server,
     settings::{own_files::wants_passphrase, wrapping},
     signals::{Asked, Request, Signals},
-    status_file::StatusFile,
+    status_file::{StatusFile, finish_writing},
     systemd::Notifier,
     threads::ThreadBudget,
     tunnel::recover_machine,
@@ -204,6 +204,7 @@ fn start_runtime(
         Ok(runtime) => {
             let exit = runtime.block_on(lives(life, reload, configuration));
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            finish_writing();
             exit
         }
         Err(failure) => {

@@ -13,12 +13,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::ovlog;
+use crate::{file_writer::Writer, ovlog};
 
 /// The forms of a server's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -316,6 +316,18 @@ struct Inner {
     /// The last write failed: said once.
     failing: AtomicBool,
     failures: AtomicU64,
+    writer: &'static Writer,
+}
+
+/// Writes what all of them hold: one disk that hangs keeps one thread, whichever files lie on it.
+static WRITER: Writer = Writer::new();
+
+/// How long the end waits for what is being written.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// Waits until everything is written, or for as long as the end can wait.
+pub(crate) fn finish_writing() {
+    WRITER.finish(LAST_WRITE);
 }
 
 impl StatusFile {
@@ -324,23 +336,35 @@ impl StatusFile {
     /// # Errors
     /// When that is not possible.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::written_by(&WRITER, path)
+    }
+
+    fn written_by(writer: &'static Writer, path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         let (busy, failing, failures) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
         let (path, file) = (path.to_owned(), Mutex::new(file));
-        Ok(Self { inner: Arc::new(Inner { path, file, busy, failing, failures }) })
+        Ok(Self { inner: Arc::new(Inner { path, file, busy, failing, failures, writer }) })
     }
 
     /// Replaces the content, elsewhere: the caller never waits (SEC-LOG-2). While an earlier text is still being
-    /// written, this one is left out (the next comes soon). Must be called within the runtime.
+    /// written, this one is left out (the next comes soon).
     pub fn write(&self, text: String) {
         if self.inner.busy.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.hand_over(text, |inner| inner.busy.store(false, Ordering::Release));
+    }
+
+    fn hand_over(&self, text: String, then: impl FnOnce(&Inner) + Send + 'static) {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || {
+        let started = self.inner.writer.run(move || {
             inner.replace(&text);
-            inner.busy.store(false, Ordering::Release);
+            then(&inner);
         });
+        if let Err(failure) = started {
+            self.inner.busy.store(false, Ordering::Release);
+            self.inner.tell(Err(failure));
+        }
     }
 
     /// Returns how often the content could not be replaced.
@@ -349,9 +373,17 @@ impl StatusFile {
         self.inner.failures.load(Ordering::Relaxed)
     }
 
-    /// Replaces the content now: for the end of the process.
-    pub fn write_now(&self, text: &str) {
-        self.inner.replace(text);
+    /// Replaces the content, after whatever is being written, and waits for it: for the end of a life. A disk that hangs
+    /// holds the end up for a second, not for ever.
+    pub fn write_now(&self, text: String) {
+        self.hand_over(text, |_| {});
+        if !self.inner.writer.finish(LAST_WRITE) {
+            ovlog!(
+                error 1,
+                "cannot write {}: its disk does not answer; it may be incomplete",
+                self.inner.path.display()
+            );
+        }
     }
 }
 
@@ -508,8 +540,8 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_is_counted() {
         let file = StatusFile::open(Path::new("/dev/full")).expect("the device is there");
-        file.write_now("text\n");
-        file.write_now("text\n");
+        file.write_now("text\n".to_owned());
+        file.write_now("text\n".to_owned());
         assert_eq!(file.failures(), 2);
     }
 
@@ -517,9 +549,25 @@ mod tests {
     async fn a_shorter_text_leaves_nothing_of_the_longer() {
         let path = std::env::temp_dir().join(format!("culvert-status-{}", std::process::id()));
         let file = StatusFile::open(&path).expect("the file opens");
-        file.write_now("a long text\nEND\n");
-        file.write_now("short\n");
+        file.write_now("a long text\nEND\n".to_owned());
+        file.write_now("short\n".to_owned());
         assert_eq!(std::fs::read_to_string(&path).expect("readable"), "short\n");
         std::fs::remove_file(&path).expect("the file goes");
+    }
+
+    #[test]
+    fn sec_log_2_a_disk_that_hangs_holds_up_neither_a_write_nor_the_end() {
+        let (reader, pipe) = std::io::pipe().expect("a pipe");
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&pipe));
+        // A writer of its own, lest it hang for other tests.
+        let file =
+            StatusFile::written_by(Box::leak(Box::new(Writer::new())), Path::new(&path)).expect("it opens");
+        drop(pipe);
+        file.write("x".repeat(1 << 20)); // more than a pipe holds
+        file.write("left out".to_owned());
+        file.write_now("the last".to_owned());
+        drop(reader);
+        assert!(file.inner.writer.finish(Duration::MAX), "who comes back is written to");
+        assert_eq!(file.failures(), 2, "the first and the last, to a pipe that nobody reads");
     }
 }

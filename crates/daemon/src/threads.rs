@@ -27,8 +27,13 @@ const SCRIPTS: usize = 3;
 /// More handshake steps at a time only make each of them slower.
 const MOST_HANDSHAKES: usize = 4;
 
-/// One file system or name server that hangs shall not stop everything else that is read or written.
-const MOST_BLOCKING: usize = 2;
+/// Everything that may hang shares these: files of clients, revocation lists, `auth-users` and the passwords in it, names,
+/// changes of routes. One file system or name server that hangs shall not stop the rest; they exist only while they are
+/// needed. (Status and pool files have [`crate::file_writer`], which exists while it writes.)
+const MOST_BLOCKING: usize = 16;
+
+/// The same where the unit limits them: with this few, two things that hang at a time do stop logins.
+const MOST_BLOCKING_LIMITED: usize = 2;
 
 /// Below this the data plane cannot work: one thread for each direction.
 const LEAST_ENGINE: usize = 2;
@@ -60,7 +65,7 @@ impl ThreadBudget {
             have + more
         };
         let handshakes = more(1, wanted_handshakes.min(2));
-        let blocking = more(1, MOST_BLOCKING);
+        let blocking = more(1, MOST_BLOCKING_LIMITED);
         let handshakes = more(handshakes, wanted_handshakes);
         let engine = more(LEAST_ENGINE, wanted_engine);
         Self { limit, handshakes, blocking, engine }
@@ -112,7 +117,7 @@ mod tests {
     #[test]
     fn without_a_limit_the_machine_decides() {
         let budget = ThreadBudget::share(8, None);
-        assert_eq!((budget.handshakes, budget.blocking, budget.engine), (4, 2, 8));
+        assert_eq!((budget.handshakes, budget.blocking, budget.engine), (4, 16, 8));
     }
 
     #[test]

@@ -371,7 +371,7 @@ impl Server {
     /// Writes it for the last time.
     fn save_pool(&self) {
         if let (Some(pool), Some(file)) = (&self.pool, &self.pool_file) {
-            file.write_now(&pool.save());
+            file.write_now(pool.save());
         }
     }
 }

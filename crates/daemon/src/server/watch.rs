@@ -1,7 +1,7 @@
 //! Notices that files change which let clients in: revocation lists and the files of clients.
 //!
-//! They are looked at on a thread of their own, since they may lie on a disk that hangs; then there is no second look
-//! before the first one came back.
+//! They are looked at on one of the threads for what may block, since they may lie on a disk that hangs; then there is no
+//! second look before the first one came back, so that it keeps one of those threads.
 
 use std::{
     fs,
