@@ -4,6 +4,9 @@
 //! A wait is reserved, not slept through by each on its own: many guesses at a time are no faster than one after the other.
 //! What was reserved is given back by whoever turns out to be right: only failures cost.
 //!
+//! And of one user from one network, no more are judged at a time than may still fail for nothing: guesses that all come at
+//! once learn no more than those that wait for each other.
+//!
 //! A user's failures are counted for each network apart: nobody locks out a user from elsewhere. All of them together
 //! only ever delay, and by little, so that guesses from many networks are slowed down as well.
 
@@ -11,9 +14,13 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use tokio::sync::Notify;
+
+use crate::clock;
 
 /// The wait after the first failure that is not free; it doubles with each further one.
 const FIRST: Duration = Duration::from_secs(1);
@@ -78,6 +85,23 @@ pub(crate) struct Turn {
     pub(crate) wait: Duration,
     subjects: [Subject; 3],
     reserved: [Duration; 3],
+    throttle: Arc<Throttle>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.throttle.judged(self.subjects[0]);
+    }
+}
+
+/// What becomes of a login.
+#[derive(Debug)]
+enum Admitted {
+    Turn(Turn),
+    /// Others of the same user are being judged.
+    Busy,
+    /// It would be too long until its turn.
+    Refused,
 }
 
 /// What is remembered of failures; a table of bounded size.
@@ -85,11 +109,27 @@ pub(crate) struct Turn {
 pub(crate) struct Throttle {
     hasher: RandomState,
     records: Mutex<HashMap<Subject, Record>>,
+    /// Logins of a user from one network that are being judged. As bounded as sessions are.
+    under_way: Mutex<HashMap<Subject, u32>>,
+    /// One of them is no longer.
+    ended: Notify,
 }
 
 impl Throttle {
-    /// Reserves a turn; `None`: it would be too long until then, refuse now.
-    pub(crate) fn admit(&self, user: &str, from: IpAddr, now: Instant) -> Option<Turn> {
+    /// Reserves a turn, once no more than a few logins of this user are being judged; `None`: it would be too long until
+    /// then, refuse now.
+    pub(crate) async fn admit(self: &Arc<Self>, user: &str, from: IpAddr) -> Option<Turn> {
+        loop {
+            let ended = self.ended.notified();
+            match self.try_admit(user, from, clock::now().mono) {
+                Admitted::Turn(turn) => return Some(turn),
+                Admitted::Refused => return None,
+                Admitted::Busy => ended.await,
+            }
+        }
+    }
+
+    fn try_admit(self: &Arc<Self>, user: &str, from: IpAddr, now: Instant) -> Admitted {
         let subjects = self.subjects(user, from);
         let mut records = self.records();
         let mut wait = Duration::ZERO;
@@ -105,8 +145,17 @@ impl Throttle {
             });
         }
         if wait > LONGEST {
-            return None;
+            return Admitted::Refused;
         }
+        let mut under_way = self.under_way();
+        let failures = records.get(&subjects[0]).map_or(0, |record| record.failures);
+        let at_a_time = subjects[0].free().saturating_sub(failures).max(1);
+        let here = under_way.entry(subjects[0]).or_default();
+        if *here >= at_a_time {
+            return Admitted::Busy;
+        }
+        *here += 1;
+        drop(under_way);
         let reserved = subjects.map(|subject| {
             let Some(record) = records.get_mut(&subject) else { return Duration::ZERO };
             let penalty = subject.penalty(record.failures);
@@ -115,7 +164,20 @@ impl Throttle {
             }
             penalty
         });
-        Some(Turn { wait, subjects, reserved })
+        Admitted::Turn(Turn { wait, subjects, reserved, throttle: Arc::clone(self) })
+    }
+
+    /// A login is not being judged any more.
+    fn judged(&self, subject: Subject) {
+        let mut under_way = self.under_way();
+        if let Some(here) = under_way.get_mut(&subject) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                under_way.remove(&subject);
+            }
+        }
+        drop(under_way);
+        self.ended.notify_waiters();
     }
 
     /// A login failed.
@@ -163,6 +225,10 @@ impl Throttle {
         [Subject::UserAt(user, network), Subject::Network(network), Subject::User(user)]
     }
 
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<Subject, u32>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn records(&self) -> std::sync::MutexGuard<'_, HashMap<Subject, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,13 +259,20 @@ mod tests {
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
     const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 8));
 
-    fn wait(throttle: &Throttle, user: &str, from: IpAddr, now: Instant) -> Option<Duration> {
-        throttle.admit(user, from, now).map(|turn| turn.wait)
+    fn turn(throttle: &Arc<Throttle>, user: &str, from: IpAddr, now: Instant) -> Option<Turn> {
+        match throttle.try_admit(user, from, now) {
+            Admitted::Turn(turn) => Some(turn),
+            Admitted::Busy | Admitted::Refused => None,
+        }
+    }
+
+    fn wait(throttle: &Arc<Throttle>, user: &str, from: IpAddr, now: Instant) -> Option<Duration> {
+        turn(throttle, user, from, now).map(|turn| turn.wait)
     }
 
     /// So many failures of alice's at home.
-    fn after(failures: u32, now: Instant) -> Throttle {
-        let throttle = Throttle::default();
+    fn after(failures: u32, now: Instant) -> Arc<Throttle> {
+        let throttle = Arc::new(Throttle::default());
         for _ in 0..failures {
             throttle.failed("alice", HOME, now);
         }
@@ -209,7 +282,7 @@ mod tests {
     #[test]
     fn sec_auth_8_the_sixth_guess_waits_and_the_next_waits_behind_it() {
         let now = Instant::now();
-        let throttle = Throttle::default();
+        let throttle = Arc::new(Throttle::default());
         for _ in 0..5 {
             assert_eq!(wait(&throttle, "alice", HOME, now), Some(Duration::ZERO));
             throttle.failed("alice", HOME, now);
@@ -220,6 +293,46 @@ mod tests {
             Some(FIRST * 2),
             "at the same time, behind the first"
         );
+    }
+
+    #[test]
+    fn sec_auth_8_guesses_that_come_at_once_wait_for_the_first_verdicts() {
+        let now = Instant::now();
+        let throttle = Arc::new(Throttle::default());
+        let mut judged: Vec<_> = (0..100).map_while(|_| turn(&throttle, "alice", HOME, now)).collect();
+        assert_eq!(judged.len(), 5);
+        assert!(turn(&throttle, "bob", HOME, now).is_some(), "a colleague does not wait");
+        assert!(turn(&throttle, "alice", ELSEWHERE, now).is_some());
+        // One was right, the others wrong: then as many as have not failed yet.
+        drop(judged.pop());
+        throttle.succeeded("alice", HOME);
+        judged.push(turn(&throttle, "alice", HOME, now).expect("there is room again"));
+        for turn in judged {
+            throttle.failed("alice", HOME, now);
+            drop(turn);
+        }
+        let next = turn(&throttle, "alice", HOME, now).expect("after a while");
+        assert_eq!(next.wait, FIRST);
+        assert!(turn(&throttle, "alice", HOME, now).is_none(), "one at a time from here on");
+        drop(next);
+        assert!(throttle.under_way().is_empty());
+    }
+
+    #[tokio::test]
+    async fn sec_auth_8_who_waits_for_others_is_heard_when_one_of_them_leaves() {
+        let throttle = Arc::new(Throttle::default());
+        let mut judged = Vec::new();
+        for _ in 0..5 {
+            judged.push(throttle.admit("alice", HOME).await.expect("nobody failed"));
+        }
+        let waiting = tokio::spawn({
+            let throttle = Arc::clone(&throttle);
+            async move { throttle.admit("alice", HOME).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(judged.pop());
+        assert!(waiting.await.unwrap());
     }
 
     #[test]
@@ -254,7 +367,7 @@ mod tests {
     #[test]
     fn guesses_from_many_networks_are_delayed_in_the_end() {
         let now = Instant::now();
-        let throttle = Throttle::default();
+        let throttle = Arc::new(Throttle::default());
         for network in 0..60 {
             throttle.failed("alice", IpAddr::from([10, 0, network, 1]), now);
         }
@@ -268,7 +381,7 @@ mod tests {
         let throttle = after(5, now);
         let later = now + LONGEST;
         for _ in 0..100 {
-            let turn = throttle.admit("bob", HOME, later).unwrap();
+            let turn = turn(&throttle, "bob", HOME, later).unwrap();
             assert_eq!(turn.wait, Duration::ZERO);
             throttle.succeeded("bob", HOME);
             throttle.give_back(&turn, later);

@@ -273,8 +273,10 @@ impl Admission {
     async fn run_login(&self, login: &Login) -> Authorization {
         let (username, from) = (login.request.username.as_str(), login.from);
         let has_token = matches!(login.earlier, Earlier::Since(_));
+        // Neither does who shows one that was good, though it lets nobody in.
+        let may_guess = login.earlier == Earlier::Nothing;
         let turn = if login.is_first && !has_token {
-            let Some(turn) = self.throttle.admit(username, from, clock::now().mono) else {
+            let Some(turn) = self.throttle.admit(username, from).await else {
                 ovlog!(warn 1, "too many failed logins of '{username}' or from its network; refused without a look");
                 let seconds = LONGEST.as_secs();
                 let reason = format!("TEMP[backoff {seconds},advance no]:too many failed logins");
@@ -295,7 +297,7 @@ impl Admission {
         let authorization = self.ask_judges(login).await;
         let now = clock::now().mono;
         match &authorization {
-            Authorization::Deny(reason) if !has_token && is_guess(reason.as_deref()) => {
+            Authorization::Deny(reason) if may_guess && is_guess(reason.as_deref()) => {
                 self.throttle.failed(username, from, now);
                 return authorization;
             }

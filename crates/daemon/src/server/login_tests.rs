@@ -55,8 +55,8 @@ async fn log_in(admission: &Admission, is_first: bool, username: &str) -> Author
     admission.run_login(&login).await
 }
 
-fn wait(admission: &Admission, username: &str) -> Option<Duration> {
-    admission.throttle.admit(username, HOME, clock::now().mono).map(|turn| turn.wait)
+async fn wait(admission: &Admission, username: &str) -> Option<Duration> {
+    admission.throttle.admit(username, HOME).await.map(|turn| turn.wait)
 }
 
 fn files(folder: &Path) -> usize {
@@ -78,14 +78,14 @@ async fn sec_auth_8_the_brake_holds_whoever_judges() {
     let folder = TempDir::new().unwrap();
     let (admission, _inbox) = admission(judged_by("exit 1"), &folder).await;
     for _ in 0..5 {
-        assert_eq!(wait(&admission, "alice"), Some(Duration::ZERO));
+        assert_eq!(wait(&admission, "alice").await, Some(Duration::ZERO));
         assert_eq!(log_in(&admission, true, "alice").await, Authorization::Deny(None));
     }
-    assert!(wait(&admission, "alice") > Some(Duration::ZERO));
+    assert!(wait(&admission, "alice").await > Some(Duration::ZERO));
     for _ in 0..10 {
         admission.throttle.failed("alice", HOME, clock::now().mono);
     }
-    while wait(&admission, "alice").is_some() {}
+    while wait(&admission, "alice").await.is_some() {}
     let Authorization::Deny(Some(reason)) = log_in(&admission, true, "alice").await else {
         panic!("refused with a reason");
     };
@@ -99,7 +99,7 @@ async fn guesses_of_others_put_nobody_out_who_is_in() {
     for _ in 0..20 {
         admission.throttle.failed("alice", HOME, clock::now().mono);
     }
-    while wait(&admission, "alice").is_some() {}
+    while wait(&admission, "alice").await.is_some() {}
     assert_eq!(log_in(&admission, false, "alice").await, Authorization::Accept);
 }
 
@@ -113,7 +113,7 @@ async fn a_question_and_a_judge_without_time_are_no_failures() {
             let answer = log_in(&admission, true, "alice").await;
             assert_eq!(answer, Authorization::Deny(Some(reason.to_owned())));
         }
-        assert_eq!(wait(&admission, "alice"), Some(Duration::ZERO), "{reason}");
+        assert_eq!(wait(&admission, "alice").await, Some(Duration::ZERO), "{reason}");
     }
 }
 
@@ -188,12 +188,25 @@ async fn with_external_auth_the_file_of_users_takes_a_good_token_for_what_it_is(
     for _ in 0..20 {
         admission.throttle.failed("alice", HOME, clock::now().mono);
     }
-    while wait(&admission, "alice").is_some() {}
+    while wait(&admission, "alice").await.is_some() {}
     assert_eq!(admission.run_login(&login).await, Authorization::Accept, "a good token is no guess");
     (login.earlier, login.is_first) = (Earlier::Expired, false);
     assert_eq!(admission.run_login(&login).await, Authorization::Deny(Some(EXPIRED.to_owned())));
     login.earlier = Earlier::Nothing;
     assert_eq!(admission.run_login(&login).await, Authorization::Deny(None), "a password that is wrong");
+}
+
+#[tokio::test]
+async fn sec_auth_8_an_own_token_that_ran_out_is_no_guess() {
+    let folder = TempDir::new().unwrap();
+    let (admission, _path) = with_users(&folder).await;
+    for _ in 0..40 {
+        let deadline = Instant::now() + admission.patience;
+        let (request, earlier, env) = (request("alice"), Earlier::Expired, ScriptEnv::new());
+        let login = Login { session: SESSION, from: HOME, is_first: true, request, earlier, env, deadline };
+        assert_eq!(admission.run_login(&login).await, Authorization::Deny(Some(EXPIRED.to_owned())));
+    }
+    assert_eq!(wait(&admission, "bob").await, Some(Duration::ZERO), "the office is not braked");
 }
 
 #[tokio::test]
