@@ -1,6 +1,6 @@
 //! What the status file and SIGUSR2 show of a server.
 
-use std::time::SystemTime;
+use std::{collections::HashMap, time::SystemTime};
 
 use culvert_config::{Role, title};
 use culvert_wire::OffloadKind;
@@ -39,6 +39,7 @@ impl Server {
     pub(super) fn server_status(&self) -> ServerStatus {
         let mut stats = Vec::new();
         let _gone = self.offload.stats(None, &mut stats);
+        let links: HashMap<_, _> = stats.iter().map(|peer| (peer.id, peer.link)).collect();
         let mut clients = Vec::new();
         let mut routes = Vec::new();
         let mut keys: Vec<_> = self.clients.keys().copied().collect();
@@ -53,7 +54,7 @@ impl Server {
         for key in keys {
             let Some(client) = self.clients.get(&key) else { continue };
             let Some(connected) = client.connected() else { continue };
-            let link = stats.iter().find(|s| s.id == connected.peer).map(|s| s.link).unwrap_or_default();
+            let link = links.get(&connected.peer).copied().unwrap_or_default();
             clients.push(ClientRow {
                 common_name: connected.common_name.clone(),
                 real_address: shown(client),
