@@ -59,9 +59,11 @@ impl Hooks {
         command.is_some() || plugin_hook(hook).is_some_and(|hook| self.plugins.want(hook))
     }
 
-    /// Takes the scripts of another profile, with the plugins that run and what is known of the device.
+    /// Takes the scripts of another profile, with the plugins that run and what is known of the device. Programs that still
+    /// run for the old one count for the new one.
     pub(crate) fn renewed(&self, profile: &Profile) -> Self {
-        let renewed = Self::new(profile, self.management.clone()).with_plugins(self.plugins.clone());
+        let mut renewed = Self::new(profile, self.management.clone()).with_plugins(self.plugins.clone());
+        renewed.runner = self.runner.with_security(profile.scripts.security);
         renewed.remember(self.device.lock().unwrap_or_else(PoisonError::into_inner).clone());
         renewed
     }
@@ -167,5 +169,24 @@ impl Hooks {
             }
         }
         Verdict::Accept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_config::profile::ScriptSecurity;
+
+    use super::*;
+    use crate::log::Logger;
+
+    #[test]
+    fn sec_exec_2_a_reload_gives_hanging_programs_no_second_set_of_slots() {
+        let mut profile = Profile::default();
+        let (management, _signals) = Management::new(&profile, &Logger::silent(), None);
+        let hooks = Hooks::new(&profile, management);
+        profile.scripts.security = ScriptSecurity::PasswordsInEnvironment;
+        let renewed = hooks.renewed(&profile);
+        assert!(renewed.runner.passwords_allowed());
+        assert!(renewed.runner.shares_limits_with(&hooks.runner));
     }
 }

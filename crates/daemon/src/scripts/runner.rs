@@ -160,6 +160,18 @@ impl ScriptRunner {
         self
     }
 
+    /// Returns a runner for another `script-security` that shares the limits of this one.
+    #[must_use]
+    pub fn with_security(&self, security: ScriptSecurity) -> Self {
+        Self { security, ..self.clone() }
+    }
+
+    /// Whether programs of both count together.
+    #[cfg(test)]
+    pub(crate) fn shares_limits_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.slots, &other.slots) && Arc::ptr_eq(&self.shares, &other.shares)
+    }
+
     /// Returns the same runner on behalf of one client: no more than two programs run for it at a time.
     #[must_use]
     pub fn for_client(&self, client: u64) -> Self {
