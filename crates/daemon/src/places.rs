@@ -25,7 +25,7 @@ pub(crate) enum WhenFull {
     /// The newcomer does.
     NewcomerLeaves,
     /// The oldest does if it is older than this, else the newcomer.
-    OldLeaves(Duration),
+    OldestLeavesAfter(Duration),
 }
 
 /// A house with so many places.
@@ -151,7 +151,7 @@ impl Taken {
         match when_full {
             WhenFull::OldestLeaves => Some(of_all.0),
             WhenFull::NewcomerLeaves => None,
-            WhenFull::OldLeaves(age) => {
+            WhenFull::OldestLeavesAfter(age) => {
                 let (&oldest, guest) = self.guests.first_key_value()?;
                 (guest.since.elapsed() >= age).then_some(oldest)
             }
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn among_equals_who_came_just_now_stays_and_who_is_old_leaves() {
         let nets = |n: u8| IpAddr::from([10, 0, n, 1]);
-        let places = Places::new(3, WhenFull::OldLeaves(Duration::from_secs(10)));
+        let places = Places::new(3, WhenFull::OldestLeavesAfter(Duration::from_secs(10)));
         let guests: Vec<_> = (0..3).filter_map(|n| places.take(nets(n))).collect();
         assert!(places.take(nets(9)).is_none(), "nobody is old");
         tokio::time::advance(Duration::from_secs(10)).await;

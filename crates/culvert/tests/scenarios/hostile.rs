@@ -137,7 +137,7 @@ fn bad_datagrams_do_not_disturb_a_server_with_tls_crypt_v2() {
     storm(Wrapping::TlsCryptV2, Release::V2_7);
 }
 
-/// SEC-CTL-11: streams that say nothing are closed, as are those above the limit, and one that talks nonsense.
+/// SEC-CTL-11: streams that say nothing are closed, and one that talks nonsense; how many is not limited while there is room.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_server_on_tcp_closes_the_streams_of_silent_strangers() {
@@ -160,9 +160,7 @@ fn a_server_on_tcp_closes_the_streams_of_silent_strangers() {
         .lab
         .client
         .enter(|| {
-            let mut silent: Vec<_> = (0..256).map(|_| TcpStream::connect(server).unwrap()).collect();
-            let mut surplus = TcpStream::connect(server).unwrap();
-            assert!(is_closed(&mut surplus, SOON / 2), "{}", tunnel.server.tail());
+            let mut silent: Vec<_> = (0..300).map(|_| TcpStream::connect(server).unwrap()).collect();
             for stream in &mut silent {
                 assert!(is_closed(stream, SOON * 2), "{}", tunnel.server.tail());
             }

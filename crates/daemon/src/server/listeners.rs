@@ -446,7 +446,7 @@ mod tests {
 
     #[tokio::test]
     async fn sec_ctl_11_a_full_net_of_streams_gives_way_to_another_net() {
-        let places = Places::new(2, WhenFull::OldLeaves(Duration::from_secs(10)));
+        let places = Places::new(2, WhenFull::OldestLeavesAfter(Duration::from_secs(10)));
         let (reports, mut inbox) = mpsc::channel(4);
         let adopt = |number: u32, last: u8| {
             let place = places.take([192, 0, 2, last].into()).expect("there is room");

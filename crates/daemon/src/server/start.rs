@@ -267,7 +267,7 @@ impl Server {
             most_clients: server.max_clients,
             pool,
             listeners: HashMap::new(),
-            strangers: Places::new(STRANGERS, WhenFull::OldLeaves(STRANGER_IS_OLD)),
+            strangers: Places::new(STRANGERS, WhenFull::OldestLeavesAfter(STRANGER_IS_OLD)),
             acceptors: Vec::new(),
             bound: Vec::new(),
             endpoints,
