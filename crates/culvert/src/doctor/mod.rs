@@ -69,7 +69,10 @@ fn examine(words: &[&String]) -> Vec<Finding> {
     if report.is_accepted() && !broken {
         let usable = check::usable(profile);
         if usable.is_empty() {
-            findings.push(Finding::good("certificates", "certificates and keys can be used, and hold"));
+            findings.push(Finding::good(
+                "certificates",
+                "the certificates and keys that are in files can be used, and hold",
+            ));
         }
         findings.extend(usable);
     }
