@@ -159,8 +159,9 @@ fn logins(d: &Draft, f: &mut Findings) {
 fn learning(d: &Draft, f: &mut Findings) {
     const NAME: &str = "stale-routes-check";
     if f.has(NAME) && !d.profile.device.tap {
-        let line =
-            format!("Note: option {NAME} has no effect: addresses are learned from traffic with dev tap only");
+        let line = format!(
+            "Note: option {NAME} has no effect: addresses are learned from traffic with dev tap only"
+        );
         f.note(Severity::Note, NAME, line, "remove it");
     }
 }
