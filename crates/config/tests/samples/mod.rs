@@ -44,11 +44,6 @@ impl Sample {
         word.strip_prefix('<').and_then(|word| word.strip_suffix('>')).unwrap_or(word)
     }
 
-    /// Returns the profile without the option.
-    pub(crate) fn without(&self) -> String {
-        format!("{}{}\n{}\n", self.base.text(), self.with, self.then)
-    }
-
     /// Returns the profile with the option.
     pub(crate) fn whole(&self) -> String {
         format!("{}{}\n{}\n{}\n", self.base.text(), self.with, self.line, self.then)

@@ -55,19 +55,10 @@ pub(crate) enum Verdict {
 
 /// Has a program read a file, up to its version line or its end. It sees a network without anything.
 pub(crate) fn judge(program: &Path, folder: &Path, arguments: &[String]) -> Verdict {
-    let script = "mount --bind \"$1\" /etc/openvpn && cd /etc/openvpn && shift && exec \"$@\"";
-    let mut child = Command::new("timeout")
-        .args([
-            "--signal",
-            "KILL",
-            "20",
-            "unshare",
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child=KILL",
-        ])
+    let script = "mount --bind \"$1\" /etc/openvpn && cd /etc/openvpn && shift && exec timeout --signal KILL 20 \"$@\"";
+    // Whoever kills the outermost process kills all of it: nothing is left when the verdict is known.
+    let mut child = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL"])
         .args(["sh", "-c", script, "sh"])
         .arg(folder)
         .arg(program)
