@@ -75,11 +75,14 @@ pub fn vlan_frame(bytes: &[u8], vlan: u16) {
 }
 
 /// Takes payloads off the old wire, one after the other at the times given: compression framing by number, whether
-/// compressed ones are taken, and whether they come in pieces. Gives what comes out.
+/// compressed ones are taken (up to [`MOST`] bytes), and whether they come in pieces. Gives what comes out.
+/// The most bytes that a compressed payload becomes here.
+pub const MOST: u16 = 1600;
+
 #[must_use]
 pub fn unframe(kind: u8, decompress: bool, pieces: bool, payloads: &[(Vec<u8>, u64)]) -> Vec<Vec<u8>> {
     let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
-    let legacy = Legacy::new(framing, decompress, pieces.then_some(64));
+    let legacy = Legacy::new(framing, decompress.then_some(MOST), pieces.then_some(64));
     let mut scratch = Scratch::default();
     let take = |(payload, now): &(Vec<u8>, u64)| {
         scratch.payload.clone_from(payload);
@@ -92,7 +95,7 @@ pub fn unframe(kind: u8, decompress: bool, pieces: bool, payloads: &[(Vec<u8>, u
 #[must_use]
 pub fn frame(kind: u8, pieces: bool, payload: &[u8]) -> Vec<Vec<u8>> {
     let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
-    let legacy = Legacy::new(framing, false, pieces.then_some(64));
+    let legacy = Legacy::new(framing, None, pieces.then_some(64));
     let mut buf = payload.to_vec();
     buf.resize(payload.len() + legacy.room(), 0);
     let len = legacy.frame(&mut buf, payload.len());

@@ -108,8 +108,8 @@ pub struct Shape {
     pub epoch: bool,
     /// Compression framing around every payload.
     pub framing: Framing,
-    /// Within the framing, take what the peer compressed.
-    pub decompress: bool,
+    /// Within the framing, take what the peer compressed, up to this many bytes of payload.
+    pub decompress: Option<u16>,
     /// Cut payloads, and put the peer's together (`fragment`): the most bytes that are encrypted at a time, less the header.
     pub fragment: Option<u16>,
     /// Copy the TOS byte of inner packets to the outer ones (`passtos`); kernels do without.
@@ -122,7 +122,7 @@ impl Shape {
         data_v1: false,
         epoch: false,
         framing: Framing::None,
-        decompress: false,
+        decompress: None,
         fragment: None,
         pass_tos: false,
     };

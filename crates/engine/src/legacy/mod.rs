@@ -17,14 +17,12 @@ use self::{
     framing::MAX_FRAMING,
 };
 
-/// The largest payload: an IP packet of any size.
-const MAX_PAYLOAD: usize = 65_535;
-
 /// The state of a peer of the old wire.
 #[derive(Debug)]
 pub(crate) struct Legacy {
     framing: Framing,
-    decompress: bool,
+    /// The most bytes that a compressed payload becomes; `None`: such payloads are refused.
+    decompress: Option<u16>,
     fragments: Option<Fragments>,
     pass_tos: bool,
 }
@@ -64,7 +62,7 @@ impl Legacy {
         Some(Self { pass_tos, ..Self::new(framing, decompress, fragment) })
     }
 
-    pub(crate) fn new(framing: Framing, decompress: bool, fragment: Option<u16>) -> Self {
+    pub(crate) fn new(framing: Framing, decompress: Option<u16>, fragment: Option<u16>) -> Self {
         let fragments =
             |max| Fragments { cutter: Mutex::new(Cutter::new(max)), joiner: Mutex::new(Joiner::default()) };
         Self { framing, decompress, fragments: fragment.map(fragments), pass_tos: false }
