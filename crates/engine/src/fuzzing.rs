@@ -7,7 +7,7 @@ use culvert_offload::{Framing, NatEnd, NatRule, VlanAccept, Vlans};
 use crate::{
     legacy::{Legacy, Scratch, Unframed},
     packet::{
-        Coalescer, Joins, Nat, SuperPacket, Way,
+        Coalescer, Joins, Nat, SuperPacket, Way, clamp_mss,
         ethernet::{self, Header, Outbound, TAG_LEN},
     },
 };
@@ -54,7 +54,9 @@ pub fn cut(frame: &[u8]) -> Option<Vec<Vec<u8>>> {
 /// # Panics
 /// When a tag that is put on does not come off again.
 pub fn vlan_frame(bytes: &[u8], vlan: u16) {
-    ethernet::clamp(&mut bytes.to_vec(), 1000);
+    if let Some(packet) = ethernet::inner(&mut bytes.to_vec()) {
+        clamp_mss(packet, 1000);
+    }
     let Some(header) = Header::parse(bytes) else { return };
     for accept in [VlanAccept::All, VlanAccept::Tagged, VlanAccept::Untagged] {
         let vlans = Vlans { accept, pvid: 1 };
@@ -74,11 +76,11 @@ pub fn vlan_frame(bytes: &[u8], vlan: u16) {
     }
 }
 
-/// Takes payloads off the old wire, one after the other at the times given: compression framing by number, whether
-/// compressed ones are taken (up to [`MOST`] bytes), and whether they come in pieces. Gives what comes out.
 /// The most bytes that a compressed payload becomes here.
 pub const MOST: u16 = 1600;
 
+/// Takes payloads off the old wire, one after the other at the times given: compression framing by number, whether
+/// compressed ones are taken (up to [`MOST`] bytes), and whether they come in pieces. Gives what comes out.
 #[must_use]
 pub fn unframe(kind: u8, decompress: bool, pieces: bool, payloads: &[(Vec<u8>, u64)]) -> Vec<Vec<u8>> {
     let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
@@ -100,9 +102,10 @@ pub fn frame(kind: u8, pieces: bool, payload: &[u8]) -> Vec<Vec<u8>> {
     buf.resize(payload.len() + legacy.room(), 0);
     let len = legacy.frame(&mut buf, payload.len());
     let mut sent = Vec::new();
-    legacy.pieces(&buf[..len], |header, piece| {
+    // What would take too many pieces is not sent.
+    let _ = legacy.pieces(&buf[..len], |header, piece| {
         sent.push([header, piece].concat());
-        true
+        Ok(())
     });
     sent
 }

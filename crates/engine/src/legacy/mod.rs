@@ -52,6 +52,15 @@ pub(crate) enum Unframed {
     Piece,
 }
 
+/// Why a payload is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// No datagram is that large, or it would take too many pieces.
+    TooLarge,
+    /// The key sends no more.
+    KeySpent,
+}
+
 impl Legacy {
     /// What a peer needs; `None` for the fast path.
     pub(crate) fn of(spec: &PeerSpec) -> Option<Self> {
@@ -93,11 +102,18 @@ impl Legacy {
     }
 
     /// Gives a framed payload in the pieces in which it is to be sent, each with what stands in front of it, until `send`
-    /// returns `false`; returns whether it never did. What would take too many pieces is not sent.
-    pub(crate) fn pieces(&self, framed: &[u8], mut send: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+    /// fails.
+    ///
+    /// # Errors
+    /// As `send`, or when it would take too many pieces.
+    pub(crate) fn pieces(
+        &self,
+        framed: &[u8],
+        mut send: impl FnMut(&[u8], &[u8]) -> Result<(), Unsent>,
+    ) -> Result<(), Unsent> {
         let Some(fragments) = &self.fragments else { return send(&[], framed) };
-        let Some(cut) = lock(&fragments.cutter).cut(framed.len()) else { return true };
-        (0..cut.count()).all(|index| {
+        let cut = lock(&fragments.cutter).cut(framed.len()).ok_or(Unsent::TooLarge)?;
+        (0..cut.count()).try_for_each(|index| {
             let (header, range) = cut.piece(index);
             send(&header, framed.get(range).unwrap_or_default())
         })
