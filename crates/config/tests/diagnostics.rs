@@ -346,3 +346,14 @@ fn secrets_do_not_reach_messages() {
     let inline = check(&format!("{CLIENT}<auth-user-pass>\nalice\nhunter2\n</auth-user-pass>\n"));
     assert!(!format!("{:?}", inline.profile).contains("hunter2"));
 }
+
+#[test]
+fn a_device_node_is_opened_and_nothing_says_otherwise() {
+    let checked = check(&format!("{CLIENT}dev-node /dev/net/tun\n"));
+    assert_eq!(checked.profile.device.dev_node.as_deref(), Some("/dev/net/tun"));
+    assert!(
+        lines(&checked.notes).iter().all(|line| !line.contains("dev-node")),
+        "{:?}",
+        lines(&checked.notes)
+    );
+}

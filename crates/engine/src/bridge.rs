@@ -276,8 +276,8 @@ impl Payloads for Frame<'_> {
         true
     }
 
-    fn clamp(&self, packet: &mut [u8], mss: u16) {
-        ethernet::clamp(packet, mss);
+    fn inner<'p>(&self, packet: &'p mut [u8]) -> Option<&'p mut [u8]> {
+        ethernet::inner(packet)
     }
 }
 

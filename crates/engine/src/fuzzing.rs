@@ -7,7 +7,7 @@ use culvert_offload::{Framing, NatEnd, NatRule, VlanAccept, Vlans};
 use crate::{
     legacy::{Legacy, Scratch, Unframed},
     packet::{
-        Coalescer, Joins, Nat, SuperPacket, Way,
+        Coalescer, Joins, Nat, SuperPacket, Way, clamp_mss,
         ethernet::{self, Header, Outbound, TAG_LEN},
     },
 };
@@ -54,7 +54,9 @@ pub fn cut(frame: &[u8]) -> Option<Vec<Vec<u8>>> {
 /// # Panics
 /// When a tag that is put on does not come off again.
 pub fn vlan_frame(bytes: &[u8], vlan: u16) {
-    ethernet::clamp(&mut bytes.to_vec(), 1000);
+    if let Some(packet) = ethernet::inner(&mut bytes.to_vec()) {
+        clamp_mss(packet, 1000);
+    }
     let Some(header) = Header::parse(bytes) else { return };
     for accept in [VlanAccept::All, VlanAccept::Tagged, VlanAccept::Untagged] {
         let vlans = Vlans { accept, pvid: 1 };
@@ -74,12 +76,15 @@ pub fn vlan_frame(bytes: &[u8], vlan: u16) {
     }
 }
 
+/// The most bytes that a compressed payload becomes here.
+pub const MOST: u16 = 1600;
+
 /// Takes payloads off the old wire, one after the other at the times given: compression framing by number, whether
-/// compressed ones are taken, and whether they come in pieces. Gives what comes out.
+/// compressed ones are taken (up to [`MOST`] bytes), and whether they come in pieces. Gives what comes out.
 #[must_use]
 pub fn unframe(kind: u8, decompress: bool, pieces: bool, payloads: &[(Vec<u8>, u64)]) -> Vec<Vec<u8>> {
     let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
-    let legacy = Legacy::new(framing, decompress, pieces.then_some(64));
+    let legacy = Legacy::new(framing, decompress.then_some(MOST), pieces.then_some(64));
     let mut scratch = Scratch::default();
     let take = |(payload, now): &(Vec<u8>, u64)| {
         scratch.payload.clone_from(payload);
@@ -92,14 +97,15 @@ pub fn unframe(kind: u8, decompress: bool, pieces: bool, payloads: &[(Vec<u8>, u
 #[must_use]
 pub fn frame(kind: u8, pieces: bool, payload: &[u8]) -> Vec<Vec<u8>> {
     let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(kind % 4)];
-    let legacy = Legacy::new(framing, false, pieces.then_some(64));
+    let legacy = Legacy::new(framing, None, pieces.then_some(64));
     let mut buf = payload.to_vec();
     buf.resize(payload.len() + legacy.room(), 0);
     let len = legacy.frame(&mut buf, payload.len());
     let mut sent = Vec::new();
-    legacy.pieces(&buf[..len], |header, piece| {
+    // What would take too many pieces is not sent.
+    let _ = legacy.pieces(&buf[..len], |header, piece| {
         sent.push([header, piece].concat());
-        true
+        Ok(())
     });
     sent
 }

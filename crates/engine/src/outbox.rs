@@ -15,7 +15,7 @@ use crate::{
     engine::Shared,
     key::{Layout, Sending},
     legacy::Scratch,
-    packet::{SuperPacket, Way, clamp_mss},
+    packet::{Nat, SuperPacket, Way, clamp_mss},
     peer::{DropReason, Peer},
     transport::{Backpressure, Train as SendTrain, Transport},
     turn::Held,
@@ -38,11 +38,11 @@ pub(crate) trait Payloads {
     fn len(&self, index: usize) -> usize;
     /// Writes packet `index`.
     fn write(&self, index: usize, out: &mut [u8]);
-    /// They are inner packets: counted as the tunnel's, and their MSS option is looked at.
+    /// They are inner packets: counted as the tunnel's, and changed where the peer's options want it.
     fn is_tunnel(&self) -> bool;
-    /// Lowers the MSS that a packet announces.
-    fn clamp(&self, packet: &mut [u8], mss: u16) {
-        clamp_mss(packet, mss);
+    /// The IP packet in a packet that was written, if there is one.
+    fn inner<'p>(&self, packet: &'p mut [u8]) -> Option<&'p mut [u8]> {
+        Some(packet)
     }
 }
 
@@ -225,7 +225,11 @@ impl Outbox {
         for i in 0..payloads.count() {
             let payload_len = payloads.len(i);
             let slot = Slot::new(peer, layout, payload_len);
-            if payload_len == 0 || slot.room > MAX_PACKET {
+            if payload_len == 0 {
+                continue;
+            }
+            if slot.room > MAX_PACKET {
+                peer.count_drop(DropReason::TooLarge);
                 continue;
             }
             if self.len + slot.room > self.buf.len() {
@@ -234,11 +238,10 @@ impl Outbox {
             let buf = &mut self.buf[self.len..self.len + slot.room];
             let body = &mut buf[slot.payload_at()..];
             payloads.write(i, &mut body[..payload_len]);
-            if let Some(nat) = nat {
-                nat.rewrite(&mut body[..payload_len], Way::Out);
-            }
-            if let Some(mss) = mss {
-                payloads.clamp(&mut body[..payload_len], mss);
+            if (nat.is_some() || mss.is_some())
+                && let Some(inner) = payloads.inner(&mut body[..payload_len])
+            {
+                adjust(inner, nat, mss);
             }
             let Some(len) = slot.finish(peer, sending, buf) else { break };
             self.append(index, len, peer.transport.is_udp());
@@ -344,6 +347,16 @@ impl Outbox {
             from: remote.local,
             tos: train.tos,
         })
+    }
+}
+
+/// Changes in a packet to be sent what the peer's options want changed.
+fn adjust(packet: &mut [u8], nat: Option<&Nat>, mss: Option<u16>) {
+    if let Some(nat) = nat {
+        nat.rewrite(packet, Way::Out);
+    }
+    if let Some(mss) = mss {
+        clamp_mss(packet, mss);
     }
 }
 

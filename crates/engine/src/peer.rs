@@ -101,6 +101,7 @@ struct DropCounters {
     source: AtomicU64,
     no_key: AtomicU64,
     malformed: AtomicU64,
+    too_large: AtomicU64,
 }
 
 /// Why a peer's packet is counted and forgotten.
@@ -111,6 +112,7 @@ pub(crate) enum DropReason {
     Source,
     NoKey,
     Malformed,
+    TooLarge,
 }
 
 impl From<Refused> for DropReason {
@@ -168,6 +170,7 @@ impl Peer {
             DropReason::Source => &self.drops.source,
             DropReason::NoKey => &self.drops.no_key,
             DropReason::Malformed => &self.drops.malformed,
+            DropReason::TooLarge => &self.drops.too_large,
         };
         counter.fetch_add(1, Relaxed);
     }
@@ -203,6 +206,7 @@ impl Peer {
                 source: drops.source.load(Relaxed),
                 no_key: drops.no_key.load(Relaxed),
                 malformed: drops.malformed.load(Relaxed),
+                too_large: drops.too_large.load(Relaxed),
             },
         }
     }

@@ -6,12 +6,14 @@ mod support;
 
 use std::time::Duration;
 
+use culvert_crypto::AuthDigest;
 use culvert_engine::EngineConfig;
 use culvert_offload::{
-    DeviceMode, DeviceSpec, Ethernet, Learned, OffloadEvent, PeerSpec, Port, Station, VlanAccept, Vlans,
+    DeviceMode, DeviceSpec, Ethernet, Learned, NatEnd, NatRule, OffloadEvent, PeerSpec, Port, Shape, Station,
+    VlanAccept, Vlans,
 };
 use culvert_wire::{CipherName, PeerId};
-use support::{End, Side, classic, device, ipv4, loopback, peer};
+use support::{End, Side, classic, device, ipv4, loopback, old, peer};
 
 /// What the host of the server has.
 const HOST: u8 = 1;
@@ -103,6 +105,49 @@ fn the_mss_is_lowered_in_both_directions() {
     end.host.send(&frame);
     let back = server.packet();
     assert_eq!(&back[back.len() - 2..], 1300_u16.to_be_bytes());
+}
+
+/// On the old wire and on the fast path, in both directions; what is around the packet stays.
+#[test]
+fn packets_in_frames_are_changed_where_the_options_of_the_peer_want_it() {
+    let rule = NatRule {
+        end: NatEnd::Source,
+        network: [10, 8, 0, 0].into(),
+        netmask: [255, 255, 255, 0].into(),
+        alias: [10, 9, 0, 0].into(),
+    };
+    let frame = |from, to, mss: u16| {
+        let tcp = [0, 80, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 6 << 4, 2, 1, 0, 0, 0, 0, 0, 2, 4];
+        let mut syn = ipv4(from, to, &[&tcp[..], &mss.to_be_bytes()].concat());
+        syn[9] = 6;
+        [&ALL[..], &mac(1), &[8, 0], &syn].concat()
+    };
+    // Addresses and the MSS; corrected checksums are a matter of the packet's own tests.
+    let seen =
+        |frame: &[u8]| (frame[..14].to_vec(), frame[26..34].to_vec(), frame[frame.len() - 2..].to_vec());
+    for (cipher, pass_tos) in
+        [(CipherName::Aes256Gcm, false), (CipherName::Aes256Gcm, true), (CipherName::Aes128Cbc, true)]
+    {
+        let key = |side| match cipher.is_aead() {
+            true => classic(cipher, 0, 9, side),
+            false => old(cipher, Some(AuthDigest::Sha1), 9, side),
+        };
+        let shape = Shape { pass_tos, ..Shape::PLAIN };
+        let (end, other) = (point(), point());
+        let changed = PeerSpec {
+            mss: Some(1300),
+            nat: vec![rule],
+            shape,
+            cipher,
+            ..peer(7, end.transport, other.address())
+        };
+        end.add_peer(changed, key(Side::A));
+        other.add_peer(PeerSpec { shape, cipher, ..peer(7, other.transport, end.address()) }, key(Side::B));
+        end.host.send(&frame([10, 8, 0, 1], [10, 7, 0, 2], 1460));
+        assert_eq!(seen(&other.packet()), seen(&frame([10, 9, 0, 1], [10, 7, 0, 2], 1300)), "{cipher:?}");
+        other.host.send(&frame([10, 7, 0, 2], [10, 9, 0, 1], 1460));
+        assert_eq!(seen(&end.packet()), seen(&frame([10, 7, 0, 2], [10, 8, 0, 1], 1300)), "{cipher:?}");
+    }
 }
 
 #[test]

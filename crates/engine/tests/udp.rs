@@ -101,6 +101,16 @@ fn packets_that_are_cut_fit_and_come_back() {
 }
 
 #[test]
+fn what_cannot_be_cut_is_counted_as_dropped_and_not_as_sent() {
+    let shape = Shape { fragment: Some(100), ..Shape::PLAIN };
+    let (a, b) = pair(EngineConfig::default(), key, shape);
+    a.host.send(&support::ipv4([10, 8, 0, 1], [10, 8, 0, 2], &[7; 3300]));
+    expect_all(&a, &b, 0..5);
+    let stats = a.wait_for_stats(seven(), "five sent", |s| s.link.tx_packets == 5);
+    assert_eq!((stats.tunnel.tx_packets, stats.drops.too_large), (5, 1));
+}
+
+#[test]
 fn a_key_swap_under_traffic_loses_nothing() {
     let (a, b) = pair(EngineConfig::default(), key, Shape::PLAIN);
     for round in 1..=20_u8 {

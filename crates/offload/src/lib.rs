@@ -43,6 +43,7 @@ pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -263,7 +264,16 @@ pub enum DeviceKind {
     /// None: packets that come in vanish, none go out (`dev null`).
     Null,
     /// This program exchanges packets over a socket (`dev-node unix:PROGRAM`).
-    Program(String),
+    Program(DeviceProgram),
+}
+
+/// A program that is a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceProgram {
+    /// Its absolute path: nothing is searched for it.
+    pub path: PathBuf,
+    /// All of its environment but what tells it about the socket: nothing is inherited.
+    pub env: Vec<(String, String)>,
 }
 
 /// Whether a device has one peer or many.

@@ -108,8 +108,8 @@ pub struct Shape {
     pub epoch: bool,
     /// Compression framing around every payload.
     pub framing: Framing,
-    /// Within the framing, take what the peer compressed.
-    pub decompress: bool,
+    /// Within the framing, take what the peer compressed, up to this many bytes of payload.
+    pub decompress: Option<u16>,
     /// Cut payloads, and put the peer's together (`fragment`): the most bytes that are encrypted at a time, less the header.
     pub fragment: Option<u16>,
     /// Copy the TOS byte of inner packets to the outer ones (`passtos`); kernels do without.
@@ -122,7 +122,7 @@ impl Shape {
         data_v1: false,
         epoch: false,
         framing: Framing::None,
-        decompress: false,
+        decompress: None,
         fragment: None,
         pass_tos: false,
     };
@@ -182,7 +182,7 @@ pub struct Traffic {
     pub tx_packets: u64,
 }
 
-/// Received packets of a peer that were not delivered.
+/// Packets from a peer that were not delivered, and packets to it that could not be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
     /// Authentication failed.
@@ -195,6 +195,8 @@ pub struct Drops {
     pub no_key: u64,
     /// Too short, or bad framing.
     pub malformed: u64,
+    /// To be sent, but longer than a datagram, or than `fragment` can cut.
+    pub too_large: u64,
 }
 
 impl std::ops::Add for Drops {
@@ -207,6 +209,7 @@ impl std::ops::Add for Drops {
             source: self.source + other.source,
             no_key: self.no_key + other.no_key,
             malformed: self.malformed + other.malformed,
+            too_large: self.too_large + other.too_large,
         }
     }
 }

@@ -1,9 +1,16 @@
 //! What a process does to itself and to the programs it started.
 
-use std::{ffi::CString, fs, io};
+use std::{
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+};
 
 use rustix::mm::MlockAllFlags;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions};
 
 /// A signal that is sent to processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,28 @@ pub fn kill(process: u32, signal: KillSignal) -> io::Result<()> {
     let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     let id = id.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     Ok(rustix::process::kill_process(id, signal.into())?)
+}
+
+/// Waits for the end of a child, which keeps its number: it is still to be waited for.
+///
+/// # Errors
+/// As the system says; `ECHILD` when it is no child.
+pub fn wait_for_end(child: u32) -> io::Result<()> {
+    let id = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+    let id = id.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(id), ended))?;
+    Ok(())
+}
+
+/// Lets the program that `command` starts have a descriptor, under the number that is returned. Every other program that
+/// is started meanwhile has it not: the descriptor stays open in the child alone. It is closed here with `command`.
+pub fn pass_descriptor(command: &mut std::process::Command, descriptor: OwnedFd) -> RawFd {
+    let number = descriptor.as_raw_fd();
+    let keep = move || Ok(rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::empty())?);
+    // SAFETY: between fork and exec there is one system call, which neither allocates nor takes a lock.
+    unsafe { command.pre_exec(keep) };
+    number
 }
 
 /// Whether a process of this id exists. Ids are used again: only good together with something that ages.

@@ -444,10 +444,6 @@ fn hints(d: &Draft, f: &mut Findings) {
                     http://openvpn.net/howto.html#mitm for more info.";
         f.note(Severity::Warning, "", line, "write `remote-cert-tls server`");
     }
-    if d.profile.device.dev_node.as_deref().is_some_and(|node| !node.starts_with("unix:")) {
-        let line = "Note: option dev-node has no effect: devices are opened where the system has them";
-        f.note(Severity::Note, "dev-node", line, "remove it");
-    }
     let named = d.profile.routes.routes.iter().any(|route| matches!(route.network, RouteHost::Name(_)));
     if named {
         let line = "Note: a --route names a host: it is looked up when the tunnel is up";

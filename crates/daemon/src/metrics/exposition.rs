@@ -140,13 +140,14 @@ impl Exposition {
 
     /// Adds the data packets that were not delivered.
     pub(crate) fn data_drops(&mut self, drops: Drops) {
-        let Drops { auth, replay, source, no_key, malformed } = drops;
+        let Drops { auth, replay, source, no_key, malformed, too_large } = drops;
         let samples = [
             ("auth", auth),
             ("replay", replay),
             ("source", source),
             ("no_key", no_key),
             ("malformed", malformed),
+            ("too_large", too_large),
         ];
         let help = "Data packets of peers that were dropped, by reason";
         let samples = samples.map(|(reason, count)| (vec![("reason", reason.to_owned())], count));

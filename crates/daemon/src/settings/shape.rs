@@ -6,6 +6,9 @@ use culvert_proto::NegotiatedParams;
 
 use super::mss::{self, Encapsulation, Protection};
 
+/// Bytes of an Ethernet header with a tag.
+const FRAME_HEADER: u32 = 18;
+
 /// What a peer's packets are like, and the MSS of connections in them.
 pub(crate) struct Form {
     pub(crate) shape: Shape,
@@ -40,13 +43,20 @@ impl Form {
             data_v1: !params.data_v2,
             epoch: params.flags.aead_epoch,
             framing: compression.framing,
-            decompress: compression.decompress,
+            decompress: compression.decompress.then(|| largest_payload(mtu, profile.device.tap)),
             pass_tos: profile.link.pass_tos && !path.tcp,
             // Streams are not cut.
             fragment: mtu.fragment.filter(|_| !path.tcp).map(|wanted| mss::fragment(wanted, &encapsulation)),
         };
         Self { shape, mss: mss::clamp(mtu, &encapsulation) }
     }
+}
+
+/// The most bytes of a payload that the peer compressed (SEC-DATA-6): of a packet of the largest MTU that was announced to
+/// it, on a TAP device with the frame's header, which `tun-mtu-extra` may not have counted.
+fn largest_payload(mtu: &Mtu, tap: bool) -> u16 {
+    let packet = mtu.tun_mtu.max(mtu.tun_mtu_max).saturating_add(mtu.extra(tap));
+    u16::try_from(packet.saturating_add(if tap { FRAME_HEADER } else { 0 })).unwrap_or(u16::MAX)
 }
 
 /// What a compression option asks for.
@@ -73,5 +83,19 @@ impl From<Compression> for Framed {
             Compression::StubV2 | Compression::Lz4V2 => Framing::V2,
         };
         Self { framing, decompress: compression.expects_compressed() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_compressed_may_become_as_long_as_the_largest_packet() {
+        let mtu = |tun_mtu| Mtu { tun_mtu, ..Mtu::default() };
+        assert_eq!(largest_payload(&mtu(1500), false), 1600, "tun-mtu-max is 1600 by default");
+        assert_eq!(largest_payload(&mtu(9000), false), 9000);
+        assert_eq!(largest_payload(&mtu(9000), true), 9000 + 32 + 18);
+        assert_eq!(largest_payload(&mtu(70_000), true), u16::MAX);
     }
 }

@@ -21,8 +21,8 @@ const MORE: u32 = 1;
 const LAST: u32 = 2;
 /// Pieces of a payload.
 const MAX_PIECES: usize = 32;
-/// Payloads that are put together at a time, as many as stock peers have.
-const MAX_OPEN: usize = 25;
+/// Payloads that are put together at a time: as many sequence numbers, up to the latest, as stock peers look back.
+const MAX_OPEN: u8 = 25;
 /// Milliseconds after which pieces are forgotten, counted from the last of them.
 const LIFETIME: u64 = 10_000;
 /// Bytes that incomplete payloads of a peer may hold: 25 of common size, or a few of the largest.
@@ -51,6 +51,8 @@ pub(super) struct Cut {
 #[derive(Debug, Default)]
 pub(super) struct Joiner {
     open: Vec<Partial>,
+    /// The latest sequence number. Numbers come again after 256 payloads: what is incomplete by then must be gone.
+    latest: Option<u8>,
 }
 
 /// A payload of which pieces are missing.
@@ -157,6 +159,7 @@ impl Joiner {
             return None;
         }
         self.open.retain(|partial| now.saturating_sub(partial.touched) < LIFETIME);
+        self.advance(sequence);
         let at = self.find(sequence, size, now);
         let partial = self.open.get_mut(at)?;
         if partial.total.is_some_and(|total| end > total) {
@@ -180,6 +183,21 @@ impl Joiner {
         Some(Joined::Incomplete)
     }
 
+    /// Forgets what is too far behind a sequence number that is ahead; everything, at one that is too far away in either
+    /// direction (more was lost than is looked back, or the peer began anew).
+    fn advance(&mut self, sequence: u8) {
+        let ahead = sequence.wrapping_sub(self.latest.unwrap_or(sequence));
+        let behind = ahead.wrapping_neg();
+        if ahead.min(behind) >= MAX_OPEN {
+            self.open.clear();
+        } else if ahead < behind {
+            self.open.retain(|partial| sequence.wrapping_sub(partial.sequence) < MAX_OPEN);
+        } else if self.latest.is_some() {
+            return; // one of those before
+        }
+        self.latest = Some(sequence);
+    }
+
     /// The place of a payload, which is begun anew if pieces of another size are there.
     fn find(&mut self, sequence: u8, size: usize, now: u64) -> usize {
         if let Some(at) = self.open.iter().position(|partial| partial.sequence == sequence) {
@@ -187,9 +205,6 @@ impl Joiner {
                 self.open[at] = Partial::new(sequence, size, now);
             }
             return at;
-        }
-        if self.open.len() >= MAX_OPEN {
-            self.forget_oldest(sequence);
         }
         self.open.push(Partial::new(sequence, size, now));
         self.open.len() - 1

@@ -83,13 +83,54 @@ fn pieces_are_forgotten_by_time_number_and_size() {
 
     let mut joiner = Joiner::default();
     (0..26).for_each(|number| assert_eq!(take(&mut joiner, &first(number, 8), u64::from(number)), None));
-    assert_eq!(joiner.open.len(), MAX_OPEN);
-    assert_eq!(take(&mut joiner, &last(0, 8), 26), None, "the oldest is gone");
-    assert!(take(&mut joiner, &last(25, 8), 27).is_some());
+    assert_eq!(joiner.open.len(), usize::from(MAX_OPEN));
+    assert!(take(&mut joiner, &last(25, 8), 26).is_some());
+    assert_eq!(take(&mut joiner, &last(0, 8), 27), None, "the oldest is gone");
 
     let mut joiner = Joiner::default();
     (0..20).for_each(|number| assert_eq!(take(&mut joiner, &first(number, 60_000), u64::from(number)), None));
     assert!(joiner.open.iter().map(|partial| partial.bytes.len()).sum::<usize>() <= MAX_HELD);
+}
+
+/// The scenario that mixes payloads where only time forgets: sequence numbers come again after 256 payloads.
+#[test]
+fn a_lost_piece_costs_its_payload_and_no_other() {
+    for lost in [0, 1] {
+        let (mut cutter, mut joiner) = (Cutter::new(500), Joiner::default());
+        for number in 0..600_u32 {
+            let payload = [&number.to_be_bytes()[..], &payload(900), &number.to_be_bytes()].concat();
+            let mut pieces = pieces(&mut cutter, &payload);
+            if number == 0 {
+                pieces.remove(lost);
+            }
+            // The very number of the payload with the loss comes in the other order.
+            if number == 256 && lost == 1 {
+                pieces.reverse();
+            }
+            let whole: Vec<_> = pieces.iter().filter_map(|piece| take(&mut joiner, piece, 0)).collect();
+            assert_eq!(whole.len(), usize::from(number > 0), "{number}");
+            assert!(whole.iter().all(|whole| *whole == payload), "{number} is mixed");
+        }
+        assert!(joiner.open.is_empty(), "what lacked a piece is forgotten");
+    }
+}
+
+#[test]
+fn pieces_may_be_late_by_as_many_payloads_as_stock_peers_look_back() {
+    let first = |sequence: u32| [&(1 | sequence << 2).to_be_bytes()[..], &payload(8)].concat();
+    let last = |sequence: u32| [&(2 | sequence << 2 | 1 << 10 | 2 << 15).to_be_bytes()[..], b"end"].concat();
+    for (start, later, completes) in [(3, 27, true), (3, 28, false), (250, 18, true), (250, 19, false)] {
+        let mut joiner = Joiner::default();
+        assert_eq!(take(&mut joiner, &first(start), 0), None);
+        assert_eq!(take(&mut joiner, &first(later), 0), None);
+        assert_eq!(take(&mut joiner, &last(start), 0).is_some(), completes, "{start} {later}");
+        assert_eq!(take(&mut joiner, &last(later), 0).is_some(), completes, "as stock, it jumped back");
+    }
+    // Step by step, not in a jump.
+    let mut joiner = Joiner::default();
+    (0..26).for_each(|number| assert_eq!(take(&mut joiner, &first(number), 0), None));
+    assert!(take(&mut joiner, &last(1), 0).is_some());
+    assert_eq!(joiner.open.len(), 24, "all but the first, and the one that is whole");
 }
 
 #[test]

@@ -6,11 +6,11 @@
 //! | `Swap` | `FB`, payload without its first byte, that byte | the same; `69`, swapped alike, LZ4 block |
 //! | `V2` | payload; `50 00` in front of it if it begins with 50 | the same; `50 01`, LZ4 block |
 //!
-//! What is compressed becomes [`MAX_PAYLOAD`] bytes at most. Source: OpenVPN 2.7 `comp.c`, `comp.h` (constants).
+//! What is compressed becomes as many bytes as the tunnel's packets may have, at most. Source: OpenVPN 2.7 `comp.c`, `comp.h` (constants).
 
 use culvert_offload::Framing;
 
-use super::{MAX_PAYLOAD, Scratch, lzo};
+use super::{Scratch, lzo};
 
 const NO_COMPRESS: u8 = 0xFA;
 const NO_COMPRESS_SWAP: u8 = 0xFB;
@@ -46,27 +46,30 @@ pub(super) fn frame(framing: Framing, buf: &mut [u8], len: usize) -> usize {
     }
 }
 
-/// Takes the framing off; `decompress`: also what is compressed is taken. `None` for what is unknown or broken.
-pub(super) fn unframe(framing: Framing, decompress: bool, scratch: &mut Scratch) -> Option<()> {
+/// Takes the framing off; `decompress`: also what is compressed is taken, up to so many bytes. `None` for what is unknown,
+/// broken or longer.
+pub(super) fn unframe(framing: Framing, decompress: Option<u16>, scratch: &mut Scratch) -> Option<()> {
     let Scratch { payload, spare } = scratch;
+    let most = decompress.map(usize::from);
     match (framing, *payload.first()?) {
         (Framing::None, _) => {}
         (Framing::Lzo, NO_COMPRESS) => drop(payload.drain(..1)),
-        (Framing::Lzo, LZO) if decompress => {
-            lzo::decompress(payload.get(1..)?, spare, MAX_PAYLOAD)?;
+        (Framing::Lzo, LZO) => {
+            lzo::decompress(payload.get(1..)?, spare, most?)?;
             payload.clear();
             payload.extend_from_slice(spare);
         }
         (Framing::Swap, NO_COMPRESS_SWAP) if payload.len() > 1 => {
             *payload.first_mut()? = payload.pop()?;
         }
-        (Framing::Swap, LZ4) if decompress && payload.len() > 1 => {
+        (Framing::Swap, LZ4) if payload.len() > 1 => {
+            let most = most?;
             *payload.first_mut()? = payload.pop()?;
-            unpack_lz4(payload, 0, spare)?;
+            unpack_lz4(payload, 0, spare, most)?;
         }
         (Framing::V2, V2_ESCAPE) => match *payload.get(1)? {
             V2_UNCOMPRESSED => drop(payload.drain(..2)),
-            V2_LZ4 if decompress => unpack_lz4(payload, 2, spare)?,
+            V2_LZ4 => unpack_lz4(payload, 2, spare, most?)?,
             _ => return None,
         },
         (Framing::V2, _) => {}
@@ -75,9 +78,9 @@ pub(super) fn unframe(framing: Framing, decompress: bool, scratch: &mut Scratch)
     (!payload.is_empty()).then_some(())
 }
 
-/// Replaces what begins at `start` by what it is when decompressed.
-fn unpack_lz4(payload: &mut Vec<u8>, start: usize, spare: &mut Vec<u8>) -> Option<()> {
-    spare.resize(MAX_PAYLOAD, 0);
+/// Replaces what begins at `start` by what it is when decompressed, at most `most` bytes.
+fn unpack_lz4(payload: &mut Vec<u8>, start: usize, spare: &mut Vec<u8>, most: usize) -> Option<()> {
+    spare.resize(most, 0);
     let len = lz4_flex::block::decompress_into(payload.get(start..)?, spare).ok()?;
     payload.clear();
     payload.extend_from_slice(spare.get(..len)?);
@@ -96,7 +99,7 @@ mod tests {
         buf
     }
 
-    fn unframed(framing: Framing, decompress: bool, payload: &[u8]) -> Option<Vec<u8>> {
+    fn unframed(framing: Framing, decompress: Option<u16>, payload: &[u8]) -> Option<Vec<u8>> {
         let mut scratch = Scratch { payload: payload.to_vec(), spare: Vec::new() };
         unframe(framing, decompress, &mut scratch).map(|()| scratch.payload)
     }
@@ -113,7 +116,7 @@ mod tests {
     fn what_was_framed_comes_back() {
         for framing in [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2] {
             for payload in [&b"\x45"[..], b"\x50", b"\x50\x00", b"hello"] {
-                for decompress in [false, true] {
+                for decompress in [None, Some(1600)] {
                     let back = unframed(framing, decompress, &framed(framing, payload));
                     assert_eq!(back.as_deref(), Some(payload), "{framing:?}");
                 }
@@ -132,7 +135,7 @@ mod tests {
             (Framing::V2, b"\x50"),
             (Framing::Lzo, b""),
         ] {
-            assert_eq!(unframed(framing, false, payload), None, "{framing:?} {payload:?}");
+            assert_eq!(unframed(framing, None, payload), None, "{framing:?} {payload:?}");
         }
     }
 
@@ -146,10 +149,12 @@ mod tests {
             (Framing::V2, b"\x50\x01\x1f\x45\x01\x00\x12\x50\x45\x45\x65\x6e\x64"),
         ];
         for (framing, payload) in cases {
-            assert_eq!(unframed(framing, true, payload).as_ref(), Some(&packet), "{framing:?}");
-            assert_eq!(unframed(framing, false, payload), None, "not asked for");
+            let len = u16::try_from(packet.len()).unwrap();
+            assert_eq!(unframed(framing, Some(len), payload).as_ref(), Some(&packet), "{framing:?}");
+            assert_eq!(unframed(framing, Some(len - 1), payload), None, "{framing:?}: one byte too long");
+            assert_eq!(unframed(framing, None, payload), None, "not asked for");
             for len in 1..payload.len() {
-                let _ = unframed(framing, true, &payload[..len]);
+                let _ = unframed(framing, Some(1600), &payload[..len]);
             }
         }
     }
@@ -159,6 +164,6 @@ mod tests {
         let mut bomb = vec![V2_ESCAPE, V2_LZ4, 0x1F, b'a', 1, 0];
         bomb.extend([255; 1000]); // a match of a quarter of a million
         bomb.extend([0, 0x50, 1, 2, 3, 4, 5]);
-        assert_eq!(unframed(Framing::V2, true, &bomb), None);
+        assert_eq!(unframed(Framing::V2, Some(u16::MAX), &bomb), None);
     }
 }

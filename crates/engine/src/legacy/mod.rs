@@ -17,14 +17,12 @@ use self::{
     framing::MAX_FRAMING,
 };
 
-/// The largest payload: an IP packet of any size.
-const MAX_PAYLOAD: usize = 65_535;
-
 /// The state of a peer of the old wire.
 #[derive(Debug)]
 pub(crate) struct Legacy {
     framing: Framing,
-    decompress: bool,
+    /// The most bytes that a compressed payload becomes; `None`: such payloads are refused.
+    decompress: Option<u16>,
     fragments: Option<Fragments>,
     pass_tos: bool,
 }
@@ -54,6 +52,15 @@ pub(crate) enum Unframed {
     Piece,
 }
 
+/// Why a payload is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// No datagram is that large, or it would take too many pieces.
+    TooLarge,
+    /// The key sends no more.
+    KeySpent,
+}
+
 impl Legacy {
     /// What a peer needs; `None` for the fast path.
     pub(crate) fn of(spec: &PeerSpec) -> Option<Self> {
@@ -64,7 +71,7 @@ impl Legacy {
         Some(Self { pass_tos, ..Self::new(framing, decompress, fragment) })
     }
 
-    pub(crate) fn new(framing: Framing, decompress: bool, fragment: Option<u16>) -> Self {
+    pub(crate) fn new(framing: Framing, decompress: Option<u16>, fragment: Option<u16>) -> Self {
         let fragments =
             |max| Fragments { cutter: Mutex::new(Cutter::new(max)), joiner: Mutex::new(Joiner::default()) };
         Self { framing, decompress, fragments: fragment.map(fragments), pass_tos: false }
@@ -95,11 +102,18 @@ impl Legacy {
     }
 
     /// Gives a framed payload in the pieces in which it is to be sent, each with what stands in front of it, until `send`
-    /// returns `false`; returns whether it never did. What would take too many pieces is not sent.
-    pub(crate) fn pieces(&self, framed: &[u8], mut send: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+    /// fails.
+    ///
+    /// # Errors
+    /// As `send`, or when it would take too many pieces.
+    pub(crate) fn pieces(
+        &self,
+        framed: &[u8],
+        mut send: impl FnMut(&[u8], &[u8]) -> Result<(), Unsent>,
+    ) -> Result<(), Unsent> {
         let Some(fragments) = &self.fragments else { return send(&[], framed) };
-        let Some(cut) = lock(&fragments.cutter).cut(framed.len()) else { return true };
-        (0..cut.count()).all(|index| {
+        let cut = lock(&fragments.cutter).cut(framed.len()).ok_or(Unsent::TooLarge)?;
+        (0..cut.count()).try_for_each(|index| {
             let (header, range) = cut.piece(index);
             send(&header, framed.get(range).unwrap_or_default())
         })

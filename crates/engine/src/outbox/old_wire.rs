@@ -1,13 +1,12 @@
 //! Sealing for peers of the old wire: payloads are framed aside and then sealed in the buffer.
 
-use super::{MAX_PACKET, Outbox};
+use super::{MAX_PACKET, Outbox, adjust};
 use crate::{
     engine::Shared,
     key::Sending,
-    legacy::Legacy,
+    legacy::{Legacy, Unsent},
     outbox::Payloads,
-    packet::{Way, clamp_mss},
-    peer::Peer,
+    peer::{DropReason, Peer},
     transport::Backpressure,
 };
 use culvert_wire::tcp::frame_prefix;
@@ -32,26 +31,27 @@ impl Outbox {
             scratch.payload.clear();
             scratch.payload.resize(len + legacy.room(), 0);
             payloads.write(i, &mut scratch.payload[..len]);
-            if payloads.is_tunnel()
-                && let Some(nat) = &peer.nat
-            {
-                nat.rewrite(&mut scratch.payload[..len], Way::Out);
-            }
-            if let Some(mss) = mss {
-                clamp_mss(&mut scratch.payload[..len], mss);
-            }
+            let tunnel = payloads.is_tunnel();
+            let inner = payloads.inner(&mut scratch.payload[..len]).filter(|_| tunnel);
+            let inner_tos = inner.and_then(|packet| {
+                adjust(packet, peer.nat.as_ref(), mss);
+                tos(packet)
+            });
             if legacy.passes_tos() {
-                self.set_tos(tos(&scratch.payload[..len]).filter(|_| payloads.is_tunnel()));
+                self.set_tos(inner_tos);
             }
             let framed = legacy.frame(&mut scratch.payload, len);
-            let whole = legacy.pieces(&scratch.payload[..framed], |header, piece| {
+            let sent = legacy.pieces(&scratch.payload[..framed], |header, piece| {
                 self.seal_piece((shared, backpressure), (index, peer), sending, [header, piece])
             });
-            if !whole {
-                break;
+            match sent {
+                Ok(()) => {
+                    packets += 1;
+                    bytes += len as u64;
+                }
+                Err(Unsent::TooLarge) => peer.count_drop(DropReason::TooLarge),
+                Err(Unsent::KeySpent) => break,
             }
-            packets += 1;
-            bytes += len as u64;
         }
         self.scratch = scratch;
         self.set_tos(None);
@@ -68,21 +68,21 @@ impl Outbox {
         }
     }
 
-    /// Seals one packet, whose payload comes in two parts, at the buffer's end; `false`: the key sends no more.
+    /// Seals one packet, whose payload comes in two parts, at the buffer's end.
     fn seal_piece(
         &mut self,
         (shared, backpressure): (&Shared, Backpressure<'_>),
         (index, peer): (usize, &Peer),
         sending: &mut Sending<'_>,
         payload: [&[u8]; 2],
-    ) -> bool {
+    ) -> Result<(), Unsent> {
         let layout = sending.layout(peer.header);
         let [head, rest] = payload;
         let payload_len = head.len() + rest.len();
         let prefix = peer.transport.prefix();
         let room = prefix + layout.overhead() + payload_len;
         if room > MAX_PACKET {
-            return true; // no datagram is that large
+            return Err(Unsent::TooLarge);
         }
         if self.len + room > self.buf.len() {
             self.send_all(shared, backpressure);
@@ -92,13 +92,15 @@ impl Outbox {
         let body = &mut packet[layout.prefix..];
         body[..head.len()].copy_from_slice(head);
         body[head.len()..payload_len].copy_from_slice(rest);
-        let Some(len) = sending.seal_in(peer.header, packet, payload_len) else { return false };
+        let Some(len) = sending.seal_in(peer.header, packet, payload_len) else {
+            return Err(Unsent::KeySpent);
+        };
         if !stream_prefix.is_empty() {
-            let Ok(length) = frame_prefix(len) else { return true };
+            let length = frame_prefix(len).map_err(|_| Unsent::TooLarge)?;
             stream_prefix.copy_from_slice(&length);
         }
         self.append(index, prefix + len, peer.transport.is_udp());
-        true
+        Ok(())
     }
 }
 
@@ -108,5 +110,36 @@ fn tos(packet: &[u8]) -> Option<u8> {
         [first, tos, ..] if first >> 4 == 4 => Some(tos),
         [first, second, ..] if first >> 4 == 6 => Some(first << 4 | second >> 4),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bridge::Frame, outbox::Single};
+
+    fn inner_tos(payloads: &impl Payloads) -> Option<u8> {
+        let mut bytes = vec![0; payloads.len(0)];
+        payloads.write(0, &mut bytes);
+        payloads.inner(&mut bytes).and_then(|packet| tos(packet))
+    }
+
+    /// The addresses of the frames begin as IPv4 packets with the TOS byte 11 do.
+    #[test]
+    fn the_tos_byte_of_a_frame_is_that_of_the_packet_in_it() {
+        let (v4, v6) = ([&[0x45, 0xB8][..], &[0; 18]].concat(), [&[0x6B, 0x80][..], &[0; 38]].concat());
+        for packet in [&v4, &v6] {
+            assert_eq!(inner_tos(&Single { payload: packet, is_tunnel: true }), Some(0xB8));
+        }
+        let addresses = [0x45, 0x11].repeat(6);
+        for (kind, packet) in [([8, 0], &v4), ([0x86, 0xDD], &v6)] {
+            let plain = [&addresses[..], &kind, packet].concat();
+            let tagged = [&addresses[..], &[0x81, 0, 0, 5], &kind, packet].concat();
+            assert_eq!(inner_tos(&Frame { bytes: &plain, untag: false }), Some(0xB8));
+            assert_eq!(inner_tos(&Frame { bytes: &tagged, untag: false }), Some(0xB8));
+            assert_eq!(inner_tos(&Frame { bytes: &tagged, untag: true }), Some(0xB8));
+        }
+        let arp = [&addresses[..], &[8, 6], &v4].concat();
+        assert_eq!(inner_tos(&Frame { bytes: &arp, untag: false }), None);
     }
 }

@@ -9,8 +9,6 @@
 
 use culvert_offload::{VlanAccept, Vlans};
 
-use super::clamp_mss;
-
 /// Bytes of an untagged header.
 pub(crate) const HEADER_LEN: usize = 14;
 /// Bytes of a tag.
@@ -126,24 +124,15 @@ pub(crate) fn copy(frame: &[u8], untag: bool, out: &mut [u8]) {
     out[TAG_AT..].copy_from_slice(&frame[TAG_AT + TAG_LEN..]);
 }
 
-/// Lowers the MSS that a SYN in the frame announces, behind at most one tag.
-pub(crate) fn clamp(frame: &mut [u8], limit: u16) {
-    let Some(kind) = number(frame, TAG_AT) else { return };
-    let (kind, at) = match kind {
-        TYPE_TAGGED => match number(frame, TAG_AT + TAG_LEN) {
-            Some(kind) => (kind, HEADER_LEN + TAG_LEN),
-            None => return,
-        },
+/// The IP packet in a frame, behind at most one tag; the frame's padding may follow it.
+pub(crate) fn inner(frame: &mut [u8]) -> Option<&mut [u8]> {
+    let (kind, at) = match number(frame, TAG_AT)? {
+        TYPE_TAGGED => (number(frame, TAG_AT + TAG_LEN)?, HEADER_LEN + TAG_LEN),
         kind => (kind, HEADER_LEN),
     };
-    let Some(packet) = frame.get_mut(at..) else { return };
-    let version = match packet.first() {
-        Some(first) => first >> 4,
-        None => return,
-    };
-    if matches!((kind, version), (TYPE_IPV4, 4) | (TYPE_IPV6, 6)) {
-        clamp_mss(packet, limit);
-    }
+    let packet = frame.get_mut(at..)?;
+    let version = packet.first()? >> 4;
+    matches!((kind, version), (TYPE_IPV4, 4) | (TYPE_IPV6, 6)).then_some(packet)
 }
 
 fn number(frame: &[u8], at: usize) -> Option<u16> {

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::packet::segment_tests::{finish, tcp4, tcp6};
+use crate::packet::{
+    clamp_mss,
+    segment_tests::{finish, tcp4, tcp6},
+};
 
 const TO: Mac = [2, 0, 0, 0, 0, 1];
 const FROM: Mac = [2, 0, 0, 0, 0, 2];
@@ -144,6 +147,13 @@ fn the_mss_is_lowered_behind_the_header_and_behind_a_tag() {
             clamp(&mut other, 1300);
             assert_eq!(other, before, "not IP by its type");
         }
+    }
+}
+
+/// As what peers send and get is changed.
+fn clamp(frame: &mut [u8], limit: u16) {
+    if let Some(packet) = inner(frame) {
+        clamp_mss(packet, limit);
     }
 }
 

@@ -318,7 +318,7 @@ impl Tally {
 }
 
 /// Changes in a received packet what the peer's options want changed.
-fn adjust(peer: &Peer, packet: &mut [u8]) {
+pub(super) fn adjust(peer: &Peer, packet: &mut [u8]) {
     if let Some(nat) = &peer.nat {
         nat.rewrite(packet, Way::In);
     }

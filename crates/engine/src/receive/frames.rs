@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use culvert_offload::{DeviceMode, Station};
 
-use super::data::{Data, Delivery};
+use super::data::{Data, Delivery, adjust};
 use crate::{
     bridge::{self, Frame},
     packet::ethernet::{self, Header, Outbound, TAG_LEN, is_group},
@@ -19,8 +19,8 @@ impl Data {
         let bridge = shared.table.bridge().ok_or(DropReason::Malformed)?;
         let frame = &mut self.coalescer.opened(len)[..len];
         let header = Header::parse(frame).ok_or(DropReason::Malformed)?;
-        if let Some(mss) = peer.mss() {
-            ethernet::clamp(frame, mss);
+        if let Some(packet) = ethernet::inner(frame) {
+            adjust(peer, packet);
         }
         if shared.table.mode() == DeviceMode::PointToPoint {
             return Ok(Delivery::Tunnel(len));
