@@ -205,7 +205,7 @@ impl Server {
     pub(super) fn connect(&mut self, key: SessionKey) {
         let Some(span) = self.clients.get(&key).map(|client| client.span.clone()) else { return };
         let _in = span.enter();
-        if self.judges_newcomer_again(key) {
+        if self.refuses_user(key) || self.judges_newcomer_again(key) {
             return;
         }
         let Some(client) = self.clients.get(&key) else { return };
