@@ -69,6 +69,26 @@ fn a_user_who_is_removed_while_the_login_waits_for_another_judge_does_not_get_in
     assert!(tunnel.server.has_logged(why), "{}", tunnel.server.tail());
 }
 
+/// `override-username` changes what others see, not whose file it is.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_with_another_name_keeps_its_own_file() {
+    let mut users = WithUsers::new("username-as-common-name");
+    let files = TempDir::new().unwrap();
+    let write = |push: &str| files.write("alice", &format!("override-username boss\n{push}\n")).unwrap();
+    write("");
+    users
+        .spec
+        .server_extra
+        .push_str(&format!("\nccd-exclusive\nclient-config-dir {}", files.path().display()));
+    let tunnel = users.start("alice", "correct horse");
+    tunnel.wait_up().unwrap();
+    tunnel.server.wait_for("primary virtual IP for boss", SOON).unwrap();
+    write("push \"route 10.66.0.0 255.255.0.0\"");
+    tunnel.server.wait_for("pushed options changed", SOON).unwrap();
+    assert!(!tunnel.server.has_logged("no longer admitted"), "{}", tunnel.server.tail());
+}
+
 /// Somebody guesses a user's password where a script judges: the guesses wait, the user, elsewhere, does not.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]

@@ -68,6 +68,7 @@ impl Server {
         client.state = State::Configuring(Box::new(Pending {
             params,
             common_name: name.clone(),
+            own_name: name.clone(),
             overrides: ClientOverrides::default(),
             added: String::new(),
             addresses: ClientAddresses::default(),
@@ -114,8 +115,8 @@ impl Server {
             .filter(|(key, client)| {
                 **key != newcomer
                     && match &client.state {
-                        State::Connected(connected) => one_peer || connected.common_name == name,
-                        State::Configuring(pending) => one_peer || pending.common_name == name,
+                        State::Connected(connected) => one_peer || connected.own_name == name,
+                        State::Configuring(pending) => one_peer || pending.own_name == name,
                         State::Handshaking => false,
                     }
             })
@@ -302,6 +303,7 @@ impl Server {
         let inactive = pending.overrides.inactive.or(limits.inactive);
         Connected {
             common_name: pending.common_name.clone(),
+            own_name: pending.own_name.clone(),
             peer: spec.id,
             slot,
             vpn: spec.vpn,
