@@ -303,23 +303,18 @@ impl Admission {
     pub(super) fn judge_addresses(
         &self,
         session: SessionKey,
-        addresses: Vec<String>,
+        addresses: Vec<(Learned, String)>,
         name: String,
         env: ScriptEnv,
     ) {
-        let command = self.hooks.scripts.learn_address.clone();
-        if !self.hooks.are_set(Hook::LearnAddress, command.as_ref()) {
+        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
             return self.decide(Decision::Learned(session, true));
         }
         self.spawn(move |this: Self| async move {
-            for address in addresses {
-                let words = ["add".to_owned(), address.clone(), CharClass::Printable.clean(&name)];
-                let asked = this.hooks.plugins_agree(Some(session), Hook::LearnAddress, &words, &env);
-                if !this.under_way.while_there(session, asked).await.unwrap_or(false) {
-                    return Decision::Learned(session, false);
-                }
-                let Some(command) = &command else { continue };
-                if !this.hooks.runner.learn_address(command, Learned::Add, &address, &name, &env).await {
+            for (change, address) in addresses {
+                // Whom a plugin was told to forget it must not hear of again.
+                let is_there = this.under_way.while_there(session, std::future::ready(())).await.is_some();
+                if !is_there || !this.hooks.learn_address(session, change, &address, &name, &env).await {
                     return Decision::Learned(session, false);
                 }
             }

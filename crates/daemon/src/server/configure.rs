@@ -1,7 +1,7 @@
 //! From negotiated parameters to a connected client: addresses, its own options, the peer in the offload, the push.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -11,7 +11,7 @@ use culvert_config::{
     value::{ClientNat, Compression, PingAction, Topology},
 };
 use culvert_mgmt::StateName;
-use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, PeerSpec, Protocol, VpnAddresses};
+use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, OffloadError, PeerSpec, Protocol, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
 use culvert_wire::PeerId;
@@ -29,7 +29,7 @@ use crate::{
     bridge, clock,
     management::Addresses,
     ovlog,
-    scripts::Hook,
+    scripts::{Hook, Learned},
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
     tunnel::TunnelSpec,
@@ -136,6 +136,7 @@ impl Server {
     /// The client's own options are known: fixes its addresses.
     pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
         let Collected { overrides, added } = collected;
+        let learns = self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref());
         if let Some((local, ..)) = overrides.ifconfig_push
             && let Err(reason) = check_constraint(&self.profile, local)
         {
@@ -152,22 +153,19 @@ impl Server {
             }
         }
         let addresses = addresses(&self.profile, client, &overrides);
-        if let Some(pool) = &mut self.pool {
-            let fixed = [
-                overrides.ifconfig_push.map(|(local, _, _)| IpAddr::V4(local)),
-                overrides.ifconfig_ipv6_push.map(|(net, _)| IpAddr::V6(net.address)),
-            ];
-            for address in fixed.into_iter().flatten() {
-                if pool.reserve(address) {
-                    client.reserved.push(address);
-                }
-            }
-        }
         let State::Configuring(pending) = &mut client.state else { return };
         pending.addresses = addresses;
-        pending.overrides = overrides;
+        pending.overrides = overrides.clone();
         pending.added = added;
-        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
+        let of_others = if learns { self.names_of_others(key) } else { HashSet::new() };
+        // Known first, above: what others lose by it is this one's then.
+        self.take_fixed(key, &overrides);
+        if self.has_lost_lease(key, &addresses) {
+            return self.dismiss(key, "its address from the pool is another client's fixed one by now");
+        }
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let State::Configuring(pending) = &mut client.state else { return };
+        if !learns {
             return self.connect(key);
         }
         let vpn = pending.addresses.vpn();
@@ -178,7 +176,11 @@ impl Server {
         environment::client(&mut env, client, &name);
         environment::pool(&mut env, &self.profile, &given);
         environment::since(&mut env, since);
-        self.admission.judge_addresses(key, learned_addresses(&self.profile, &vpn, &iroutes), name, env);
+        let change =
+            |address: &String| if of_others.contains(address) { Learned::Update } else { Learned::Add };
+        let learned = learned_addresses(&self.profile, &vpn, &iroutes).into_iter();
+        let learned = learned.map(|address| (change(&address), address)).collect();
+        self.admission.judge_addresses(key, learned, name, env);
     }
 
     /// The client's own options were read again before it was connected. Addresses and networks that `learn-address` has
@@ -239,10 +241,17 @@ impl Server {
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
             return self.turn_away(key, "max-clients is reached");
         };
+        self.take_from_others(key, &spec.vpn, &spec.iroutes);
+        let Some(client) = self.clients.get(&key) else { return };
+        let State::Configuring(pending) = &client.state else { return };
+        let params = &pending.params;
         spec.id = params.peer_id.unwrap_or(slot);
         if let Err(failure) = self.offload.peer_new(spec.clone()) {
             error!("the offload refused the client: {}", crate::link::describe(&failure));
             self.peer_ids.give_back(slot);
+            if matches!(failure, OffloadError::PeerExists(_)) {
+                return self.turn_away(key, "an address or network of it is another's");
+            }
             return self.refuse(key, "the offload refused it");
         }
         if !placement.because.is_empty() {

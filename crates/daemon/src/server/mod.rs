@@ -17,6 +17,7 @@ mod judges;
 pub(crate) mod listeners;
 mod login;
 mod management;
+mod owners;
 mod peer_ids;
 mod port_share;
 mod push;

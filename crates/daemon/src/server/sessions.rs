@@ -24,7 +24,7 @@ use crate::{
     clock,
     log::PeerSpan,
     ovlog, random,
-    scripts::{Hook, ScriptEnv, Trust},
+    scripts::{Hook, Learned, ScriptEnv, Trust},
     session_task::{self, Ports, Report, SessionKey},
 };
 
@@ -424,14 +424,17 @@ impl Server {
         let mut addresses =
             super::configure::learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
         addresses.extend(self.left_behind(connected));
-        let hooks = Arc::clone(&self.hooks);
-        let (disconnect, learn) = (scripts.client_disconnect.clone(), scripts.learn_address.clone());
+        if self.hooks.are_set(Hook::LearnAddress, scripts.learn_address.as_ref()) {
+            let of_others = self.names_of_others(key);
+            addresses.retain(|address| !of_others.contains(address));
+        }
+        let (hooks, name) = (Arc::clone(&self.hooks), connected.common_name.clone());
+        let disconnect = scripts.client_disconnect.clone();
         tokio::spawn(async move {
             let about = Some(key);
             hooks.run_for(about, Hook::ClientDisconnect, disconnect.as_ref(), &[], &env).await;
             for address in addresses {
-                let arguments = ["delete".to_owned(), address];
-                hooks.run_for(about, Hook::LearnAddress, learn.as_ref(), &arguments, &env).await;
+                hooks.learn_address(key, Learned::Delete, &address, &name, &env).await;
             }
             hooks.plugins.forget(key.0);
         });
