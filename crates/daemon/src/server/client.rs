@@ -80,6 +80,10 @@ pub(super) struct Pending {
     pub(super) overrides: ClientOverrides,
     /// What `client-connect` added to them.
     pub(super) added: String,
+    /// Hooks agreed to its connection: they hear of its end.
+    pub(super) has_agreed: bool,
+    /// Addresses and networks that `learn-address` agreed to.
+    pub(super) announced: Vec<String>,
     pub(super) addresses: ClientAddresses,
     /// When its parameters were fixed: what scripts see as the beginning, also at the end.
     pub(super) since: SystemTime,

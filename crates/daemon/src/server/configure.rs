@@ -23,6 +23,7 @@ use super::{
     admission::Collected,
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
+    farewell::Farewell,
     push::{self, ClientAddresses},
 };
 use crate::{
@@ -71,6 +72,8 @@ impl Server {
             own_name: name.clone(),
             overrides: ClientOverrides::default(),
             added: String::new(),
+            has_agreed: false,
+            announced: Vec::new(),
             addresses: ClientAddresses::default(),
             since,
         }));
@@ -135,7 +138,12 @@ impl Server {
 
     /// The client's own options are known: fixes its addresses.
     pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
-        let Collected { overrides, added } = collected;
+        let Collected { overrides, added, asked } = collected;
+        match self.clients.get_mut(&key).map(|client| &mut client.state) {
+            Some(State::Configuring(pending)) => pending.has_agreed |= asked.is_some(),
+            // It left while it was asked about.
+            _ => return self.left_when_agreed(key, asked),
+        }
         let learns = self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref());
         if let Some((local, ..)) = overrides.ifconfig_push
             && let Err(reason) = check_constraint(&self.profile, local)
@@ -170,17 +178,39 @@ impl Server {
         }
         let vpn = pending.addresses.vpn();
         let iroutes = iroutes(&self.profile, &pending.overrides, &vpn);
+        let change =
+            |address: &String| if of_others.contains(address) { Learned::Update } else { Learned::Add };
+        let wanted = learned_addresses(&self.profile, &vpn, &iroutes);
+        // What was told already, before rules changed.
+        let announced = std::mem::take(&mut pending.announced);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            announced.into_iter().partition(|address| wanted.contains(address));
+        let new = wanted.into_iter().filter(|address| !kept.contains(address));
+        let new = new.map(|address| (change(&address), address)).collect::<Vec<_>>();
+        let gone = gone.into_iter().filter(|address| !of_others.contains(address));
+        let learned = gone.map(|address| (Learned::Delete, address)).chain(new).collect();
+        pending.announced = kept;
         let name = pending.common_name.clone();
         let mut env = self.hooks.environment();
         let (given, since) = (pending.addresses, pending.since);
         environment::client(&mut env, client, &name);
         environment::pool(&mut env, &self.profile, &given);
         environment::since(&mut env, since);
-        let change =
-            |address: &String| if of_others.contains(address) { Learned::Update } else { Learned::Add };
-        let learned = learned_addresses(&self.profile, &vpn, &iroutes).into_iter();
-        let learned = learned.map(|address| (change(&address), address)).collect();
         self.admission.judge_addresses(key, learned, name, env);
+    }
+
+    /// `learn-address` was told a client's addresses, and agreed to all of them or not.
+    pub(super) fn addresses_judged(&mut self, key: SessionKey, agreed: bool, mut farewell: Farewell) {
+        match self.clients.get_mut(&key).map(|client| &mut client.state) {
+            Some(State::Configuring(pending)) => pending.announced.append(&mut farewell.addresses),
+            // It left meanwhile.
+            _ => return self.say_farewell(key, farewell),
+        }
+        if agreed {
+            self.connect(key);
+        } else {
+            self.refuse(key, "learn-address refused an address");
+        }
     }
 
     /// The client's own options were read again before it was connected. Addresses and networks that `learn-address` has

@@ -12,6 +12,7 @@ mod client;
 mod client_key;
 pub(crate) mod configure;
 mod environment;
+mod farewell;
 mod host_routes;
 mod judges;
 pub(crate) mod listeners;
