@@ -9,7 +9,7 @@ use crate::{
     auth::plugins::{Plugins, plugin_hook},
     clock,
     management::Management,
-    scripts::{ExchangeFile, Hook, ProcessFacts, ScriptEnv, ScriptRunner, certificate_arguments},
+    scripts::{ExchangeFile, Hook, Learned, ProcessFacts, ScriptEnv, ScriptRunner, certificate_arguments},
     session_task::SessionKey,
 };
 
@@ -135,6 +135,27 @@ impl Hooks {
                 self.plugins.agree(hook, arguments, env, client.map(|client| client.0)).await
             }
             _ => true,
+        }
+    }
+
+    /// Tells plugins, then `learn-address`, about an address of a client; returns whether it may be used. Nobody can object
+    /// to its end.
+    pub(crate) async fn learn_address(
+        &self,
+        client: SessionKey,
+        what: Learned,
+        address: &str,
+        common_name: &str,
+        env: &ScriptEnv,
+    ) -> bool {
+        let words = what.arguments(address, common_name);
+        let agreed = self.plugins_agree(Some(client), Hook::LearnAddress, &words, env).await;
+        if !agreed && what != Learned::Delete {
+            return false;
+        }
+        match &self.scripts.learn_address {
+            Some(command) => self.runner.learn_address(command, what, address, common_name, env).await,
+            None => true,
         }
     }
 

@@ -230,7 +230,7 @@ fn learn_address_judges_ethernet_addresses_and_hears_when_they_go() {
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn an_address_moves_with_who_uses_it_and_is_forgotten_when_nobody_does() {
     let folder = TempDir::new().unwrap();
-    let learn = script(&folder, "learn", r#"echo "$@" >> LOG"#);
+    let learn = script(&folder, "learn", r#"echo "$@ ($common_name)" >> LOG"#);
     let spec = TunnelSpec {
         server_extra: format!(
             "duplicate-cn\nstale-routes-check 2 1\nscript-security 2\nlearn-address {learn}"
@@ -244,10 +244,10 @@ fn an_address_moves_with_who_uses_it_and_is_forgotten_when_nobody_does() {
     let said = |line: &str| {
         eventually(SOON, || holds(log(folder.path()), |log| log.contains(line)));
     };
-    said("update 02:00:00:00:00:0a@0 client\n");
+    said("update 02:00:00:00:00:0a@0 client (client)\n");
     tunnel.lab.client.ip(&["link", "set", &device(&tunnel.lab.client), "down"]).unwrap();
     other.ip(&["link", "set", &device(&other), "down"]).unwrap();
-    said("delete 02:00:00:00:00:0a@0\n");
+    said("delete 02:00:00:00:00:0a@0 (client)\n");
 }
 
 #[test]

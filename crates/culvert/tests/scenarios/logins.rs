@@ -44,6 +44,51 @@ fn a_user_who_is_removed_or_changed_is_out_at_once_and_others_stay() {
     carol.wait_for(FAILED, RECOVERY).unwrap();
 }
 
+/// The file said yes, and another judge takes its time: what the file says by then counts.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_user_who_is_removed_while_the_login_waits_for_another_judge_does_not_get_in() {
+    let mut users = WithUsers::new("");
+    let answer = users.folder.path().join("answer");
+    let text = format!("#!/bin/sh\necho \"$auth_control_file\" >{}\nexit 2\n", answer.display());
+    let script = users.folder.write_script("judge", &text).unwrap();
+    users
+        .spec
+        .server_extra
+        .push_str(&format!("\nscript-security 2\nauth-user-pass-verify {} via-file", script.display()));
+    let tunnel = users.start("alice", "correct horse");
+    let asked = || fs::read_to_string(&answer).ok().filter(|path| path.ends_with('\n'));
+    eventually(SOON, || asked().map(drop).ok_or_else(|| "nobody asked".to_owned()));
+    let file = users.folder.path().join("users").display().to_string();
+    culvert(&["passwd", &file, "alice", "--delete"], "");
+    // The server looks once a second, at a file that has rested for one.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    fs::write(asked().unwrap().trim(), "1").unwrap();
+    tunnel.client.wait_for(FAILED, SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let why = "client has been rejected: auth-users: user 'alice' was removed or disabled";
+    assert!(tunnel.server.has_logged(why), "{}", tunnel.server.tail());
+}
+
+/// `override-username` changes what others see, not whose file it is.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_with_another_name_keeps_its_own_file() {
+    let mut users = WithUsers::new("username-as-common-name");
+    let files = TempDir::new().unwrap();
+    let write = |push: &str| files.write("alice", &format!("override-username boss\n{push}\n")).unwrap();
+    write("");
+    users
+        .spec
+        .server_extra
+        .push_str(&format!("\nccd-exclusive\nclient-config-dir {}", files.path().display()));
+    let tunnel = users.start("alice", "correct horse");
+    tunnel.wait_up().unwrap();
+    tunnel.server.wait_for("primary virtual IP for boss", SOON).unwrap();
+    write("push \"route 10.66.0.0 255.255.0.0\"");
+    tunnel.server.wait_for("pushed options changed", SOON).unwrap();
+    assert!(!tunnel.server.has_logged("no longer admitted"), "{}", tunnel.server.tail());
+}
+
 /// Somebody guesses a user's password where a script judges: the guesses wait, the user, elsewhere, does not.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]

@@ -172,6 +172,51 @@ fn a_network_behind_a_client_is_reached_by_iroute() {
     proof.map_err(|failure| tunnel.with_logs(&failure)).unwrap();
 }
 
+/// The first client has the pool's first address when the second comes, whose own file says it.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_fixed_address_is_its_client_s_also_where_another_has_it_from_the_pool() {
+    let folder = ccd(&[("second", "ifconfig-push 10.8.0.2 255.255.255.0\n")]);
+    let (world, tunnel) = server_with(format!("client-config-dir {}", folder.path().display()));
+    let mark = tunnel.client.mark();
+    let second = Second::start(&world, &tunnel);
+    second.daemon.wait_up(SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    second.carries(&tunnel, TunnelSpec::CLIENT_V4);
+    tunnel.client.wait_up_after(mark, COME_BACK).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    // The pool's second address is the second client's, which does not use it.
+    let first = (&tunnel.lab.client, IpAddr::V4(Ipv4Addr::new(10, 8, 0, 4)));
+    let server = (&tunnel.lab.server, TunnelSpec::SERVER_V4);
+    traffic::echo(first, server, SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    second.carries(&tunnel, TunnelSpec::CLIENT_V4);
+}
+
+/// Two routers of one site: the one that came last has the network, and the other stays.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_network_behind_two_clients_is_reached_through_the_later_one() {
+    let folder = ccd(&[("DEFAULT", "iroute 198.51.100.0 255.255.255.0\n")]);
+    let heard = folder.path().join("heard");
+    let text = format!("#!/bin/sh\necho \"$*\" >>{}\n", heard.display());
+    let script = folder.write_script("learn", &text).unwrap().display().to_string();
+    let extra = format!(
+        "client-config-dir {}\nroute 198.51.100.0 255.255.255.0\nscript-security 2\nlearn-address {script}",
+        folder.path().display()
+    );
+    let (world, tunnel) = server_with(extra);
+    let second = Second::start(&world, &tunnel);
+    second.daemon.wait_up(SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let behind = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+    second.namespace.ip(&["address", "add", &format!("{behind}/24"), "dev", "lo"]).unwrap();
+    let server = (&tunnel.lab.server, TunnelSpec::SERVER_V4);
+    let proof = traffic::echo(server, (&second.namespace, behind), SOON);
+    proof.map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    let heard = fs::read_to_string(heard).unwrap();
+    assert!(heard.contains("add 198.51.100.0/24 client\n"), "{heard}");
+    assert!(heard.contains("update 198.51.100.0/24 second\n"), "{heard}");
+    assert!(!heard.contains("delete"), "{heard}");
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_client_without_a_file_is_refused_with_ccd_exclusive() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use culvert_testkit::{Login, Release, Role, TempDir, Tunnel, TunnelSpec, eventually};
+use culvert_testkit::{Login, Management, Release, Role, TempDir, Tunnel, TunnelSpec, eventually};
 
 use crate::{SOON, World};
 
@@ -159,4 +159,48 @@ fn extensions_of_certificates_are_told_as_openvpn_tells_them() {
     assert_eq!(ours, tracked(&world, &world.peers.get(Release::V2_6).unwrap()));
     let purpose = "X509_0_extendedKeyUsage=TLS Web Client Authentication".to_owned();
     assert!(ours.contains(&purpose), "{ours:?}");
+}
+
+/// What a script opened for a client is closed again, also where the client was refused after that, or left.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn scripts_that_heard_of_a_client_hear_of_its_end_also_when_it_was_never_connected() {
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("heard");
+    let note = |what: &str| format!("echo \"{what}\" >>{}", log.display());
+    let heard = |lines: &[&str]| {
+        eventually(SOON, || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let has = |line: &&str| text.lines().any(|heard| heard == *line);
+            if lines.iter().all(has) { Ok(()) } else { Err(text) }
+        });
+    };
+    let (connect, disconnect) = (note("connected $common_name"), note("gone $common_name"));
+    // Its address is let in, the network behind it is not.
+    let learn = format!("{}; test \"$2\" = 10.8.0.2", note("$1 $2"));
+    let scripts =
+        [("client-connect", &*connect), ("client-disconnect", &disconnect), ("learn-address", &learn)];
+    folder.write("DEFAULT", "iroute 198.51.100.0 255.255.255.0\n").unwrap();
+    let extra = format!("script-security 2\nclient-config-dir {}", folder.path().display());
+    let mut spec = spec(&folder, &extra, &scripts);
+    spec.login = Login::Certificate;
+    let tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
+    tunnel.client.wait_for("AUTH_FAILED", SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    heard(&["connected client", "add 10.8.0.2", "gone client", "delete 10.8.0.2"]);
+    drop(tunnel);
+
+    // It leaves while its script runs.
+    fs::remove_file(&log).unwrap();
+    let slow = format!("{}; sleep 3; {connect}", note("asked"));
+    let scripts = [("client-connect", &*slow), ("client-disconnect", &disconnect)];
+    let socket = folder.path().join("socket");
+    let mut spec =
+        self::spec(&folder, &format!("script-security 2\nmanagement {} unix", socket.display()), &scripts);
+    spec.login = Login::Certificate;
+    let tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
+    heard(&["asked"]);
+    let mut management = Management::connect(&socket).unwrap();
+    assert_eq!(management.command("client-kill 0").unwrap(), ["SUCCESS: client-kill command succeeded"]);
+    heard(&["connected client", "gone client"]);
+    drop(tunnel);
 }

@@ -91,6 +91,8 @@ struct Roll {
     marks: Marks,
     /// When lines were changed or removed that were there before.
     changed: HashMap<String, SystemTime>,
+    /// Counts what was news: a reading of a file that had changed, or that it cannot be read.
+    edition: u64,
 }
 
 /// A challenge that waits for its answer: its user has given the right password.
@@ -151,10 +153,15 @@ impl Users {
         }
     }
 
+    /// Which reading of the file is known: another number, and a standing may be another.
+    pub(crate) fn edition(&self) -> u64 {
+        self.memory().roll.edition
+    }
+
     /// The same by the file as it was read last.
     pub(crate) fn standing(&self, username: &str, since: SystemTime) -> UserStanding {
         let memory = self.memory();
-        let Roll { stamp, problem, marks, changed } = &memory.roll;
+        let Roll { stamp, problem, marks, changed, .. } = &memory.roll;
         if let Some(problem) = problem {
             return UserStanding::CannotTell(problem.clone());
         }
@@ -204,13 +211,14 @@ impl Users {
         let roll = &mut memory.roll;
         match read {
             Ok((stamp, marks)) => {
-                roll.problem = None;
+                roll.edition += u64::from(roll.problem.take().is_some() || marks.is_some());
                 roll.take(stamp, marks?);
                 Some(Ok(()))
             }
             Err(failure) => {
                 let problem = format!("auth-users {}: {failure}", self.path.display());
                 let is_news = roll.problem.replace(problem.clone()).as_ref() != Some(&problem);
+                roll.edition += u64::from(is_news);
                 is_news.then_some(Err(problem))
             }
         }

@@ -116,8 +116,8 @@ struct Place {
     /// Who has it, or had it last.
     owner: Option<String>,
     leased: bool,
-    /// A client with a fixed address sits on it.
-    reserved: bool,
+    /// Clients with this fixed address: mostly one at a time.
+    reserved: u32,
     /// Its key in [`Pool::left`], while free.
     left_at: Option<u64>,
 }
@@ -215,23 +215,29 @@ impl Pool {
     pub fn reserve(&mut self, address: IpAddr) -> bool {
         let Some(number) = self.number_of(address) else { return true };
         let place = self.places.entry(number).or_default();
-        if place.leased || place.reserved {
+        if !place.is_free() {
             return false;
         }
-        place.reserved = true;
+        self.insist(address);
+        true
+    }
+
+    /// The same, whoever has it: it is given to nobody else from here on.
+    pub fn insist(&mut self, address: IpAddr) {
+        let Some(number) = self.number_of(address) else { return };
+        let place = self.places.entry(number).or_default();
+        place.reserved += 1;
         if let Some(at) = place.left_at.take() {
             self.left.remove(&at);
         }
-        true
     }
 
     /// Takes a reservation back.
     pub fn unreserve(&mut self, address: IpAddr) {
         let Some(number) = self.number_of(address) else { return };
-        let reserved = self.places.get_mut(&number).is_some_and(|place| std::mem::take(&mut place.reserved));
-        if reserved {
-            self.leave(number);
-        }
+        let Some(place) = self.places.get_mut(&number).filter(|place| place.reserved > 0) else { return };
+        place.reserved -= 1;
+        self.leave(number);
     }
 
     /// The number that the name had, if it is free.
@@ -281,7 +287,7 @@ impl Pool {
 
 impl Place {
     fn is_free(&self) -> bool {
-        !self.leased && !self.reserved
+        !self.leased && self.reserved == 0
     }
 }
 

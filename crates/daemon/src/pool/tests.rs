@@ -94,6 +94,21 @@ fn a_fixed_address_is_not_given_to_others_while_it_is_used() {
 }
 
 #[test]
+fn a_fixed_address_that_others_have_is_given_to_nobody_until_all_are_gone() {
+    let mut pool = pool(config([10, 8, 0, 2], [10, 8, 0, 2], Topology::Subnet));
+    let lease = pool.acquire("a").unwrap();
+    pool.insist([10, 8, 0, 2].into());
+    pool.release(lease.id);
+    assert_eq!(pool.acquire("b"), None);
+    pool.insist([10, 8, 0, 2].into());
+    pool.unreserve([10, 8, 0, 2].into());
+    assert_eq!(pool.acquire("b"), None, "two clients had it as a fixed one");
+    pool.unreserve([10, 8, 0, 2].into());
+    pool.unreserve([10, 8, 0, 2].into());
+    assert!(pool.acquire("b").is_some());
+}
+
+#[test]
 fn an_empty_range_is_no_pool() {
     assert_eq!(
         Pool::new(config([10, 8, 0, 9], [10, 8, 0, 2], Topology::Subnet)).err(),

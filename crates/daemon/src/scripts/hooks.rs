@@ -42,6 +42,23 @@ pub enum Learned {
     Delete,
 }
 
+impl Learned {
+    /// What plugins and the program are called with.
+    #[must_use]
+    pub fn arguments(self, address: &str, common_name: &str) -> Vec<String> {
+        let verb = match self {
+            Self::Add => "add",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        };
+        let mut arguments = vec![verb.to_owned(), address.to_owned()];
+        if self != Self::Delete {
+            arguments.push(super::CharClass::Printable.clean(common_name));
+        }
+        arguments
+    }
+}
+
 impl ScriptRunner {
     /// Runs a hook whose end is only logged: `ipchange`, `route-up`, `route-pre-down`, `down`, `client-disconnect`.
     /// Returns whether it ended with 0; for `up` anything else is fatal.
@@ -211,15 +228,7 @@ impl ScriptRunner {
         common_name: &str,
         env: &ScriptEnv,
     ) -> bool {
-        let verb = match what {
-            Learned::Add => "add",
-            Learned::Update => "update",
-            Learned::Delete => "delete",
-        };
-        let mut arguments = vec![verb.to_owned(), address.to_owned()];
-        if what != Learned::Delete {
-            arguments.push(super::CharClass::Printable.clean(common_name));
-        }
+        let arguments = what.arguments(address, common_name);
         self.run_logged(Hook::LearnAddress, command, &arguments, env).await || what == Learned::Delete
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{Instrument, warn};
 
-use super::{revocation::Round, under_way::UnderWay, watch::Look};
+use super::{farewell::Farewell, revocation::Round, under_way::UnderWay, watch::Look};
 use crate::{
     auth::{memory::LoginMemory, plugins::PluginConnect, throttle::Throttle, users::Users},
     hooks::Hooks,
@@ -55,8 +55,8 @@ pub(super) enum Decision {
     Judged(Round),
     /// The file of `auth-users` was read again, or cannot be.
     Users(Result<(), String>),
-    /// About a client's addresses.
-    Learned(SessionKey, bool),
+    /// About a client's addresses: whether all may be used, and those that may.
+    Learned(SessionKey, bool, Box<Farewell>),
     /// About an Ethernet address of a client that is connected.
     Station(SessionKey, Station, bool),
 }
@@ -67,6 +67,8 @@ pub(super) struct Collected {
     pub(super) overrides: ClientOverrides,
     /// What plugins, `client-connect` and `client-auth` added: they are asked once for each connection.
     pub(super) added: String,
+    /// What the hooks saw that agreed to the connection.
+    pub(super) asked: Option<Box<ScriptEnv>>,
 }
 
 /// Why a client's own configuration lets nobody in.
@@ -253,7 +255,8 @@ impl Admission {
             added.push('\n');
             added.push_str(managed);
         }
-        collect(text, added, common_name).map_err(Refused::into_reason)
+        let collected = collect(text, added, common_name).map_err(Refused::into_reason)?;
+        Ok(Collected { asked: asked.map(Box::new), ..collected })
     }
 
     /// Asks plugins about a client that connects; returns what they add to its options.
@@ -303,27 +306,26 @@ impl Admission {
     pub(super) fn judge_addresses(
         &self,
         session: SessionKey,
-        addresses: Vec<String>,
+        addresses: Vec<(Learned, String)>,
         name: String,
         env: ScriptEnv,
     ) {
-        let command = self.hooks.scripts.learn_address.clone();
-        if !self.hooks.are_set(Hook::LearnAddress, command.as_ref()) {
-            return self.decide(Decision::Learned(session, true));
-        }
         self.spawn(move |this: Self| async move {
-            for address in addresses {
-                let words = ["add".to_owned(), address.clone(), CharClass::Printable.clean(&name)];
-                let asked = this.hooks.plugins_agree(Some(session), Hook::LearnAddress, &words, &env);
-                if !this.under_way.while_there(session, asked).await.unwrap_or(false) {
-                    return Decision::Learned(session, false);
+            let mut told = Vec::new();
+            let mut agreed = true;
+            for (change, address) in addresses {
+                // Whom a plugin was told to forget it must not hear of again.
+                let is_there = this.under_way.while_there(session, std::future::ready(())).await.is_some();
+                if !is_there || !this.hooks.learn_address(session, change, &address, &name, &env).await {
+                    agreed = false;
+                    break;
                 }
-                let Some(command) = &command else { continue };
-                if !this.hooks.runner.learn_address(command, Learned::Add, &address, &name, &env).await {
-                    return Decision::Learned(session, false);
+                if change != Learned::Delete {
+                    told.push(address);
                 }
             }
-            Decision::Learned(session, true)
+            let farewell = Farewell { env, common_name: name, has_agreed: false, addresses: told };
+            Decision::Learned(session, agreed, Box::new(farewell))
         });
     }
 
@@ -377,5 +379,5 @@ fn collect(mut text: String, added: String, name: &str) -> Result<Collected, Ref
     if overrides.disable {
         return Err(Refused::Withdrawn("`disable` is set for this client".to_owned()));
     }
-    Ok(Collected { overrides, added })
+    Ok(Collected { overrides, added, asked: None })
 }

@@ -74,9 +74,16 @@ pub(super) enum State {
 pub(super) struct Pending {
     pub(super) params: NegotiatedParams,
     pub(super) common_name: String,
+    /// The name that it came with: its file, its place in the pool and its duplicates go by it. `common_name`, which all
+    /// others see, is another one after `override-username`.
+    pub(super) own_name: String,
     pub(super) overrides: ClientOverrides,
     /// What `client-connect` added to them.
     pub(super) added: String,
+    /// Hooks agreed to its connection: they hear of its end.
+    pub(super) has_agreed: bool,
+    /// Addresses and networks that `learn-address` agreed to.
+    pub(super) announced: Vec<String>,
     pub(super) addresses: ClientAddresses,
     /// When its parameters were fixed: what scripts see as the beginning, also at the end.
     pub(super) since: SystemTime,
@@ -86,6 +93,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Connected {
     pub(super) common_name: String,
+    /// See [`Pending::own_name`].
+    pub(super) own_name: String,
     /// Its id in the offload.
     pub(super) peer: PeerId,
     /// Its place among [`super::peer_ids::PeerIds`]: the same, unless the id came out of the key exchange.

@@ -1,7 +1,7 @@
 //! From negotiated parameters to a connected client: addresses, its own options, the peer in the offload, the push.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -11,7 +11,7 @@ use culvert_config::{
     value::{ClientNat, Compression, PingAction, Topology},
 };
 use culvert_mgmt::StateName;
-use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, PeerSpec, Protocol, VpnAddresses};
+use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, OffloadError, PeerSpec, Protocol, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
 use culvert_wire::PeerId;
@@ -23,13 +23,14 @@ use super::{
     admission::Collected,
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
+    farewell::Farewell,
     push::{self, ClientAddresses},
 };
 use crate::{
     bridge, clock,
     management::Addresses,
     ovlog,
-    scripts::Hook,
+    scripts::{Hook, Learned},
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
     tunnel::TunnelSpec,
@@ -68,8 +69,11 @@ impl Server {
         client.state = State::Configuring(Box::new(Pending {
             params,
             common_name: name.clone(),
+            own_name: name.clone(),
             overrides: ClientOverrides::default(),
             added: String::new(),
+            has_agreed: false,
+            announced: Vec::new(),
             addresses: ClientAddresses::default(),
             since,
         }));
@@ -114,8 +118,8 @@ impl Server {
             .filter(|(key, client)| {
                 **key != newcomer
                     && match &client.state {
-                        State::Connected(connected) => one_peer || connected.common_name == name,
-                        State::Configuring(pending) => one_peer || pending.common_name == name,
+                        State::Connected(connected) => one_peer || connected.own_name == name,
+                        State::Configuring(pending) => one_peer || pending.own_name == name,
                         State::Handshaking => false,
                     }
             })
@@ -134,7 +138,13 @@ impl Server {
 
     /// The client's own options are known: fixes its addresses.
     pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
-        let Collected { overrides, added } = collected;
+        let Collected { overrides, added, asked } = collected;
+        match self.clients.get_mut(&key).map(|client| &mut client.state) {
+            Some(State::Configuring(pending)) => pending.has_agreed |= asked.is_some(),
+            // It left while it was asked about.
+            _ => return self.left_when_agreed(key, asked),
+        }
+        let learns = self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref());
         if let Some((local, ..)) = overrides.ifconfig_push
             && let Err(reason) = check_constraint(&self.profile, local)
         {
@@ -151,33 +161,56 @@ impl Server {
             }
         }
         let addresses = addresses(&self.profile, client, &overrides);
-        if let Some(pool) = &mut self.pool {
-            let fixed = [
-                overrides.ifconfig_push.map(|(local, _, _)| IpAddr::V4(local)),
-                overrides.ifconfig_ipv6_push.map(|(net, _)| IpAddr::V6(net.address)),
-            ];
-            for address in fixed.into_iter().flatten() {
-                if pool.reserve(address) {
-                    client.reserved.push(address);
-                }
-            }
-        }
         let State::Configuring(pending) = &mut client.state else { return };
         pending.addresses = addresses;
-        pending.overrides = overrides;
+        pending.overrides = overrides.clone();
         pending.added = added;
-        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
+        let of_others = if learns { self.names_of_others(key) } else { HashSet::new() };
+        // Known first, above: what others lose by it is this one's then.
+        self.take_fixed(key, &overrides);
+        if self.has_lost_lease(key, &addresses) {
+            return self.dismiss(key, "its address from the pool is another client's fixed one by now");
+        }
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let State::Configuring(pending) = &mut client.state else { return };
+        if !learns {
             return self.connect(key);
         }
         let vpn = pending.addresses.vpn();
         let iroutes = iroutes(&self.profile, &pending.overrides, &vpn);
+        let change =
+            |address: &String| if of_others.contains(address) { Learned::Update } else { Learned::Add };
+        let wanted = learned_addresses(&self.profile, &vpn, &iroutes);
+        // What was told already, before rules changed.
+        let announced = std::mem::take(&mut pending.announced);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            announced.into_iter().partition(|address| wanted.contains(address));
+        let new = wanted.into_iter().filter(|address| !kept.contains(address));
+        let new = new.map(|address| (change(&address), address)).collect::<Vec<_>>();
+        let gone = gone.into_iter().filter(|address| !of_others.contains(address));
+        let learned = gone.map(|address| (Learned::Delete, address)).chain(new).collect();
+        pending.announced = kept;
         let name = pending.common_name.clone();
         let mut env = self.hooks.environment();
         let (given, since) = (pending.addresses, pending.since);
         environment::client(&mut env, client, &name);
         environment::pool(&mut env, &self.profile, &given);
         environment::since(&mut env, since);
-        self.admission.judge_addresses(key, learned_addresses(&self.profile, &vpn, &iroutes), name, env);
+        self.admission.judge_addresses(key, learned, name, env);
+    }
+
+    /// `learn-address` was told a client's addresses, and agreed to all of them or not.
+    pub(super) fn addresses_judged(&mut self, key: SessionKey, agreed: bool, mut farewell: Farewell) {
+        match self.clients.get_mut(&key).map(|client| &mut client.state) {
+            Some(State::Configuring(pending)) => pending.announced.append(&mut farewell.addresses),
+            // It left meanwhile.
+            _ => return self.say_farewell(key, farewell),
+        }
+        if agreed {
+            self.connect(key);
+        } else {
+            self.refuse(key, "learn-address refused an address");
+        }
     }
 
     /// The client's own options were read again before it was connected. Addresses and networks that `learn-address` has
@@ -205,7 +238,7 @@ impl Server {
     pub(super) fn connect(&mut self, key: SessionKey) {
         let Some(span) = self.clients.get(&key).map(|client| client.span.clone()) else { return };
         let _in = span.enter();
-        if self.judges_newcomer_again(key) {
+        if self.refuses_user(key) || self.judges_newcomer_again(key) {
             return;
         }
         let Some(client) = self.clients.get(&key) else { return };
@@ -238,10 +271,17 @@ impl Server {
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
             return self.turn_away(key, "max-clients is reached");
         };
+        self.take_from_others(key, &spec.vpn, &spec.iroutes);
+        let Some(client) = self.clients.get(&key) else { return };
+        let State::Configuring(pending) = &client.state else { return };
+        let params = &pending.params;
         spec.id = params.peer_id.unwrap_or(slot);
         if let Err(failure) = self.offload.peer_new(spec.clone()) {
             error!("the offload refused the client: {}", crate::link::describe(&failure));
             self.peer_ids.give_back(slot);
+            if matches!(failure, OffloadError::PeerExists(_)) {
+                return self.turn_away(key, "an address or network of it is another's");
+            }
             return self.refuse(key, "the offload refused it");
         }
         if !placement.because.is_empty() {
@@ -301,6 +341,7 @@ impl Server {
         let inactive = pending.overrides.inactive.or(limits.inactive);
         Connected {
             common_name: pending.common_name.clone(),
+            own_name: pending.own_name.clone(),
             peer: spec.id,
             slot,
             vpn: spec.vpn,

@@ -438,4 +438,4 @@ impl Admission {
 
 #[cfg(test)]
 #[path = "login_tests.rs"]
-mod tests;
+pub(super) mod tests;

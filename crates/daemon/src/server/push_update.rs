@@ -114,16 +114,7 @@ impl Server {
     /// them to nobody else. Returns those that were reserved for that.
     fn claim(&mut self, key: SessionKey, vpn: &VpnAddresses) -> Result<Vec<IpAddr>, String> {
         let taken = || Err("another client has this address".to_owned());
-        let shares = |other: &VpnAddresses| {
-            (vpn.v4.is_some() && vpn.v4 == other.v4) || (vpn.v6.is_some() && vpn.v6 == other.v6)
-        };
-        let others = self.clients.iter().filter(|(other, _)| **other != key);
-        let of_others = others.filter_map(|(_, client)| match &client.state {
-            State::Handshaking => None,
-            State::Configuring(pending) => Some(pending.addresses.vpn()),
-            State::Connected(connected) => Some(connected.vpn),
-        });
-        if of_others.into_iter().any(|other| shares(&other)) {
+        if self.has_holder(key, vpn) {
             return taken();
         }
         let (Some(client), Some(pool)) = (self.clients.get_mut(&key), &mut self.pool) else {
@@ -158,7 +149,7 @@ impl Server {
     }
 
     /// Tells the offload and the machine which addresses and networks are a client's from here on.
-    fn reroute(
+    pub(super) fn reroute(
         &mut self,
         key: SessionKey,
         addresses: ClientAddresses,
@@ -194,8 +185,12 @@ impl Server {
     }
 
     /// Tells `learn-address` about addresses that a connected client lost and got.
-    fn tell_learn_address(&self, key: SessionKey, gone: Vec<String>, new: Vec<String>) {
-        let Some(command) = self.hooks.scripts.learn_address.clone() else { return };
+    fn tell_learn_address(&self, key: SessionKey, mut gone: Vec<String>, new: Vec<String>) {
+        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
+            return;
+        }
+        let of_others = self.names_of_others(key);
+        gone.retain(|address| !of_others.contains(address));
         let Some(client) = self.clients.get(&key) else { return };
         let Some(connected) = client.connected() else { return };
         let mut env = self.hooks.environment();
@@ -204,11 +199,10 @@ impl Server {
         let (hooks, name) = (Arc::clone(&self.hooks), connected.common_name.clone());
         let telling = async move {
             for address in gone {
-                let arguments = ["delete".to_owned(), address];
-                hooks.run(Hook::LearnAddress, Some(&command), &arguments, &env).await;
+                hooks.learn_address(key, Learned::Delete, &address, &name, &env).await;
             }
             for address in new {
-                if !hooks.runner.learn_address(&command, Learned::Add, &address, &name, &env).await {
+                if !hooks.learn_address(key, Learned::Add, &address, &name, &env).await {
                     warn!(
                         "learn-address refused {address}, which the client has already; end its session to take it away"
                     );
@@ -230,6 +224,8 @@ impl Server {
         let fixed = configure::addresses(&self.profile, client, overrides);
         let addresses = connected.addresses;
         let iroutes = self.routed_behind(overrides, &connected.vpn, &connected.common_name);
+        // What a client took that connected later stays there.
+        let iroutes = self.left_to(key, &iroutes);
         self.tell_port(connected, overrides);
         // Compared with what the configuration said before: the management interface may have given it others since.
         let readdresses = fixed != connected.configured;

@@ -94,7 +94,7 @@ impl Server {
         self.rules.files += 1;
         for (&key, client) in &self.clients {
             if let Some(connected) = client.connected() {
-                self.admission.judge_again(key, connected.common_name.clone(), connected.added.clone());
+                self.admission.judge_again(key, connected.own_name.clone(), connected.added.clone());
             }
         }
     }
@@ -126,7 +126,7 @@ impl Server {
         self.admission.judge_newcomer_again(
             key,
             (self.tls.current(), identity),
-            pending.common_name.clone(),
+            pending.own_name.clone(),
             pending.added.clone(),
         );
         true

@@ -14,7 +14,7 @@ use super::{
     Server,
     admission::Decision,
     client::{Client, State},
-    client_key, environment,
+    client_key,
     listeners::{self, AcceptRequest, Limits, ListenerId, ListenerOrder, ListenerReport},
     management::Managed,
     tls_in_force::TlsInForce,
@@ -26,7 +26,7 @@ use crate::{
     ovlog,
     places::Place,
     random,
-    scripts::{Hook, ScriptEnv, Trust},
+    scripts::{ScriptEnv, Trust},
     session_task::{self, Ports, Report, SessionKey},
 };
 
@@ -252,9 +252,8 @@ impl Server {
             Decision::Judged(round) => self.round_judged(round),
             Decision::Newcomer(key, standing, collected) => self.newcomer_judged(key, standing, collected),
             Decision::Users(outcome) => self.users_seen(outcome),
-            Decision::Learned(key, true) => self.connect(key),
+            Decision::Learned(key, agreed, farewell) => self.addresses_judged(key, agreed, *farewell),
             Decision::Station(key, station, allowed) => self.station_judged(key, station, allowed),
-            Decision::Learned(key, false) => self.refuse(key, "learn-address refused an address"),
         }
     }
 
@@ -359,7 +358,11 @@ impl Server {
         client.handle.revoke();
         let stats = match &client.state {
             State::Connected(connected) => self.disconnect(key, &client, connected),
-            State::Handshaking | State::Configuring(_) => {
+            State::Configuring(pending) => {
+                self.run_early_disconnect_hooks(key, &client, pending);
+                None
+            }
+            State::Handshaking => {
                 self.hooks.plugins.forget(key.0);
                 None
             }
@@ -400,41 +403,6 @@ impl Server {
         self.peer_ids.give_back(connected.slot);
         self.run_disconnect_hooks(key, client, connected, stats.first());
         stats.into_iter().next()
-    }
-
-    fn run_disconnect_hooks(
-        &self,
-        key: SessionKey,
-        client: &Client,
-        connected: &super::client::Connected,
-        stats: Option<&culvert_offload::PeerStats>,
-    ) {
-        let scripts = &self.hooks.scripts;
-        if !self.hooks.are_set(Hook::ClientDisconnect, scripts.client_disconnect.as_ref())
-            && !self.hooks.are_set(Hook::LearnAddress, scripts.learn_address.as_ref())
-        {
-            return self.hooks.plugins.forget(key.0);
-        }
-        let mut env = self.hooks.environment();
-        environment::client(&mut env, client, &connected.common_name);
-        environment::connected(&mut env, &self.profile, connected);
-        let lasted = connected.since.elapsed().unwrap_or_default();
-        let link = stats.map(|stats| stats.link).unwrap_or_default();
-        env.set_session_end(lasted, link.rx_bytes, link.tx_bytes);
-        let mut addresses =
-            super::configure::learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
-        addresses.extend(self.left_behind(connected));
-        let hooks = Arc::clone(&self.hooks);
-        let (disconnect, learn) = (scripts.client_disconnect.clone(), scripts.learn_address.clone());
-        tokio::spawn(async move {
-            let about = Some(key);
-            hooks.run_for(about, Hook::ClientDisconnect, disconnect.as_ref(), &[], &env).await;
-            for address in addresses {
-                let arguments = ["delete".to_owned(), address];
-                hooks.run_for(about, Hook::LearnAddress, learn.as_ref(), &arguments, &env).await;
-            }
-            hooks.plugins.forget(key.0);
-        });
     }
 }
 

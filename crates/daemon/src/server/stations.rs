@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     bridge, ovlog,
-    scripts::{CharClass, Hook, Learned as Change},
+    scripts::{Hook, Learned as Change},
     session_task::SessionKey,
 };
 
@@ -33,8 +33,7 @@ impl Server {
         let Some(&key) = self.by_peer.get(&peer) else { return };
         let Some(client) = self.clients.get(&key) else { return };
         let Some(connected) = client.connected() else { return };
-        let command = self.hooks.scripts.learn_address.clone();
-        if !self.hooks.are_set(Hook::LearnAddress, command.as_ref()) {
+        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
             return self.station_judged(key, station, true);
         }
         let mut env = self.hooks.environment();
@@ -43,13 +42,8 @@ impl Server {
         let name = connected.common_name.clone();
         let _in = client.span.clone().enter();
         self.admission.spawn(move |this| async move {
-            let (change, word) = if moved { (Change::Update, "update") } else { (Change::Add, "add") };
-            let address = station.to_string();
-            let words = [word.to_owned(), address.clone(), CharClass::Printable.clean(&name)];
-            let mut allowed = this.hooks.plugins_agree(Some(key), Hook::LearnAddress, &words, &env).await;
-            if let Some(command) = command.filter(|_| allowed) {
-                allowed = this.hooks.runner.learn_address(&command, change, &address, &name, &env).await;
-            }
+            let change = if moved { Change::Update } else { Change::Add };
+            let allowed = this.hooks.learn_address(key, change, &station.to_string(), &name, &env).await;
             Decision::Station(key, station, allowed)
         });
     }
@@ -79,14 +73,17 @@ impl Server {
         }
         let _in = span.enter();
         ovlog!(3, "MULTI: Deleting stale route: {station}");
-        let command = self.hooks.scripts.learn_address.clone();
-        if !self.hooks.are_set(Hook::LearnAddress, command.as_ref()) {
+        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
             return;
         }
-        let (hooks, env) = (std::sync::Arc::clone(&self.hooks), self.hooks.environment());
+        let (hooks, mut env) = (std::sync::Arc::clone(&self.hooks), self.hooks.environment());
+        let Some(client) = self.clients.get(&key) else { return };
+        let Some(connected) = client.connected() else { return };
+        environment::client(&mut env, client, &connected.common_name);
+        environment::connected(&mut env, &self.profile, connected);
+        let name = connected.common_name.clone();
         let telling = async move {
-            let words = ["delete".to_owned(), station.to_string()];
-            hooks.run_for(Some(key), Hook::LearnAddress, command.as_ref(), &words, &env).await;
+            hooks.learn_address(key, Change::Delete, &station.to_string(), &name, &env).await;
         };
         tokio::spawn(telling.in_current_span());
     }

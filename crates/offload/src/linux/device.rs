@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     Capabilities, ControlReceiver, ControlSender, Device, DeviceMode, DeviceSpec, EventQueue, Framing,
     Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, Protocol, TransportId,
-    TransportSpec,
+    TransportSpec, VpnAddresses,
 };
 
 // asm-generic/errno-base.h, asm-generic/errno.h
@@ -385,7 +385,9 @@ impl Offload for KernelOffload {
         let transport = self.transport(wanted.transport)?;
         let ends = change.remote.and_then(|_| transport.ends(&wanted));
         let multi = self.shared.mode == DeviceMode::MultiPeer;
-        let vpn = change.vpn.as_ref().map(|(vpn, _)| vpn).filter(|_| multi);
+        let before = kernel.peers.get(id)?.spec.vpn;
+        let vpn = change.vpn.as_ref().map(|(vpn, _)| replacing(before, *vpn)).filter(|_| multi);
+        let vpn = vpn.as_ref();
         if ends.is_some() || vpn.is_some() || change.keepalive.is_some() {
             let done = kernel.commands.peer_set(id, ends, vpn, change.keepalive);
             done.map_err(|refused| self.shared.explain(&mut kernel, "change", id, refused))?;
@@ -488,6 +490,14 @@ impl Offload for KernelOffload {
 
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<OffloadEvent>> {
         self.shared.events.poll(cx)
+    }
+}
+
+/// New addresses as the module has to be told them: one that is not mentioned stays, and none is the unspecified one.
+fn replacing(before: VpnAddresses, new: VpnAddresses) -> VpnAddresses {
+    VpnAddresses {
+        v4: new.v4.or(before.v4.map(|_| Ipv4Addr::UNSPECIFIED)),
+        v6: new.v6.or(before.v6.map(|_| Ipv6Addr::UNSPECIFIED)),
     }
 }
 

@@ -1,0 +1,105 @@
+//! What hooks hear of a client's end: `client-disconnect` and `learn-address delete` follow whatever was heard before, also
+//! when the client never got as far as being connected. A firewall that a script opened is closed again.
+
+use std::sync::Arc;
+
+use culvert_offload::PeerStats;
+use tracing::Instrument as _;
+
+use super::{
+    Server,
+    client::{Client, Connected, Pending},
+    configure, environment,
+};
+use crate::{
+    scripts::{Hook, Learned, ScriptEnv},
+    session_task::SessionKey,
+};
+
+/// What hooks were told about a client, and have to hear the end of.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    /// What they see at its end.
+    pub(super) env: ScriptEnv,
+    pub(super) common_name: String,
+    /// Those that are asked when a client connects agreed.
+    pub(super) has_agreed: bool,
+    /// What `learn-address` agreed to.
+    pub(super) addresses: Vec<String>,
+}
+
+impl Server {
+    /// A client is gone that was connected.
+    pub(super) fn run_disconnect_hooks(
+        &self,
+        key: SessionKey,
+        client: &Client,
+        connected: &Connected,
+        stats: Option<&PeerStats>,
+    ) {
+        if !self.hears_of_ends() {
+            return self.hooks.plugins.forget(key.0);
+        }
+        let mut env = self.hooks.environment();
+        environment::client(&mut env, client, &connected.common_name);
+        environment::connected(&mut env, &self.profile, connected);
+        let lasted = connected.since.elapsed().unwrap_or_default();
+        let link = stats.map(|stats| stats.link).unwrap_or_default();
+        env.set_session_end(lasted, link.rx_bytes, link.tx_bytes);
+        let mut addresses = configure::learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
+        addresses.extend(self.left_behind(connected));
+        let common_name = connected.common_name.clone();
+        self.say_farewell(key, Farewell { env, common_name, has_agreed: true, addresses });
+    }
+
+    /// A client is gone that was on its way. What is still being asked about it comes back, and ends then.
+    pub(super) fn run_early_disconnect_hooks(&self, key: SessionKey, client: &Client, pending: &Pending) {
+        if !self.hears_of_ends() {
+            return self.hooks.plugins.forget(key.0);
+        }
+        let mut env = self.hooks.environment();
+        environment::client(&mut env, client, &pending.common_name);
+        environment::pool(&mut env, &self.profile, &pending.addresses);
+        environment::since(&mut env, pending.since);
+        env.set_session_end(pending.since.elapsed().unwrap_or_default(), 0, 0);
+        let (common_name, addresses) = (pending.common_name.clone(), pending.announced.clone());
+        self.say_farewell(key, Farewell { env, common_name, has_agreed: pending.has_agreed, addresses });
+    }
+
+    /// Hooks agreed to the connection of a client that had left by then: they hear of its end, too.
+    pub(super) fn left_when_agreed(&self, key: SessionKey, asked: Option<Box<ScriptEnv>>) {
+        if let Some(mut env) = asked.filter(|_| self.hears_of_ends()) {
+            env.set_session_end(std::time::Duration::ZERO, 0, 0);
+            let nothing =
+                Farewell { env: *env, common_name: String::new(), has_agreed: true, addresses: Vec::new() };
+            self.say_farewell(key, nothing);
+        }
+    }
+
+    fn hears_of_ends(&self) -> bool {
+        let scripts = &self.hooks.scripts;
+        self.hooks.are_set(Hook::ClientDisconnect, scripts.client_disconnect.as_ref())
+            || self.hooks.are_set(Hook::LearnAddress, scripts.learn_address.as_ref())
+    }
+
+    /// Tells hooks about the end of what they were told.
+    pub(super) fn say_farewell(&self, key: SessionKey, farewell: Farewell) {
+        let Farewell { env, common_name, has_agreed, mut addresses } = farewell;
+        if !addresses.is_empty() {
+            let of_others = self.names_of_others(key);
+            addresses.retain(|address| !of_others.contains(address));
+        }
+        let hooks = Arc::clone(&self.hooks);
+        let telling = async move {
+            if has_agreed {
+                let command = hooks.scripts.client_disconnect.as_ref();
+                hooks.run_for(Some(key), Hook::ClientDisconnect, command, &[], &env).await;
+            }
+            for address in addresses {
+                hooks.learn_address(key, Learned::Delete, &address, &common_name, &env).await;
+            }
+            hooks.plugins.forget(key.0);
+        };
+        tokio::spawn(telling.in_current_span());
+    }
+}
