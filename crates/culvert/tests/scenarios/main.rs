@@ -40,6 +40,7 @@ mod metrics;
 mod names;
 mod network_change;
 mod options;
+mod path_mtu;
 mod plugins;
 mod policy;
 mod proxies;
