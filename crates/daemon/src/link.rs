@@ -103,11 +103,13 @@ pub(crate) fn udp_options(profile: &Profile, entry: &ConnectionEntry) -> UdpOpti
         bind_device: link.bind_dev.clone(),
         v6_only: entry.bind == Bind::Bind { ipv6_only: true },
         multihome: link.multihome != Multihome::Off,
-        mtu_discovery: entry.mtu.discovery.and_then(|discovery| match discovery {
-            MtuDiscovery::No => Some(false),
-            MtuDiscovery::Yes => Some(true),
-            MtuDiscovery::Maybe => None,
-        }),
+        // Unless somebody asks for it, routers may split what does not fit: where they drop it and tell nobody, the tunnel
+        // would be stuck.
+        mtu_discovery: match entry.mtu.discovery {
+            None | Some(MtuDiscovery::No) => Some(false),
+            Some(MtuDiscovery::Yes) => Some(true),
+            Some(MtuDiscovery::Maybe) => None,
+        },
         socks_relay: None,
     }
 }

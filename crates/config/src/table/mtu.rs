@@ -98,7 +98,7 @@ row("fragment", "N [mtu]", "own UDP fragmentation layer, N at least 68")
 row("mtu-disc", "no|maybe|yes", "path MTU discovery mode of the UDP socket")
 .group(Group::Mtu)
 .also(CONNECTION)
-.default("os")
+.default("no")
 .offload(&[ignores(LINUX, "packets may always be split on their way", "lower tun-mtu to what the path carries")])
 .set(|d, a| {
     let choices = [("no", MtuDiscovery::No), ("maybe", MtuDiscovery::Maybe), ("yes", MtuDiscovery::Yes)];

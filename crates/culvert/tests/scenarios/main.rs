@@ -42,6 +42,7 @@ mod network_change;
 mod network_manager;
 mod openvpn_examples;
 mod options;
+mod path_mtu;
 mod plugins;
 mod policy;
 mod proxies;

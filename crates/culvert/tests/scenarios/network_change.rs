@@ -1,8 +1,8 @@
 //! Clients whose network changes below them. Keepalive is slow here: what is noticed, is noticed by the change.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use culvert_testkit::{NetnsLab, Release, Role, Transport, Tunnel, TunnelSpec};
+use culvert_testkit::{Inner, NetnsLab, Release, Role, Signal, Transport, Tunnel, TunnelSpec};
 
 use crate::{SOON, World, assert_no_panic};
 
@@ -65,5 +65,58 @@ fn a_default_route_that_leads_into_the_tunnel_is_set_anew_with_another_network()
     tunnel.lab.client.add_address(NEXT.into()).unwrap();
     tunnel.client.wait_up_after(mark, SOON).unwrap();
     tunnel.wait_traffic(SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_same_over_ipv6() {
+    let spec = TunnelSpec {
+        transport: Transport::Udp6,
+        inner: Inner::V4AndV6,
+        server_extra: SLOW.to_owned(),
+        client_extra: "redirect-gateway def1 ipv6\npersist-tun".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = World::new().tunnel(Role::Client, Release::V2_7, &spec);
+    let mark = tunnel.client.mark();
+    tunnel.lab.set_wire(false).unwrap();
+    tunnel.lab.client.ip(&["address", "flush", "dev", "wire"]).unwrap();
+    tunnel.client.wait_for_after(mark, "the way to the server is gone", SOON).unwrap();
+    tunnel.lab.set_wire(true).unwrap();
+    tunnel.lab.client.ip(&["address", "add", "fd99::3/64", "dev", "wire", "nodad"]).unwrap();
+    tunnel.client.wait_up_after(mark, SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
+/// The server is behind a router whose route the machine has lost while the client had no session, as it does in a sleep.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_kept_tunnel_does_not_swallow_the_packets_of_the_next_connection() {
+    const FAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+    let router = NetnsLab::SERVER_V4.to_string();
+    let lab = NetnsLab::new().unwrap();
+    lab.server.ip(&["address", "add", &format!("{FAR}/32"), "dev", "lo"]).unwrap();
+    lab.client.ip(&["route", "add", "default", "via", &router]).unwrap();
+    let spec = TunnelSpec {
+        remote: Some(SocketAddr::from((FAR, NetnsLab::PORT))),
+        server_extra: format!("{SLOW}\nmultihome"),
+        client_extra: "redirect-gateway def1\npersist-tun".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    let mark = tunnel.client.mark();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    tunnel.client.wait_for_after(mark, "process restarting", SOON).unwrap();
+    // The kernel takes all routes by way of the router, also the one to the server that the client had set.
+    tunnel.lab.set_wire(false).unwrap();
+    tunnel.lab.set_wire(true).unwrap();
+    tunnel.lab.client.ip(&["route", "add", "default", "via", &router]).unwrap();
+    tunnel.client.wait_for_after(mark, "Preserving previous TUN/TAP instance", SOON).unwrap();
+    tunnel.client.wait_up_after(mark, SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    let routes = tunnel.lab.client.ip(&["route", "show", &FAR.to_string()]).unwrap();
+    assert!(routes.contains(&router), "{routes}");
     assert_no_panic(&tunnel);
 }

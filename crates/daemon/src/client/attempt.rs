@@ -102,11 +102,18 @@ impl Client {
             Ok(offload) => offload,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
+        // A relay is not known yet.
+        if entry.proto.transport.is_tcp() || entry.proxy.is_none() {
+            self.follow_network(remote).await;
+        }
         let opened = match self.open_transport(&*offload, &entry, remote, signals).await {
             Ok(opened) => opened,
             Err(outcome) => return outcome,
         };
         let transport = opened.transport;
+        if let Some(association) = &opened.association {
+            self.follow_network(association.relay).await;
+        }
         life.ready();
         let started = match self.start_session(&offload, &entry, remote, opened) {
             Ok(started) => started,

@@ -122,7 +122,7 @@ impl Client {
                     if Instant::now() >= status_due {
                         status_due = self.write_status(life);
                     }
-                    match self.look_around(entry, progress, offload) {
+                    match self.look_around(entry, progress, offload).await {
                         Some(outcome) => Some(outcome),
                         None => progress.overdue(entry, offload),
                     }
@@ -568,7 +568,7 @@ impl Progress {
         let poll = (!self.answered).then(|| self.link.started + entry.connect_timeout);
         let leaving = self.leaving.as_ref().map(|(at, _)| *at);
         let inactive = self.inactive.map(|(_, _, due, _)| due);
-        let around = self.peer.map(|_| self.surroundings.deadline());
+        let around = Some(self.surroundings.deadline());
         [poll, leaving, self.ends, inactive, self.usage_due, around]
             .into_iter()
             .flatten()

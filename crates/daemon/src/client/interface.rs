@@ -104,7 +104,7 @@ impl Client {
             Completion::WithErrors => "ROUTE_ERROR",
         };
         let outside = progress.link.outside();
-        progress.surroundings.settle(&self.profile, outside, spec.addresses().tunnel4);
+        progress.surroundings.settle(&self.profile, outside, |address| self.is_own(address));
         let addresses = Addresses { remote: Some(progress.link.remote), ..spec.addresses() };
         self.management.set_state_at(StateName::Connected, detail, addresses);
     }

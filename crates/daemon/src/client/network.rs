@@ -56,6 +56,12 @@ pub(super) enum Change {
     Slept,
 }
 
+/// Why to look.
+enum Stir {
+    Sleep(Change),
+    News,
+}
+
 impl Surroundings {
     /// Begins to watch.
     pub(super) fn watch() -> Self {
@@ -66,13 +72,10 @@ impl Surroundings {
         Self { news, source: None, look_due: None, tick_due, slept: slept(), probe: None }
     }
 
-    /// Remembers the way to the server as it is now. `own` is this end's address in the tunnel.
-    pub(super) fn settle(&mut self, profile: &Profile, outside: SocketAddr, own: Option<Ipv4Addr>) {
+    /// Remembers the way to the server as it is now. `is_own` tells this end's addresses in the tunnel.
+    pub(super) fn settle(&mut self, profile: &Profile, outside: SocketAddr, is_own: impl Fn(IpAddr) -> bool) {
         self.source = source(profile, outside);
-        if self.source.is_some()
-            && self.source == own.map(IpAddr::V4)
-            && !profile.link.allow_recursive_routing
-        {
+        if self.source.is_some_and(is_own) && !profile.link.allow_recursive_routing {
             ovlog!(
                 warn 1,
                 "WARNING: Recursive routing detected: packets to {outside} are routed into the tunnel that they carry. Add a `route` with net_gateway for the server."
@@ -91,8 +94,26 @@ impl Surroundings {
         &mut self,
         profile: &Profile,
         outside: SocketAddr,
-        own: Option<Ipv4Addr>,
+        is_own: impl Fn(IpAddr) -> bool,
     ) -> Option<Change> {
+        match self.stirred()? {
+            Stir::Sleep(change) => return Some(change),
+            Stir::News => {}
+        }
+        // Without a way there will be news when there is a network again.
+        let source = source(profile, outside)?;
+        if self.source == Some(source) {
+            return None;
+        }
+        if is_own(source) {
+            return (!profile.link.allow_recursive_routing).then_some(Change::Swallowed);
+        }
+        self.source = Some(source);
+        Some(Change::Moved)
+    }
+
+    /// Whether anything happened to the network or the machine since it was last asked.
+    fn stirred(&mut self) -> Option<Stir> {
         let now = Instant::now();
         if now >= self.tick_due {
             self.tick_due = now + TICK;
@@ -101,19 +122,9 @@ impl Surroundings {
             }
         }
         if let Some(change) = after_sleep(std::mem::replace(&mut self.slept, slept()), self.slept) {
-            return Some(change);
+            return Some(Stir::Sleep(change));
         }
-        self.look_due.take_if(|due| now >= *due)?;
-        // Without a way there will be news when there is a network again.
-        let source = source(profile, outside)?;
-        if self.source == Some(source) {
-            return None;
-        }
-        if own.map(IpAddr::V4) == Some(source) {
-            return (!profile.link.allow_recursive_routing).then_some(Change::Swallowed);
-        }
-        self.source = Some(source);
-        Some(Change::Moved)
+        self.look_due.take_if(|due| now >= *due).map(|_| Stir::News)
     }
 
     /// Sends something through the tunnel, so that the server learns this end's address, and expects an answer within
@@ -149,15 +160,22 @@ impl Surroundings {
 
 impl Client {
     /// Looks at the network, when it is time, and does what follows.
-    pub(super) fn look_around(
+    pub(super) async fn look_around(
         &mut self,
         entry: &ConnectionEntry,
         progress: &mut Progress,
         offload: &Arc<dyn Offload>,
     ) -> Option<Outcome> {
-        let peer = progress.peer?;
+        let outside = progress.link.outside();
+        let Some(peer) = progress.peer else {
+            // Nobody to ask for a sign of life; but what is to be sent must not go into the tunnel that still stands.
+            progress.surroundings.stirred()?;
+            self.follow_network(outside).await;
+            return None;
+        };
         let spec = TunnelSpec::from_profile(&self.profile).with_pushed(&progress.pushed);
         let own = spec.addresses().tunnel4;
+        let is_own = |address| self.is_own(address);
         let received = || {
             let mut stats = Vec::new();
             let asked = offload.stats(Some(peer), &mut stats);
@@ -167,18 +185,16 @@ impl Client {
             ovlog!(1, "the server does not answer since the network changed: connecting again");
             return Some(again());
         }
-        let outside = progress.link.outside();
-        match progress.surroundings.look(&self.profile, outside, own)? {
+        match progress.surroundings.look(&self.profile, outside, is_own)? {
             Change::Slept => {
                 ovlog!(1, "the machine was asleep: connecting again");
                 return Some(again());
             }
             Change::Swallowed => {
                 ovlog!(1, "the way to the server is gone: connecting again, with new routes");
-                self.device_lost = true;
                 return Some(again());
             }
-            Change::Moved => {}
+            Change::Moved => self.follow_network(outside).await,
         }
         ovlog!(
             1,
@@ -202,6 +218,24 @@ impl Client {
                 None
             }
             _ => Some(again()),
+        }
+    }
+}
+
+impl Client {
+    /// Whether an address is this end's in the tunnel that stands.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        self.up.as_ref().is_some_and(|up| up.tunnel.holds(address))
+    }
+
+    /// Sees to it that packets to `outside` do not go into a tunnel that stands from before (`persist-tun`), nor to a
+    /// router that is no longer there.
+    pub(super) async fn follow_network(&mut self, outside: SocketAddr) {
+        let swallowed = !self.profile.link.allow_recursive_routing
+            && source(&self.profile, outside).is_some_and(|source| self.is_own(source));
+        let Some(up) = &mut self.up else { return };
+        if let Err(failure) = up.tunnel.follow_network(outside.ip(), swallowed).await {
+            ovlog!(error 1, "the routes cannot be fitted to the network as it is now: {failure}");
         }
     }
 }

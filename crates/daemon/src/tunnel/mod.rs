@@ -4,6 +4,7 @@
 //! exactly what it added. Order of OpenVPN on Linux: device and addresses, `up`, DNS, routes (after `route-delay`),
 //! `route-up`; backwards at the end.
 
+mod follow;
 mod spec;
 
 use std::{
@@ -29,6 +30,7 @@ pub(crate) use spec::TunnelSpec;
 
 use crate::{
     hooks::Hooks,
+    management::Addresses,
     network, ovlog,
     scripts::{Hook, ScriptEnv},
 };
@@ -93,6 +95,10 @@ pub(crate) struct Tunnel {
     arguments: Vec<String>,
     /// What stands, as it was planned.
     plans: Plans,
+    /// This end's addresses in the tunnel.
+    addresses: Addresses,
+    /// How the routes were found, to find them again on another network; `None`: they are somebody else's.
+    routed: Option<follow::Routed>,
 }
 
 /// The plans of a tunnel, by what a change of one of them leaves alone.
@@ -166,7 +172,16 @@ impl Tunnel {
         env.remove_prefix("ifconfig_").remove_prefix("foreign_option_").extend(&own);
         hooks.remember(own.clone());
         let arguments = network::hook_arguments(&device.name, mtu, &spec.device, false);
-        let mut tunnel = Self { hooks, changes: Some(changes), env, own, arguments, plans };
+        let mut tunnel = Self {
+            hooks,
+            changes: Some(changes),
+            env,
+            own,
+            arguments,
+            plans,
+            addresses: spec.addresses(),
+            routed: None,
+        };
         // Programs that set routes in `up`, as NetworkManager's helper does, read them there.
         if let Err(failure) = tunnel.known_routes(&spec, &device.name, remote).await {
             tunnel.undo().await;
@@ -237,6 +252,7 @@ impl Tunnel {
         remote: Option<SocketAddr>,
     ) -> Result<Completion, TunnelError> {
         let mut completion = Completion::Complete;
+        self.addresses = spec.addresses();
         let plan = device_plan(spec, device);
         if plan != self.plans.device {
             // Routes by way of an address vanish with it.
@@ -330,6 +346,7 @@ impl Tunnel {
             }
             let old = std::mem::replace(&mut self.plans.routes, planned.plan.clone());
             completion = completion.and(self.revise(&old, &planned.plan).await?);
+            self.remember_way(settings, context);
         }
         if !spec.marked && self.is_recursive(device, remote) {
             completion = Completion::WithErrors;

@@ -1,0 +1,96 @@
+//! A link in the middle that is smaller than those of both ends, and no option that says so.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use culvert_testkit::{Namespace, NetnsLab, Release, Role, Transport, TunnelSpec, traffic};
+
+use crate::{SOON, World, assert_no_panic};
+
+/// The server, as the client reaches it.
+const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 1);
+const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, 1);
+
+/// Routers that tell nobody what does not fit.
+const SILENT: &str = "add table inet silent; add chain inet silent out { type filter hook output priority 0; }; \
+    add rule inet silent out icmp type destination-unreachable drop; \
+    add rule inet silent out icmpv6 type packet-too-big drop";
+
+/// client -- near router -- MTU 1280 -- far router -- server
+fn narrow(silent: bool) -> (NetnsLab, [Namespace; 2]) {
+    let lab = NetnsLab::new().unwrap();
+    let (far, _) = lab.add_client(1).unwrap();
+    let (near, _) = lab.add_client(2).unwrap();
+    let wire = |from: &Namespace, name: &str, to: &Namespace| {
+        from.ip(&["link", "add", name, "type", "veth", "peer", "name", name, "netns", to.name()]).unwrap();
+    };
+    wire(&lab.client, "first", &near);
+    wire(&near, "narrow", &far);
+    let ends: [(&Namespace, &str, &[&str], &str); 6] = [
+        (&lab.client, "first", &["10.98.0.2/24", "fd98::2/64"], "1500"),
+        (&near, "first", &["10.98.0.1/24", "fd98::1/64"], "1500"),
+        (&near, "narrow", &["10.97.0.2/24", "fd97::2/64"], "1280"),
+        (&far, "narrow", &["10.97.0.1/24", "fd97::1/64"], "1280"),
+        (&far, "wire", &["fd96::2/64"], "1500"),
+        (&lab.server, "wire1", &["fd96::1/64"], "1500"),
+    ];
+    for (namespace, device, addresses, mtu) in ends {
+        for address in addresses {
+            let flags: &[&str] = if address.contains("::") { &["nodad"] } else { &[] };
+            namespace.ip(&[&["address", "add", address, "dev", device], flags].concat()).unwrap();
+        }
+        namespace.ip(&["link", "set", device, "mtu", mtu, "up"]).unwrap();
+    }
+    for router in [&near, &far] {
+        router.run("sysctl", &["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]).unwrap();
+        if silent {
+            router.run("nft", &[SILENT]).unwrap();
+        }
+    }
+    for (namespace, to, by) in [
+        (&lab.client, "default", "10.98.0.1"),
+        (&near, "10.99.1.0/24", "10.97.0.1"),
+        (&far, "10.98.0.0/24", "10.97.0.2"),
+        (&lab.server, "10.98.0.0/24", "10.99.1.2"),
+        (&lab.client, "default", "fd98::1"),
+        (&near, "fd96::/64", "fd97::1"),
+        (&far, "fd98::/64", "fd97::2"),
+        (&lab.server, "fd98::/64", "fd96::2"),
+    ] {
+        namespace.ip(&["route", "add", to, "via", by]).unwrap();
+    }
+    (lab, [near, far])
+}
+
+fn carries(transport: Transport, silent: bool) {
+    let (lab, _routers) = narrow(silent);
+    let server: IpAddr = if transport == Transport::Udp6 { SERVER_V6.into() } else { SERVER_V4.into() };
+    let spec = TunnelSpec {
+        transport,
+        remote: Some(SocketAddr::new(server, NetnsLab::PORT)),
+        // OpenVPN forbids routers to split its packets unless it is told otherwise.
+        server_extra: "mtu-disc no".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    let (client, server) = (&tunnel.lab.client, &tunnel.lab.server);
+    for (namespace, to) in [(client, TunnelSpec::SERVER_V4), (server, TunnelSpec::CLIENT_V4)] {
+        // Where routers tell, the kernel learns from the first that is lost.
+        let to = to.to_string();
+        namespace.run("ping", &["-q", "-c", "5", "-i", "0.2", "-w", "10", "-s", "1400", &to]).unwrap();
+    }
+    let ends = ((client, TunnelSpec::CLIENT_V4), (server, TunnelSpec::SERVER_V4));
+    traffic::tcp(ends.0, ends.1, 1_000_000, SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_smaller_link_in_the_middle_carries_all_sizes() {
+    carries(Transport::Udp4, false);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_smaller_link_carries_all_sizes_where_no_router_tells_of_it() {
+    carries(Transport::Udp4, true);
+}
