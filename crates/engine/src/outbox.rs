@@ -193,7 +193,7 @@ impl Outbox {
         };
         let mss = if payloads.is_tunnel() && payloads.count() == 1 { peer.mss() } else { None };
         let mut sending = key.sending();
-        let (packets, bytes) = match &peer.legacy {
+        let (packets, bytes) = match peer.legacy.as_deref() {
             None => self.seal_all((shared, backpressure), (index, &peer), &mut sending, payloads, mss),
             Some(legacy) => {
                 let old = (index, &*peer, legacy);

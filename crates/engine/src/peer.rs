@@ -31,8 +31,8 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     /// What stands in front of each packet sent.
     pub(crate) header: Header,
-    /// What the old wire needs; `None` on the fast path.
-    pub(crate) legacy: Option<Legacy>,
+    /// What the old wire needs; `None` on the fast path, where it shall cost no memory.
+    pub(crate) legacy: Option<Box<Legacy>>,
     /// Its place on an Ethernet device.
     pub(crate) port: Port,
     pub(crate) transport: Arc<Transport>,
@@ -131,7 +131,7 @@ impl Peer {
         let peer = Self {
             id: spec.id,
             header: if spec.shape.data_v1 { Header::V1 } else { Header::V2(spec.tx_id.unwrap_or(spec.id)) },
-            legacy: Legacy::of(spec),
+            legacy: Legacy::of(spec).map(Box::new),
             port: spec.port,
             transport,
             float: spec.float,

@@ -168,7 +168,7 @@ impl Data {
         let mut receiving = key.receiving();
         let mut tally = Tally::default();
         for packet in bytes.chunks(size) {
-            let handled = match &peer.legacy {
+            let handled = match peer.legacy.as_deref() {
                 None => self.handle_packet(&run, &mut receiving, packet),
                 Some(legacy) => self.handle_old_packet(&run, legacy, &mut receiving, packet),
             };
