@@ -13,7 +13,8 @@ use culvert_testkit::{
 use crate::{SOON, World};
 
 /// Those that this module runs.
-const HERE: [&str; 5] = ["client.ovpn", "p2p-a.conf", "p2p-b.conf", "server-shared.conf", "server.conf"];
+const HERE: [&str; 6] =
+    ["client.ovpn", "p2p-a.conf", "p2p-b.conf", "server-bridge.conf", "server-shared.conf", "server.conf"];
 
 /// Those that [`crate::management`] and [`crate::authentication`] run.
 const ELSEWHERE: [&str; 5] = [
@@ -101,6 +102,24 @@ fn every_example_is_run() {
         fs::read_dir(examples()).unwrap().map(names).filter(|name| !name.ends_with(".py")).collect();
     let run: BTreeSet<String> = HERE.iter().chain(&ELSEWHERE).map(|&name| name.to_owned()).collect();
     assert_eq!(there, run);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_bridge_takes_clients_into_its_ethernet() {
+    let stage = Stage::new();
+    for words in ["link add br0 type bridge", "addr add 192.168.10.4/24 dev br0", "link set br0 up"] {
+        stage.lab.server.ip(&words.split(' ').collect::<Vec<_>>()).unwrap();
+    }
+    stage.folder.write_script("bridge-up", "#!/bin/sh\nip link set \"$1\" master br0 up\n").unwrap();
+    let status = stage.folder.path().join("status").display().to_string();
+    let changes = [("/run/culvert-status.log", status.as_str())];
+    let server = stage.start(&stage.lab.server, &stage.world.subject, "server-bridge.conf", &changes);
+    server.wait_up(SOON).unwrap();
+    let changes = [("remote vpn.example.net", "remote 10.99.0.1"), ("dev tun", "dev tap")];
+    let client = stage.start(&stage.lab.client, &stage.peer(), "client.ovpn", &changes);
+    client.wait_up(SOON).map_err(|failure| format!("{failure}\n{}", server.tail())).unwrap();
+    stage.echo("192.168.10.4", "192.168.10.200", [&server, &client]);
 }
 
 #[test]
