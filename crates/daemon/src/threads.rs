@@ -32,7 +32,7 @@ const MOST_HANDSHAKES: usize = 4;
 /// needed. (Status and pool files have [`crate::file_writer`], which exists while it writes.)
 const MOST_BLOCKING: usize = 16;
 
-/// The same where the unit limits them: with this few, two things that hang at a time do stop logins.
+/// The same where a limit leaves no more: with this few, two things that hang at a time do stop logins.
 const MOST_BLOCKING_LIMITED: usize = 2;
 
 /// Below this the data plane cannot work: one thread for each direction.
@@ -68,6 +68,7 @@ impl ThreadBudget {
         let blocking = more(1, MOST_BLOCKING_LIMITED);
         let handshakes = more(handshakes, wanted_handshakes);
         let engine = more(LEAST_ENGINE, wanted_engine);
+        let blocking = more(blocking, MOST_BLOCKING);
         Self { limit, handshakes, blocking, engine }
     }
 }
@@ -112,6 +113,12 @@ mod tests {
         let budget = ThreadBudget::share(8, Some(10));
         assert_eq!((budget.handshakes, budget.blocking, budget.engine), (2, 1, 2));
         assert!(OWN + SCRIPTS + budget.handshakes + budget.blocking + budget.engine <= 10);
+    }
+
+    #[test]
+    fn a_limit_that_leaves_enough_changes_nothing() {
+        let budget = ThreadBudget::share(8, Some(4096));
+        assert_eq!((budget.handshakes, budget.blocking, budget.engine), (4, 16, 8));
     }
 
     #[test]

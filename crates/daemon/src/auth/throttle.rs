@@ -5,7 +5,8 @@
 //! What was reserved is given back by whoever turns out to be right: only failures cost.
 //!
 //! And of one user from one network, no more are judged at a time than may still fail for nothing: guesses that all come at
-//! once learn no more than those that wait for each other.
+//! once learn no more than those that wait for each other. That ends where a judge puts its answer off (somebody is in a
+//! browser), and does not concern logins without a name.
 //!
 //! A user's failures are counted for each network apart: nobody locks out a user from elsewhere. All of them together
 //! only ever delay, and by little, so that guesses from many networks are slowed down as well.
@@ -85,12 +86,23 @@ pub(crate) struct Turn {
     pub(crate) wait: Duration,
     subjects: [Subject; 3],
     reserved: [Duration; 3],
+    /// It counts among those that are judged at a time.
+    has_place: bool,
     throttle: Arc<Throttle>,
+}
+
+impl Turn {
+    /// The answer may take long: others need not wait for it.
+    pub(crate) fn give_up_place(&mut self) {
+        if std::mem::take(&mut self.has_place) {
+            self.throttle.judged(self.subjects[0]);
+        }
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.throttle.judged(self.subjects[0]);
+        self.give_up_place();
     }
 }
 
@@ -147,15 +159,17 @@ impl Throttle {
         if wait > LONGEST {
             return Admitted::Refused;
         }
-        let mut under_way = self.under_way();
-        let failures = records.get(&subjects[0]).map_or(0, |record| record.failures);
-        let at_a_time = subjects[0].free().saturating_sub(failures).max(1);
-        let here = under_way.entry(subjects[0]).or_default();
-        if *here >= at_a_time {
-            return Admitted::Busy;
+        let has_place = !user.is_empty();
+        if has_place {
+            let mut under_way = self.under_way();
+            let failures = records.get(&subjects[0]).map_or(0, |record| record.failures);
+            let at_a_time = subjects[0].free().saturating_sub(failures).max(1);
+            let here = under_way.entry(subjects[0]).or_default();
+            if *here >= at_a_time {
+                return Admitted::Busy;
+            }
+            *here += 1;
         }
-        *here += 1;
-        drop(under_way);
         let reserved = subjects.map(|subject| {
             let Some(record) = records.get_mut(&subject) else { return Duration::ZERO };
             let penalty = subject.penalty(record.failures);
@@ -164,7 +178,7 @@ impl Throttle {
             }
             penalty
         });
-        Admitted::Turn(Turn { wait, subjects, reserved, throttle: Arc::clone(self) })
+        Admitted::Turn(Turn { wait, subjects, reserved, has_place, throttle: Arc::clone(self) })
     }
 
     /// A login is not being judged any more.
@@ -316,6 +330,20 @@ mod tests {
         assert!(turn(&throttle, "alice", HOME, now).is_none(), "one at a time from here on");
         drop(next);
         assert!(throttle.under_way().is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_people_in_their_browsers_nor_behind_logins_without_a_name() {
+        let now = Instant::now();
+        let throttle = Arc::new(Throttle::default());
+        let mut in_browsers: Vec<_> = (0..5).map_while(|_| turn(&throttle, "alice", HOME, now)).collect();
+        assert!(turn(&throttle, "alice", HOME, now).is_none());
+        in_browsers.iter_mut().for_each(Turn::give_up_place);
+        assert!(turn(&throttle, "alice", HOME, now).is_some());
+        drop(in_browsers);
+        assert!(throttle.under_way().is_empty());
+        let nameless: Vec<_> = (0..100).map_while(|_| turn(&throttle, "", HOME, now)).collect();
+        assert_eq!(nameless.len(), 100);
     }
 
     #[tokio::test]

@@ -234,8 +234,13 @@ impl Client {
         let swallowed = !self.profile.link.allow_recursive_routing
             && source(&self.profile, outside).is_some_and(|source| self.is_own(source));
         let Some(up) = &mut self.up else { return };
-        if let Err(failure) = up.tunnel.follow_network(outside.ip(), swallowed).await {
+        let followed = up.tunnel.follow_network(outside.ip(), swallowed).await;
+        if let Err(failure) = &followed {
             ovlog!(error 1, "the routes cannot be fitted to the network as it is now: {failure}");
+        }
+        // Whoever set the routes (`route-noexec`, a script) sets them anew with the next device.
+        if swallowed && !matches!(followed, Ok(true)) {
+            self.device_lost = true;
         }
     }
 }

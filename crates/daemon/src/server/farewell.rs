@@ -1,9 +1,10 @@
 //! What hooks hear of a client's end: `client-disconnect` and `learn-address delete` follow whatever was heard before, also
 //! when the client never got as far as being connected. A firewall that a script opened is closed again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use culvert_offload::PeerStats;
+use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::{
@@ -12,9 +13,13 @@ use super::{
     configure, environment,
 };
 use crate::{
+    ovlog,
     scripts::{Hook, Learned, ScriptEnv},
     session_task::SessionKey,
 };
+
+/// How long the end of a server waits for hooks.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What hooks were told about a client, and have to hear the end of.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ pub(super) struct Farewell {
 impl Server {
     /// A client is gone that was connected.
     pub(super) fn run_disconnect_hooks(
-        &self,
+        &mut self,
         key: SessionKey,
         client: &Client,
         connected: &Connected,
@@ -53,7 +58,7 @@ impl Server {
     }
 
     /// A client is gone that was on its way. What is still being asked about it comes back, and ends then.
-    pub(super) fn run_early_disconnect_hooks(&self, key: SessionKey, client: &Client, pending: &Pending) {
+    pub(super) fn run_early_disconnect_hooks(&mut self, key: SessionKey, client: &Client, pending: &Pending) {
         if !self.hears_of_ends() {
             return self.hooks.plugins.forget(key.0);
         }
@@ -67,7 +72,7 @@ impl Server {
     }
 
     /// Hooks agreed to the connection of a client that had left by then: they hear of its end, too.
-    pub(super) fn left_when_agreed(&self, key: SessionKey, asked: Option<Box<ScriptEnv>>) {
+    pub(super) fn left_when_agreed(&mut self, key: SessionKey, asked: Option<Box<ScriptEnv>>) {
         if let Some(mut env) = asked.filter(|_| self.hears_of_ends()) {
             env.set_session_end(std::time::Duration::ZERO, 0, 0);
             let nothing =
@@ -83,7 +88,7 @@ impl Server {
     }
 
     /// Tells hooks about the end of what they were told.
-    pub(super) fn say_farewell(&self, key: SessionKey, farewell: Farewell) {
+    pub(super) fn say_farewell(&mut self, key: SessionKey, farewell: Farewell) {
         let Farewell { env, common_name, has_agreed, mut addresses } = farewell;
         if !addresses.is_empty() {
             let of_others = self.names_of_others(key);
@@ -91,15 +96,25 @@ impl Server {
         }
         let hooks = Arc::clone(&self.hooks);
         let telling = async move {
+            // Before the program that may take long: the addresses may be the next client's soon.
+            for address in addresses {
+                hooks.learn_address(key, Learned::Delete, &address, &common_name, &env).await;
+            }
             if has_agreed {
                 let command = hooks.scripts.client_disconnect.as_ref();
                 hooks.run_for(Some(key), Hook::ClientDisconnect, command, &[], &env).await;
             }
-            for address in addresses {
-                hooks.learn_address(key, Learned::Delete, &address, &common_name, &env).await;
-            }
             hooks.plugins.forget(key.0);
         };
-        tokio::spawn(telling.in_current_span());
+        while self.farewells.try_join_next().is_some() {}
+        self.farewells.spawn(telling.in_current_span());
+    }
+
+    /// Waits until hooks have heard of every end: what they opened or count is not left behind when the server ends.
+    pub(super) async fn finish_farewells(&mut self) {
+        let told = async { while self.farewells.join_next().await.is_some() {} };
+        if timeout(PATIENCE, told).await.is_err() {
+            ovlog!(warn 1, "client-disconnect or learn-address takes too long; the server ends without it");
+        }
     }
 }

@@ -203,6 +203,12 @@ impl Listener {
         let mut patience = pin!(sleep(FIRST_PACKET));
         while !self.over {
             tokio::select! {
+                // An order may say that it is no stranger's any more.
+                biased;
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    None => return,
+                },
                 () = &mut patience, if self.is_strangers_stream() => {
                     debug!("a stream brought nothing in time");
                     break;
@@ -222,10 +228,6 @@ impl Listener {
                     self.handle_batch(std::mem::take(&mut batch.packets)).await;
                     yield_now().await;
                 }
-                order = orders.recv() => match order {
-                    Some(order) => self.obey(order),
-                    None => return,
-                },
             }
         }
         let _gone = self.reports.send(ListenerReport::Ended(self.id, self.transport)).await;

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     auth::{
         plugins::PluginLogin,
-        throttle::{LONGEST, is_guess},
+        throttle::{LONGEST, Turn, is_guess},
         tokens::{EXPIRED, Shown, TokenSession},
         users::UserVerdict,
     },
@@ -275,7 +275,7 @@ impl Admission {
         let has_token = matches!(login.earlier, Earlier::Since(_));
         // Neither does who shows one that was good, though it lets nobody in.
         let may_guess = login.earlier == Earlier::Nothing;
-        let turn = if login.is_first && !has_token {
+        let mut turn = if login.is_first && !has_token {
             let Some(turn) = self.throttle.admit(username, from).await else {
                 ovlog!(warn 1, "too many failed logins of '{username}' or from its network; refused without a look");
                 let seconds = LONGEST.as_secs();
@@ -294,8 +294,13 @@ impl Admission {
         } else {
             None
         };
-        let authorization = self.ask_judges(login).await;
+        let authorization = self.ask_judges(login, turn.as_mut()).await;
         let now = clock::now().mono;
+        // Who was not answered in time guessed nothing.
+        let (authorization, may_guess) = match authorization {
+            Some(authorization) => (authorization, may_guess),
+            None => (Authorization::Deny(None), false),
+        };
         match &authorization {
             Authorization::Deny(reason) if may_guess && is_guess(reason.as_deref()) => {
                 self.throttle.failed(username, from, now);
@@ -311,8 +316,8 @@ impl Admission {
         authorization
     }
 
-    /// Asks all judges; the first that refuses decides.
-    async fn ask_judges(&self, login: &Login) -> Authorization {
+    /// Asks all judges; the first that refuses decides. `None`: one that put its answer off gave none in time.
+    async fn ask_judges(&self, login: &Login, turn: Option<&mut Turn>) -> Option<Authorization> {
         let AuthRequest { username, password, peer_info, .. } = &login.request;
         let is_anonymous = username.is_empty() && password.is_empty();
         // An empty login got here because it is allowed: plugins and programs may have something against it, users not.
@@ -326,7 +331,7 @@ impl Admission {
                 },
             };
             if verdict != Authorization::Accept {
-                return verdict;
+                return Some(verdict);
             }
         }
         let plugins = &self.hooks.plugins;
@@ -334,7 +339,7 @@ impl Admission {
         let by_plugin =
             match plugins.judge_login(&self.tmp_dir, credentials, &login.env, login.session.0).await {
                 PluginLogin::Accept => None,
-                PluginLogin::Reject(reason) => return Authorization::Deny(reason),
+                PluginLogin::Reject(reason) => return Some(Authorization::Deny(reason)),
                 PluginLogin::Deferred(files, env) => Some((files, env)),
             };
         let by_script = match &self.verify {
@@ -343,13 +348,16 @@ impl Admission {
                 let runner = self.hooks.runner.for_client(login.session.0);
                 match runner.verify_login(verify, &self.tmp_dir, username, password, &login.env).await {
                     LoginVerdict::Accept => None,
-                    LoginVerdict::Reject(reason) => return Authorization::Deny(reason),
+                    LoginVerdict::Reject(reason) => return Some(Authorization::Deny(reason)),
                     LoginVerdict::Deferred(files, env) => Some((files, env)),
                 }
             }
         };
         if by_plugin.is_none() && by_script.is_none() {
-            return Authorization::Accept;
+            return Some(Authorization::Accept);
+        }
+        if let Some(turn) = turn {
+            turn.give_up_place();
         }
         let (plugin, script) = (by_plugin.as_ref(), by_script.as_ref());
         let env = |judge: Option<&(_, ScriptEnv)>| judge.map(|(_, env)| env.clone());
@@ -357,20 +365,20 @@ impl Admission {
         self.under_way.defer_login(login.session, pending);
         for (files, _) in plugin.into_iter().chain(script) {
             if let Some(refused) = self.ask_for_more(login, peer_info, files) {
-                return refused;
+                return Some(refused);
             }
         }
         for (files, _) in plugin.into_iter().chain(script) {
             match timeout_at(login.deadline, files.wait(&self.answers)).await {
                 Ok(AuthAnswer::Accept) => {}
-                Ok(AuthAnswer::Reject(reason)) => return Authorization::Deny(reason),
+                Ok(AuthAnswer::Reject(reason)) => return Some(Authorization::Deny(reason)),
                 Err(_elapsed) => {
                     ovlog!(warn 1, "TLS Auth Error: no answer came for the login of '{username}' in time");
-                    return Authorization::Deny(None);
+                    return None;
                 }
             }
         }
-        Authorization::Accept
+        Some(Authorization::Accept)
     }
 
     /// Tells the client what a judge wants besides the password, if it does. Returns a refusal where the client cannot

@@ -47,7 +47,7 @@ use culvert_wire::PeerId;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tracing::warn;
@@ -136,6 +136,8 @@ struct Server {
     rules: Rules,
     /// When learned addresses are looked at for stale ones next (`stale-routes-check`).
     stations_due: Instant,
+    /// Hooks that are hearing of the end of clients.
+    farewells: JoinSet<()>,
     status: Option<Arc<StatusFile>>,
     /// `ifconfig-pool-persist`.
     pool_file: Option<Arc<StatusFile>>,
@@ -419,6 +421,7 @@ impl Server {
         for key in self.clients.keys().copied().collect::<Vec<_>>() {
             self.remove(key, why);
         }
+        self.finish_farewells().await;
     }
 }
 

@@ -278,6 +278,7 @@ impl Server {
             expiries: tls.expiries(),
             status: life.status_file(),
             stations_due: tokio::time::Instant::now(),
+            farewells: tokio::task::JoinSet::new(),
             pool_file: life.pool_file(),
             logger: life.logger.clone(),
             interface: Interface::new(life.management.clone()),

@@ -173,13 +173,15 @@ fn find(
     pins: &PinSource,
     key_only: bool,
 ) -> Result<(Found, TokenKey), String> {
-    let mut tokens = Vec::new();
+    let (mut tokens, mut failures) = (Vec::new(), Vec::new());
     for module in modules(settings, id)? {
-        tokens.extend(module.tokens()?);
+        match module.tokens() {
+            Ok(found) => tokens.extend(found),
+            Err(failure) => failures.push(failure),
+        }
     }
     let seen: Vec<String> = tokens.iter().map(|token| token.name.label.clone()).collect();
     tokens.retain(|token| id.is_on(&token.name));
-    let mut failures = Vec::new();
     let mut hidden = Vec::new();
     let alone = tokens.len() == 1;
     for token in tokens {

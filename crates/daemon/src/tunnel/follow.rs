@@ -37,18 +37,19 @@ impl Tunnel {
     }
 
     /// Sets the routes anew where the machine's way out is another than they were made for, or `remote` is, or where they
-    /// do not keep packets to it out of the tunnel (`swallowed`). What leads into the tunnel stays as far as it can.
+    /// do not keep packets to it out of the tunnel (`swallowed`). What leads into the tunnel stays as far as it can. Returns
+    /// whether the routes are this tunnel's to set.
     pub(crate) async fn follow_network(
         &mut self,
         remote: IpAddr,
         swallowed: bool,
-    ) -> Result<(), TunnelError> {
-        let (Some(routed), Some(changes)) = (&mut self.routed, &mut self.changes) else { return Ok(()) };
+    ) -> Result<bool, TunnelError> {
+        let (Some(routed), Some(changes)) = (&mut self.routed, &mut self.changes) else { return Ok(false) };
         let context = RouteContext { remote: Some(remote), ..routed.context.clone() };
         let now = way_out(&mut changes.host, &context)?;
         let stands = routed.way_out.as_ref() == Some(&now) && routed.context.remote == context.remote;
         if stands && !swallowed {
-            return Ok(());
+            return Ok(true);
         }
         routed.way_out = None;
         let old = self.plans.routes.clone();
@@ -56,11 +57,11 @@ impl Tunnel {
         // Without them the machine tells its own way.
         self.plans.routes = kept.clone();
         self.revise(&old, &kept).await?;
-        let (Some(routed), Some(changes)) = (&mut self.routed, &mut self.changes) else { return Ok(()) };
+        let (Some(routed), Some(changes)) = (&mut self.routed, &mut self.changes) else { return Ok(true) };
         let context = context.discover(&mut changes.host)?;
         let way = if remote.is_ipv4() { &context.net4 } else { &context.net6 };
         if way.is_none() {
-            return Ok(()); // there will be news when there is a network again
+            return Ok(true); // there will be news when there is a network again
         }
         ovlog!(1, "the routes are set anew: the way to the server is another, or was gone");
         let planned = routed.settings.plan(&context);
@@ -76,7 +77,7 @@ impl Tunnel {
         if let (Some(routed), Some(changes)) = (&mut self.routed, &mut self.changes) {
             routed.way_out = way_out(&mut changes.host, &routed.context).ok();
         }
-        Ok(())
+        Ok(true)
     }
 }
 
