@@ -11,7 +11,7 @@ use culvert_config::{
     profile::{Bind, ConnectionEntry, MtuDiscovery, Multihome},
     value::{Family, Port},
 };
-use culvert_offload::{OffloadError, UdpOptions};
+use culvert_offload::UdpOptions;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Connections that may wait to be accepted.
@@ -166,9 +166,9 @@ pub(crate) async fn connect_tcp(
 }
 
 /// An error with its causes, as one line.
-pub(crate) fn describe(failure: &OffloadError) -> String {
+pub(crate) fn describe(failure: &dyn std::error::Error) -> String {
     let mut text = failure.to_string();
-    let mut cause = std::error::Error::source(failure);
+    let mut cause = failure.source();
     while let Some(inner) = cause {
         text.push_str(": ");
         text.push_str(&inner.to_string());

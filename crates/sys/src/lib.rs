@@ -29,7 +29,7 @@ pub use clock::{awake, since_boot};
 pub use directory::DirectoryWatch;
 pub use local::LocalDatagram;
 pub use netlink::{NetlinkFamily, NetlinkSocket};
-pub use persistent::{DeviceKind, Persistence, set_persistent};
+pub use persistent::{Persistence, set_persistent};
 pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
 pub use tcp::TcpSocket;
 pub use tty::Terminal;

@@ -8,16 +8,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::tun::{IFF_NO_PI, IFF_TAP, IFF_TUN, IfReq, ioctl_ifreq};
-
-/// What a device carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// IP packets.
-    Tun,
-    /// Ethernet frames.
-    Tap,
-}
+use crate::tun::{IFF_NO_PI, IFF_TAP, IFF_TUN, IfReq, TunLayer, ioctl_ifreq};
 
 /// Whether a device is to stay, and who may open it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +39,10 @@ struct OpenedDevice {
 pub fn set_persistent(
     node: &Path,
     name: &str,
-    kind: DeviceKind,
+    layer: TunLayer,
     persistence: Persistence,
 ) -> io::Result<String> {
-    let device = OpenedDevice::open(node, name, kind)?;
+    let device = OpenedDevice::open(node, name, layer)?;
     if let Persistence::On { user, group } = persistence {
         if let Some(user) = user {
             device.set(libc::TUNSETOWNER as _, user)?;
@@ -65,13 +56,13 @@ pub fn set_persistent(
 }
 
 impl OpenedDevice {
-    fn open(node: &Path, name: &str, kind: DeviceKind) -> io::Result<Self> {
+    fn open(node: &Path, name: &str, layer: TunLayer) -> io::Result<Self> {
         let fd = rustix::fs::open(node, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let mut request = IfReq::new(name)?;
         let flags = IFF_NO_PI
-            | match kind {
-                DeviceKind::Tun => IFF_TUN,
-                DeviceKind::Tap => IFF_TAP,
+            | match layer {
+                TunLayer::Ip => IFF_TUN,
+                TunLayer::Ethernet => IFF_TAP,
             };
         request.value[..2].copy_from_slice(&flags.to_ne_bytes());
         ioctl_ifreq(fd.as_fd(), libc::TUNSETIFF as _, &mut request)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use culvert_config::Parsed;
 use culvert_daemon::ovlog;
 use culvert_sys::{
-    DeviceKind, Persistence,
+    Persistence, TunLayer,
     process::{find_group, find_user},
     set_persistent,
 };
@@ -32,9 +32,9 @@ pub(super) fn remove(parsed: &Parsed) -> Result<String, String> {
 
 fn set(parsed: &Parsed, persistence: Persistence) -> Result<String, String> {
     let device = &parsed.profile().device;
-    let kind = match parsed.device_kind() {
-        word if word.starts_with("tap") => DeviceKind::Tap,
-        word if word.starts_with("tun") => DeviceKind::Tun,
+    let layer = match parsed.device_kind() {
+        word if word.starts_with("tap") => TunLayer::Ethernet,
+        word if word.starts_with("tun") => TunLayer::Ip,
         word => {
             return Err(format!(
                 "I don't recognize device {word} as a tun or tap device\nhint: a name begins with tun or tap, or \
@@ -42,14 +42,14 @@ fn set(parsed: &Parsed, persistence: Persistence) -> Result<String, String> {
             ));
         }
     };
-    if kind == DeviceKind::Tun {
+    if layer == TunLayer::Ip {
         ovlog!(1, "Note: --mktun does not support DCO. Creating TUN interface.");
     }
     let node = device.dev_node.as_deref().unwrap_or("/dev/net/tun");
     // As in OpenVPN: a name without a number means the first that is free.
     let numbered = matches!(device.dev.as_str(), "tun" | "tap");
     let wanted = if numbered { format!("{}%d", device.dev) } else { device.dev.clone() };
-    let name = set_persistent(Path::new(node), &wanted, kind, persistence).map_err(|error| {
+    let name = set_persistent(Path::new(node), &wanted, layer, persistence).map_err(|error| {
         format!(
             "ERROR: Cannot make TUN/TAP device {}: {error}\nhint: needs root or CAP_NET_ADMIN, the device node \
              {node}, and that no other process has the device open",

@@ -30,7 +30,8 @@ impl Guarded {
                 return Ok(());
             }
         };
-        let failed = |failure: HostError| format!("--kill-switch cannot be had: {}", describe(&failure));
+        let failed =
+            |failure: HostError| format!("--kill-switch cannot be had: {}", link::describe(&failure));
         let switch = KillSwitch::open().map_err(failed)?;
         let mut guarded = Self { switch, rules };
         guarded.switch.set(&guarded.rules).map_err(failed)?;
@@ -58,7 +59,7 @@ impl Guarded {
         match self.switch.set(&rules) {
             Ok(()) => self.rules = rules,
             Err(failure) => {
-                ovlog!(error 1, "kill switch: the rules stay as they are: {}", describe(&failure));
+                ovlog!(error 1, "kill switch: the rules stay as they are: {}", link::describe(&failure));
             }
         }
     }
@@ -69,7 +70,7 @@ impl Guarded {
             Err(failure) => ovlog!(
                 error 1,
                 "kill switch: cannot be lifted: {}; do it by hand: nft delete table inet {}",
-                describe(&failure),
+                link::describe(&failure),
                 self.switch.table()
             ),
         }
@@ -97,15 +98,4 @@ pub(super) fn conclude(life: &mut Life, ended: &Ended) {
 /// Whether names are looked up before it is in force: what they resolve to is kept for this life.
 pub(super) fn keeps_addresses(profile: &Profile) -> bool {
     profile.link.kill_switch
-}
-
-fn describe(failure: &HostError) -> String {
-    let mut text = failure.to_string();
-    let mut cause = std::error::Error::source(failure);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

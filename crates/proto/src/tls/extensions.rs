@@ -9,7 +9,7 @@ use x509_parser::{
     x509::X509Name,
 };
 
-use super::{certificate::colons, distinguished_name};
+use super::{certificate::colons, distinguished_name, usage::PURPOSES};
 
 /// Returns the extensions that are understood, by OpenSSL's short names; the first of each name.
 pub(super) fn shown(x509: &X509Certificate<'_>) -> Vec<(String, String)> {
@@ -162,22 +162,6 @@ const NETSCAPE_TYPES: &[&str] = &[
     "SSL CA",
     "S/MIME CA",
     "Object Signing CA",
-];
-
-/// OID and OpenSSL's long name.
-const PURPOSES: &[(&str, &str)] = &[
-    ("1.3.6.1.5.5.7.3.1", "TLS Web Server Authentication"),
-    ("1.3.6.1.5.5.7.3.2", "TLS Web Client Authentication"),
-    ("1.3.6.1.5.5.7.3.3", "Code Signing"),
-    ("1.3.6.1.5.5.7.3.4", "E-mail Protection"),
-    ("1.3.6.1.5.5.7.3.5", "IPSec End System"),
-    ("1.3.6.1.5.5.7.3.6", "IPSec Tunnel"),
-    ("1.3.6.1.5.5.7.3.7", "IPSec User"),
-    ("1.3.6.1.5.5.7.3.8", "Time Stamping"),
-    ("1.3.6.1.5.5.7.3.9", "OCSP Signing"),
-    ("1.3.6.1.5.5.7.3.17", "ipsec Internet Key Exchange"),
-    ("1.3.6.1.4.1.311.20.2.2", "Microsoft Smartcard Login"),
-    ("2.5.29.37.0", "Any Extended Key Usage"),
 ];
 
 const OTHER_NAMES: &[(&str, &str)] = &[

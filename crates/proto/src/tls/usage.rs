@@ -134,7 +134,7 @@ fn check_extended(expected: &str, leaf: &Certificate<'_>, log: &mut Vec<String>)
     };
     let mut lines = vec!["Validating certificate extended key usage".to_owned()];
     for oid in &purposes {
-        let name = NAMES.iter().find(|(known, _)| known == oid).map_or(oid.as_str(), |(_, name)| name);
+        let name = PURPOSES.iter().find(|(known, _)| known == oid).map_or(oid.as_str(), |(_, name)| name);
         lines.push(format!("++ Certificate has EKU (str) {name}, expects {expected}"));
         if name != expected {
             lines.push(format!("++ Certificate has EKU (oid) {oid}, expects {expected}"));
@@ -148,8 +148,8 @@ fn check_extended(expected: &str, leaf: &Certificate<'_>, log: &mut Vec<String>)
     Err(refuse(lines))
 }
 
-/// OID and OpenSSL's long name, which `remote-cert-eku` is compared with.
-const NAMES: &[(&str, &str)] = &[
+/// Purposes of an extended key usage: OID and OpenSSL's long name, which `remote-cert-eku` is compared with.
+pub(super) const PURPOSES: &[(&str, &str)] = &[
     ("1.3.6.1.5.5.7.3.1", "TLS Web Server Authentication"),
     ("1.3.6.1.5.5.7.3.2", "TLS Web Client Authentication"),
     ("1.3.6.1.5.5.7.3.3", "Code Signing"),
