@@ -25,6 +25,7 @@ mod linux;
 mod needs;
 mod paired;
 mod peer;
+mod sizes;
 mod transport;
 
 pub use control::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
@@ -39,6 +40,7 @@ pub use paired::{ENGINE_IDS, Paired};
 pub use peer::{
     Drops, Framing, Keepalive, NatEnd, NatRule, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses,
 };
+pub use sizes::{MeasuredSizes, SizeTest};
 pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
 use std::{
@@ -164,6 +166,16 @@ pub trait Offload: Send + Sync {
     fn notify_exit(&self, peer: PeerId) -> Result<(), OffloadError> {
         let _ = peer;
         Err(OffloadError::Unsupported("exit notification in the data channel"))
+    }
+
+    /// Has the sizes of packets tested that reach a peer; what is found counts at once, and comes as
+    /// [`OffloadEvent::PathMtu`]. A peer that does not answer tests is soon left alone.
+    ///
+    /// # Errors
+    /// When the peer is unknown, or the offload cannot send data of its own (kernels).
+    fn test_sizes(&self, peer: PeerId, test: SizeTest) -> Result<(), OffloadError> {
+        let _ = (peer, test);
+        Err(OffloadError::Unsupported("tests of packet sizes"))
     }
 
     /// Appends the counters of one peer, or of all.

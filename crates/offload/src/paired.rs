@@ -27,7 +27,7 @@ use culvert_wire::{OffloadKind, PeerId, Slot, Transmit};
 use crate::{
     Backend, Capabilities, ControlBatch, ControlReceiver, ControlSender, Device, DeviceMode, DeviceSpec,
     Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, Placement, Protocol, Shortfall,
-    TransportId, TransportSpec, UdpOptions,
+    SizeTest, TransportId, TransportSpec, UdpOptions,
 };
 
 /// The lowest id of a peer that the engine carries beside the kernel: the upper half of all ids.
@@ -395,6 +395,10 @@ impl Offload for Paired {
 
     fn notify_exit(&self, peer: PeerId) -> Result<(), OffloadError> {
         self.plane_of(peer)?.notify_exit(peer)
+    }
+
+    fn test_sizes(&self, peer: PeerId, test: SizeTest) -> Result<(), OffloadError> {
+        self.plane_of(peer)?.test_sizes(peer, test)
     }
 
     fn stats(&self, peer: Option<PeerId>, out: &mut Vec<PeerStats>) -> Result<(), OffloadError> {

@@ -24,6 +24,7 @@ use crate::{
     session_task::SessionInput,
     settings::shape::{Form, Path},
     signals::{Request, Signals},
+    sizes,
     tunnel::{Completion, Tunnel, TunnelRequest, TunnelSpec},
     usage,
 };
@@ -110,7 +111,7 @@ impl Client {
                     None => Some(Outcome::Restart(Restart::because("tls-error"))),
                 },
                 event = poll_fn(move |cx| events.poll_event(cx)) => match event {
-                    Some(event) => self.handle_offload(progress, event),
+                    Some(event) => self.handle_offload(entry, progress, event),
                     None => Some(self.lost_device()),
                 },
                 request = signals.next() => self.handle_signal(progress, offload, request),
@@ -313,6 +314,7 @@ impl Client {
         progress.params = Some(params.clone());
         progress.cc_exit = params.flags.cc_exit;
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {id}", params.cipher);
+        sizes::test(&**offload, id, spec.mtu, &self.profile);
         progress.link.session.send(SessionInput::Bound(id));
         progress.link.session.command(Command::Configured { peer_id: params.peer_id, push: Vec::new() });
         progress.start_limits(&self.profile.keepalive);
@@ -477,7 +479,12 @@ impl Client {
         None
     }
 
-    fn handle_offload(&mut self, progress: &mut Progress, event: OffloadEvent) -> Option<Outcome> {
+    fn handle_offload(
+        &mut self,
+        entry: &ConnectionEntry,
+        progress: &mut Progress,
+        event: OffloadEvent,
+    ) -> Option<Outcome> {
         match event {
             OffloadEvent::PeerGone(peer, ..) | OffloadEvent::ExitNotified(peer)
                 if progress.peer != Some(peer) =>
@@ -507,7 +514,10 @@ impl Client {
                 Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("remote-exit") }))
             }
             // News of a peer of an earlier session on a device that was kept.
-            OffloadEvent::KeyExhausted(peer, _) | OffloadEvent::Floated(peer, _)
+            OffloadEvent::KeyExhausted(peer, _)
+            | OffloadEvent::Floated(peer, _)
+            | OffloadEvent::PathMtu(peer, _)
+            | OffloadEvent::SizesMeasured(peer, _)
                 if progress.peer != Some(peer) =>
             {
                 None
@@ -520,6 +530,10 @@ impl Client {
                 ovlog!(1, "peer moved to {}", AfAddress(address));
                 progress.link.remote = address;
                 progress.link.session.command(Command::Floated(address));
+                None
+            }
+            OffloadEvent::PathMtu(..) | OffloadEvent::SizesMeasured(..) => {
+                sizes::log(&event, &entry.mtu);
                 None
             }
             // A client's device has one peer, of which nothing is learned.

@@ -33,6 +33,7 @@ use crate::{
     scripts::{Hook, Learned},
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
+    sizes,
     tunnel::TunnelSpec,
 };
 
@@ -288,6 +289,7 @@ impl Server {
             let reasons: Vec<_> = placement.because.iter().map(ToString::to_string).collect();
             ovlog!(1, "offload: engine for this client, because {}", reasons.join(", and because "));
         }
+        sizes::test(&*self.offload, spec.id, self.tun_mtu(), &self.profile);
         self.device_changed = self.offload.device() != self.device;
         let device = self.offload.device_of(spec.id);
         self.guard.cover(&device);

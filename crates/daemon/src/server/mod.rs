@@ -65,6 +65,7 @@ use crate::{
     pool::Pool,
     session_task::{Report, SessionKey},
     signals::{Request, Signals},
+    sizes,
     status_file::StatusFile,
     usage,
 };
@@ -282,6 +283,12 @@ impl Server {
             }
             OffloadEvent::Learned { peer, station, moved } => self.learned(peer, station, moved),
             OffloadEvent::Forgotten(peer, station) => self.forgotten(peer, station),
+            OffloadEvent::PathMtu(peer, _) | OffloadEvent::SizesMeasured(peer, _) => {
+                let Some(client) = of(&peer).and_then(|key| self.clients.get(&key)) else { return };
+                let _in = client.span.enter();
+                let mtu = self.profile.connections.first().map(|entry| entry.mtu).unwrap_or_default();
+                sizes::log(&event, &mtu);
+            }
             OffloadEvent::DeviceGone => {} // ends the loop
         }
     }
