@@ -274,6 +274,19 @@ impl Offload for Engine {
         Ok(transport.close().ok())
     }
 
+    fn size_buffers(
+        &self,
+        id: TransportId,
+        recv: Option<u32>,
+        send: Option<u32>,
+    ) -> Result<(), OffloadError> {
+        let sized = match &self.transport(id)?.wire {
+            Wire::Udp(udp) => udp.size_buffers(recv, send),
+            Wire::Tcp(tcp) => tcp.size_buffers(recv, send),
+        };
+        sized.map_err(|source| OffloadError::system("size the buffers of a socket", source))
+    }
+
     fn local_address(&self, id: TransportId) -> Option<std::net::SocketAddr> {
         match &self.transport(id).ok()?.wire {
             Wire::Udp(udp) => udp.local_addr().ok(),

@@ -115,6 +115,20 @@ pub trait Offload: Send + Sync {
     /// When the transport is unknown.
     fn close_transport(&self, id: TransportId) -> Result<Option<TransportSpec>, OffloadError>;
 
+    /// Sizes the buffers of a transport's sockets, in bytes; `None` leaves them as they are.
+    ///
+    /// # Errors
+    /// When the transport is unknown, or data does not pass sockets' buffers (kernels).
+    fn size_buffers(
+        &self,
+        id: TransportId,
+        recv: Option<u32>,
+        send: Option<u32>,
+    ) -> Result<(), OffloadError> {
+        let _ = (id, recv, send);
+        Err(OffloadError::Unsupported("buffers of sockets"))
+    }
+
     /// The local address of a transport, for whoever had the system choose a port; `None` where it is unknown.
     fn local_address(&self, id: TransportId) -> Option<SocketAddr> {
         let _ = id;

@@ -340,6 +340,21 @@ impl Offload for Paired {
         Ok(given)
     }
 
+    fn size_buffers(
+        &self,
+        id: TransportId,
+        recv: Option<u32>,
+        send: Option<u32>,
+    ) -> Result<(), OffloadError> {
+        let transport = self.transport(id)?;
+        let state = lock(&transport.state);
+        match (state.engine, state.kernel) {
+            (Some(id), _) => self.engine().ok_or(OffloadError::DeviceGone)?.size_buffers(id, recv, send),
+            (None, Some(id)) => self.kernel().ok_or(OffloadError::DeviceGone)?.size_buffers(id, recv, send),
+            (None, None) => Err(OffloadError::UnknownTransport(id)),
+        }
+    }
+
     fn local_address(&self, id: TransportId) -> Option<SocketAddr> {
         let transport = self.transport(id).ok()?;
         let state = lock(&transport.state);

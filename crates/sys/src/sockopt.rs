@@ -82,6 +82,15 @@ pub fn set_send_buffer(fd: impl AsFd, bytes: u32) -> io::Result<()> {
         .or_else(|_| rx::set_socket_send_buffer_size(&fd, bytes))?)
 }
 
+/// Sets both buffers; `None` leaves one as it is.
+///
+/// # Errors
+/// None in practice, as above.
+pub fn size_buffers(fd: impl AsFd, recv: Option<u32>, send: Option<u32>) -> io::Result<()> {
+    recv.map_or(Ok(()), |bytes| set_recv_buffer(&fd, bytes))?;
+    send.map_or(Ok(()), |bytes| set_send_buffer(&fd, bytes))
+}
+
 /// Sets the firewall mark of what the socket sends.
 ///
 /// # Errors

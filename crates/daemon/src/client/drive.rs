@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
 
 use super::{
-    Advance, Client, Outcome, Restart, Up, attempt::Link, login, network::Surroundings, proxy::Association,
+    Advance, Client, Outcome, Restart, Up, attempt::Link, buffers, login, network::Surroundings,
+    proxy::Association,
 };
 use crate::{
     address::AfAddress,
@@ -314,6 +315,7 @@ impl Client {
         progress.params = Some(params.clone());
         progress.cc_exit = params.flags.cc_exit;
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {id}", params.cipher);
+        buffers::size(&**offload, progress.link.transport, &progress.pushed);
         sizes::test(&**offload, id, spec.mtu, &self.profile);
         progress.link.session.send(SessionInput::Bound(id));
         progress.link.session.command(Command::Configured { peer_id: params.peer_id, push: Vec::new() });

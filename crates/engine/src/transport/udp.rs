@@ -81,6 +81,10 @@ impl Udp {
         }
     }
 
+    pub(crate) fn size_buffers(&self, recv: Option<u32>, send: Option<u32>) -> io::Result<()> {
+        self.sockets.iter().try_for_each(|socket| sockopt::size_buffers(socket, recv, send))
+    }
+
     /// The socket that worker `worker` receives from, if there is one for it.
     pub(crate) fn receiving_socket(&self, worker: usize) -> Option<&UdpSocket> {
         self.sockets.get(worker)
