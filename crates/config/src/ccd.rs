@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use culvert_wire::CipherName;
+
 use crate::{
     args::Args,
     diagnostic::{Diagnostic, Severity},
@@ -36,6 +38,12 @@ pub struct ClientOverrides {
     pub override_username: Option<String>,
     /// `max-routes-per-client`.
     pub max_routes_per_client: Option<u32>,
+    /// `data-ciphers`, normalised, in order of preference.
+    pub data_ciphers: Option<Vec<CipherName>>,
+    /// `cipher`, `data-ciphers-fallback`: the name for a client that names none.
+    pub cipher: Option<CipherName>,
+    /// `data-ciphers-fallback` was written: the name counts also where the server itself has no fallback.
+    pub fallback: bool,
     /// `vlan-pvid`.
     pub vlan_pvid: Option<u16>,
     /// `inactive`.

@@ -48,8 +48,7 @@ fn remarks(text: &mut String, extent: Extent, title: &str) {
 }
 
 fn option(row: &OptionRow) -> String {
-    let suffix = if matches!(row.status, Status::NotYet) { " (not yet supported)" } else { "" };
-    format!("`{}`{suffix}", row.name)
+    format!("`{}`", row.name)
 }
 
 fn when(effect: &Effect) -> String {

@@ -46,7 +46,6 @@ fn help_line(text: &mut String, row: &OptionRow) {
     };
     let mut column = COLUMN;
     let suffix = match row.status {
-        Status::NotYet => " (not yet supported)",
         Status::NoEffect(_) => " (no effect)",
         _ => "",
     };
@@ -160,7 +159,6 @@ pub(crate) fn contexts(row: &OptionRow) -> String {
 pub(crate) fn status(row: &OptionRow) -> String {
     match row.status {
         Status::Works => "works".to_owned(),
-        Status::NotYet => "not yet supported".to_owned(),
         Status::NotYetWhen(_) => "works, not with every value yet".to_owned(),
         Status::NoEffect(why) => format!("accepted without effect: {why}"),
         Status::Refused(_, remedy) => format!("refused: {remedy}"),
@@ -227,7 +225,6 @@ mod tests {
     fn an_option_explains_itself() {
         let text = explain("--fragment").unwrap();
         assert!(text.contains("Status: works") && text.contains("not with linux, windows"), "{text}");
-        assert!(explain("mtu-test").unwrap().contains("Status: not yet supported"));
         assert_eq!(
             explain("fragmnt").unwrap_err(),
             "no option is called `fragmnt`; did you mean `fragment`?"

@@ -78,6 +78,10 @@ pub struct Pushed {
     pub explicit_exit_notify: Option<u32>,
     /// `comp-lzo`, `compress`.
     pub compression: Option<Compression>,
+    /// `rcvbuf` in bytes.
+    pub rcvbuf: Option<u32>,
+    /// `sndbuf` in bytes.
+    pub sndbuf: Option<u32>,
     /// `shaper`: bytes per second into the tunnel, 100 to 100 000 000.
     pub shaper: Option<u32>,
     /// `persist-tun`.

@@ -186,7 +186,7 @@ mod tests {
         let report = check("client\nfoo\nverb x\n");
         assert!(!report.accepted);
         assert!(report.text.ends_with("\nThe configuration is refused, 2 errors: the syntax is wrong.\n"));
-        let report = check(&format!("{CLIENT}mtu-test\n"));
+        let report = check(&format!("{CLIENT}x509-track houseIdentifier\n"));
         assert!(
             !report.accepted && report.text.contains("culvert cannot do all of it yet"),
             "{}",

@@ -200,7 +200,6 @@ pub fn not_yet(profile: &Profile) -> Vec<Diagnostic> {
     for setting in &profile.settings {
         let name = setting.row.name;
         let (what, remedy) = match setting.row.status {
-            Status::NotYet => (format!("--{name}"), format!("remove `{name}`")),
             Status::NotYetWhen(missing) => match missing(profile) {
                 Some(what) => (format!("--{name}: {what}"), format!("change `{name}`")),
                 None => continue,

@@ -8,6 +8,7 @@ use culvert_config::{
     profile::{PullFilter, PullVerdict},
     value::{ClientNat, Compression, DhcpValue, PingAction, RouteHost, Topology},
 };
+use culvert_wire::CipherName;
 use proptest::prelude::*;
 
 const OPEN: PushFilter<'static> = PushFilter { filters: &[], route_nopull: false, allow_fqdn: false };
@@ -44,31 +45,48 @@ fn the_reply_of_a_server_is_typed() {
     assert_eq!(pushed.notes.len(), 1);
 }
 
-/// Nothing is ignored silently.
 #[test]
-fn what_comes_too_late_for_a_socket_is_said_to_have_no_effect() {
-    let pushed = apply(&OPEN, "rcvbuf 100000,sndbuf 100000,ping-timer-rem,mute 0");
-    let notes: Vec<_> = pushed.notes.iter().map(ToString::to_string).collect();
-    let buffer = |name: &str| {
-        format!(
-            "Note: pushed option '{name}' has no effect: buffers are sized when the socket is opened; write it in the client's \
-             own file"
-        )
-    };
-    assert_eq!(notes[..2], [buffer("rcvbuf"), buffer("sndbuf")]);
-    assert!(notes[2].contains("'ping-timer-rem' has no effect"), "{notes:?}");
-    assert_eq!((notes.len(), pushed.mute), (3, Some(0)));
+fn buffers_may_be_sized_by_the_server() {
+    let pushed = apply(&OPEN, "rcvbuf 100000,sndbuf 200000");
+    assert_eq!((pushed.rcvbuf, pushed.sndbuf), (Some(100_000), Some(200_000)));
+    assert!(pushed.notes.is_empty(), "{:?}", pushed.notes);
+    let pushed = apply(&OPEN, "rcvbuf 0,sndbuf 0");
+    assert_eq!((pushed.rcvbuf, pushed.sndbuf), (None, None));
 }
 
-/// Ciphers are agreed on before the file of a client is read.
+/// Nothing is ignored silently.
 #[test]
-fn a_client_has_no_ciphers_of_its_own_and_its_file_is_told_so() {
-    for line in ["data-ciphers AES-256-GCM", "ncp-ciphers AES-256-GCM", "providers legacy"] {
-        let (_, found) = parse_ccd(line, "ccd/alice");
-        let name = line.split(' ').next().unwrap();
-        assert_eq!(found.len(), 1, "{line}");
-        assert_eq!(found[0].openvpn_line, format!("Note: option '{name}' has no effect for one client"));
-    }
+fn what_a_client_does_anyway_is_said_to_have_no_effect() {
+    let pushed = apply(&OPEN, "ping-timer-rem,mute 0");
+    let notes: Vec<_> = pushed.notes.iter().map(ToString::to_string).collect();
+    assert!(notes[0].contains("'ping-timer-rem' has no effect"), "{notes:?}");
+    assert_eq!((notes.len(), pushed.mute), (1, Some(0)));
+}
+
+#[test]
+fn a_client_s_own_file_names_the_ciphers_that_it_is_offered() {
+    let text = "data-ciphers AES-128-GCM:?vollbit:AES-256-CBC\ndata-ciphers-fallback aes-192-cbc\n";
+    let (own, found) = parse_ccd(text, "ccd/alice");
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(own.data_ciphers, Some(vec![CipherName::Aes128Gcm, CipherName::Aes256Cbc]));
+    assert_eq!((own.cipher, own.fallback), (Some(CipherName::Aes192Cbc), true));
+    let (own, _) = parse_ccd("ncp-ciphers DEFAULT\ncipher AES-256-CBC\n", "ccd/alice");
+    assert_eq!(own.data_ciphers.map(|list| list.len()), Some(3));
+    assert_eq!((own.cipher, own.fallback), (Some(CipherName::Aes256Cbc), false));
+
+    let (own, found) = parse_ccd("data-ciphers AES-256-GCM:vollbit\ncipher nixbit\n", "ccd/alice");
+    let lines: Vec<_> = found.iter().map(|one| one.openvpn_line.as_str()).collect();
+    let expected = [
+        "Options error: Unsupported cipher in --data-ciphers: vollbit",
+        "Options error: Unsupported cipher: nixbit",
+    ];
+    assert_eq!((lines.as_slice(), own.data_ciphers, own.cipher), (expected.as_slice(), None, None));
+}
+
+#[test]
+fn what_has_no_effect_for_one_client_is_said() {
+    let (_, found) = parse_ccd("providers legacy", "ccd/alice");
+    assert_eq!(found[0].openvpn_line, "Note: option 'providers' has no effect for one client");
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn the_old_form_of_genkey_writes_the_file_of_secret() {
 /// Complete, but for one thing that is not there yet.
 fn folder_with_tap() -> TempDir {
     let folder = folder("key", "");
-    let text = "dev tap\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 255.255.255.0\nca key\ncert key\nkey key\nverb 3\nmtu-test\n";
+    let text = "dev tap\ntls-client\nremote 192.0.2.1\nifconfig 10.8.0.1 255.255.255.0\nca key\ncert key\nkey key\nverb 3\nx509-track houseIdentifier\n";
     folder.write("p2p.conf", text).unwrap();
     folder
 }
@@ -300,7 +300,7 @@ fn a_missing_feature_is_refused_after_the_version_line_and_after_the_notes() {
         "OpenVPN 2.",
         "library versions: ",
         "DCO version: ",
-        "Options error: --mtu-test not yet supported",
+        "Options error: --x509-track: x509-track of what is neither",
     ];
     let found = order.map(position);
     assert!(found.is_sorted(), "{found:?}");
@@ -353,8 +353,10 @@ fn check_says_which_data_planes_accept() {
 
     let pki = Pki::new(Algorithm::Ec).unwrap();
     let text = std::fs::read_to_string(folder.path().join("p2p.conf")).unwrap();
-    let text =
-        text.replace("mtu-test\n", "").replace("dev tap", "dev tun").replace("255.255.255.0", "10.8.0.2");
+    let text = text
+        .replace("x509-track houseIdentifier\n", "")
+        .replace("dev tap", "dev tun")
+        .replace("255.255.255.0", "10.8.0.2");
     pki.folder().write("p2p.conf", &text.replace("ca key\ncert key\nkey key\n", KEYS)).unwrap();
     let run = run_in(pki.folder().path(), &["check", "p2p.conf"]);
     assert_eq!(run.code, 0, "{}", run.stdout);

@@ -38,6 +38,7 @@ mod server;
 mod session_task;
 mod settings;
 pub mod signals;
+mod sizes;
 pub mod status_file;
 pub mod systemd;
 mod threads;

@@ -124,6 +124,9 @@ pub(crate) fn listen_tcp(tunnels: Option<&Profile>, local: SocketAddr) -> Result
         if let Some(mark) = tunnels.and_then(|profile| profile.link.mark) {
             culvert_sys::sockopt::set_mark(&socket, mark)?;
         }
+        if let Some(profile) = tunnels {
+            size_buffers(profile, &socket);
+        }
         socket.set_reuseaddr(true)?;
         socket.bind(local)?;
         socket.listen(BACKLOG)
@@ -140,7 +143,14 @@ pub(crate) fn tcp_socket(profile: &Profile, remote: SocketAddr) -> io::Result<Tc
     if let Some(mark) = mark(profile) {
         culvert_sys::sockopt::set_mark(&socket, mark)?;
     }
+    size_buffers(profile, &socket);
     Ok(socket)
+}
+
+/// `rcvbuf` and `sndbuf` of a stream, before it connects: they bound the window that it can ever have. Best effort, as in
+/// OpenVPN.
+fn size_buffers(profile: &Profile, socket: &TcpSocket) {
+    let _ = culvert_sys::sockopt::size_buffers(socket, profile.link.rcvbuf, profile.link.sndbuf);
 }
 
 /// Connects a TCP stream, from a bound address if one is given.

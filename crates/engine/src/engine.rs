@@ -14,7 +14,7 @@ use std::{
 use culvert_crypto::DataKey;
 use culvert_offload::{
     Capabilities, ControlReceiver, ControlSender, DeleteReason, Device, DeviceSpec, EventQueue, Learned,
-    Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, Station, TransportId,
+    Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, SizeTest, Station, TransportId,
     TransportSpec,
 };
 use culvert_sys::{Epoll, Eventfd};
@@ -31,6 +31,7 @@ use crate::{
     packet::Joins,
     peer::{Peer, plain},
     receive::{Command, Receiver, ReceiverParts},
+    sizes,
     slots::KeySlots,
     table::Table,
     transmit::Transmitter,
@@ -213,8 +214,14 @@ impl Engine {
 
     /// Has the keepalive timer know about a peer's next deadline.
     fn watch_over(&self, peer: &Peer) {
-        let is_first = self.shared.table.look_by(peer.id, peer.activity.next());
-        if is_first && let Some(receiver) = self.receivers.first() {
+        if self.shared.table.look_by(peer.id, peer.activity.next()) {
+            self.wake_timer();
+        }
+    }
+
+    /// Wakes the worker that runs the keepalive timer.
+    fn wake_timer(&self) {
+        if let Some(receiver) = self.receivers.first() {
             receiver.wake.raise();
         }
     }
@@ -267,6 +274,19 @@ impl Offload for Engine {
         Ok(transport.close().ok())
     }
 
+    fn size_buffers(
+        &self,
+        id: TransportId,
+        recv: Option<u32>,
+        send: Option<u32>,
+    ) -> Result<(), OffloadError> {
+        let sized = match &self.transport(id)?.wire {
+            Wire::Udp(udp) => udp.size_buffers(recv, send),
+            Wire::Tcp(tcp) => tcp.size_buffers(recv, send),
+        };
+        sized.map_err(|source| OffloadError::system("size the buffers of a socket", source))
+    }
+
     fn local_address(&self, id: TransportId) -> Option<std::net::SocketAddr> {
         match &self.transport(id).ok()?.wire {
             Wire::Udp(udp) => udp.local_addr().ok(),
@@ -303,6 +323,10 @@ impl Offload for Engine {
         {
             return Err(OffloadError::PeerExists(id));
         }
+        if change.remote.is_some() {
+            sizes::moved(&self.shared, &peer, self.shared.clock.millis());
+            self.wake_timer();
+        }
         if let Some(mss) = change.mss {
             peer.mss.store(mss.map_or(0, u32::from), Relaxed);
         }
@@ -327,7 +351,10 @@ impl Offload for Engine {
                 Slot::Secondary => slots.secondary = Some(Arc::clone(&key)),
             }
             Ok(())
-        })
+        })?;
+        sizes::can_send(&self.shared, &*self.shared.table.find(id)?);
+        self.wake_timer();
+        Ok(())
     }
 
     fn key_swap(&self, id: PeerId) -> Result<(), OffloadError> {
@@ -356,6 +383,13 @@ impl Offload for Engine {
         let exit = Single { payload: &EXIT, is_tunnel: false };
         outbox.push(&self.shared, &peer, &exit, Backpressure::Drop);
         outbox.flush(&self.shared, Backpressure::Drop);
+        Ok(())
+    }
+
+    fn test_sizes(&self, id: PeerId, test: SizeTest) -> Result<(), OffloadError> {
+        let peer = self.shared.table.find(id)?;
+        sizes::begin(&self.shared, &peer, test);
+        self.wake_timer();
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Pings and expiry, run by one receive worker between batches.
+//! Pings, tests of sizes and expiry, run by one receive worker between batches.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,6 +9,7 @@ use crate::{
     message::PING,
     outbox::{Outbox, Single},
     peer::Due,
+    sizes,
     transport::Backpressure,
 };
 
@@ -25,6 +26,7 @@ pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, now: u64) {
                 peer.activity.last_sent.store(now, Relaxed);
                 outbox.try_push(shared, &peer, &Single { payload: &PING, is_tunnel: false });
             }
+            Due::Test => sizes::run(shared, outbox, &peer, now),
             Due::Expiry => {
                 if shared.table.remove_exactly(&peer) {
                     peer.end();

@@ -50,6 +50,7 @@ mod probe;
 mod receive;
 mod recent;
 mod routes;
+mod sizes;
 mod slots;
 mod sync;
 mod table;

@@ -2,6 +2,8 @@
 //!
 //! Source: OpenVPN 2.7 `ping.c`, `occ.c` (the magic strings).
 
+use crate::probe::Largest;
+
 /// A keepalive ping.
 pub(crate) const PING: [u8; 16] =
     [0x2A, 0x18, 0x7B, 0xF3, 0x64, 0x1E, 0xB4, 0xCB, 0x07, 0xED, 0x2D, 0x0A, 0x98, 0x1F, 0xC7, 0x48];
@@ -22,6 +24,9 @@ pub(crate) const OCC_HEADER: usize = OCC_MAGIC.len() + 1;
 
 /// The peer leaves.
 pub(crate) const EXIT: [u8; 17] = occ(OCC_EXIT);
+
+/// Asks for the largest packets of a test.
+pub(crate) const LARGEST_REQUEST: [u8; 17] = occ(OCC_MTU_REQUEST);
 
 /// An answer to a request for the options string, which nobody evaluates in TLS mode: an empty string.
 pub(crate) const EMPTY_REPLY: [u8; 18] = {
@@ -52,6 +57,8 @@ pub(crate) enum Payload {
     Load,
     /// The peer asks for the largest packets of its test.
     LargestRequest,
+    /// The largest packets of our test.
+    LargestReply(Largest),
     /// An OCC message that needs no answer.
     OtherOcc,
 }
@@ -73,6 +80,10 @@ impl Payload {
             }
             Some([OCC_MTU_LOAD, ..]) => Self::Load,
             Some([OCC_MTU_REQUEST, ..]) => Self::LargestRequest,
+            Some([OCC_MTU_REPLY, received_high, received_low, sent_high, sent_low, ..]) => {
+                let received = u16::from_be_bytes([*received_high, *received_low]);
+                Self::LargestReply(Largest { received, sent: u16::from_be_bytes([*sent_high, *sent_low]) })
+            }
             Some(_) => Self::OtherOcc,
             None => Self::Packet,
         }
@@ -97,6 +108,11 @@ pub(crate) fn load(filler: usize) -> Vec<u8> {
     message
 }
 
+/// A request for a packet of `size` bytes in all.
+pub(crate) fn load_request(size: u16) -> Vec<u8> {
+    [&occ(OCC_MTU_LOAD_REQUEST)[..], &size.to_be_bytes()].concat()
+}
+
 /// The answer about the largest packets of a test: received, then sent.
 pub(crate) fn largest(received: u16, sent: u16) -> Vec<u8> {
     [&occ(OCC_MTU_REPLY)[..], &received.to_be_bytes(), &sent.to_be_bytes()].concat()
@@ -112,7 +128,11 @@ mod tests {
         assert_eq!(occ(&[OCC_MTU_LOAD_REQUEST, 5, 220]), Payload::LoadRequest(1500));
         assert_eq!(occ(&[OCC_MTU_LOAD_REQUEST, 5]), Payload::OtherOcc);
         assert_eq!(Payload::classify(&load(3)), Payload::Load);
-        assert_eq!(occ(&[OCC_MTU_REQUEST]), Payload::LargestRequest);
+        assert_eq!(Payload::classify(&load_request(1400)), Payload::LoadRequest(1400));
+        assert_eq!(Payload::classify(&LARGEST_REQUEST), Payload::LargestRequest);
+        let reply = Largest { received: 1500, sent: 1450 };
+        assert_eq!(Payload::classify(&largest(1500, 1450)), Payload::LargestReply(reply));
+        assert_eq!(occ(&[OCC_MTU_REPLY, 1, 2, 3]), Payload::OtherOcc);
         assert_eq!(occ(&[OCC_EXIT]), Payload::Exit);
         assert_eq!(occ(&[]), Payload::OtherOcc);
         assert_eq!(Payload::classify(&PING), Payload::Ping);

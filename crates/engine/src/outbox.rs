@@ -17,7 +17,7 @@ use crate::{
     legacy::Scratch,
     packet::{Nat, SuperPacket, Way, clamp_mss},
     peer::{DropReason, Peer},
-    transport::{Backpressure, Train as SendTrain, Transport},
+    transport::{Backpressure, Cut, Train as SendTrain, Transport},
     turn::Held,
 };
 
@@ -115,6 +115,8 @@ struct Train {
     /// A shorter packet was its last, or another TOS byte comes.
     closed: bool,
     tos: Option<u8>,
+    /// It may not be cut on its way.
+    whole: bool,
 }
 
 impl Outbox {
@@ -177,6 +179,24 @@ impl Outbox {
         };
         self.seal(shared, index, payloads, Backpressure::Drop);
         true
+    }
+
+    /// Sends one payload at once, in a datagram that nobody may cut on the way; returns its size. `None`: somebody else
+    /// sends to the peer just now, or there is no key.
+    pub(crate) fn send_whole(
+        &mut self,
+        shared: &Shared,
+        peer: &Arc<Peer>,
+        payload: &Single<'_>,
+    ) -> Option<usize> {
+        self.flush(shared, Backpressure::Drop);
+        if !self.try_push(shared, peer, payload) {
+            return None;
+        }
+        let size = self.len;
+        self.trains.iter_mut().for_each(|train| train.whole = true);
+        self.flush(shared, Backpressure::Drop);
+        (size > 0).then_some(size)
     }
 
     fn seal(
@@ -276,6 +296,7 @@ impl Outbox {
             count: 1,
             closed: false,
             tos: self.tos,
+            whole: false,
         });
     }
 
@@ -339,13 +360,15 @@ impl Outbox {
     }
 
     fn for_socket(&self, train: &Train) -> Option<SendTrain<'_>> {
-        let remote = **self.held.get(train.peer)?.peer().remote.load();
+        let peer = self.held.get(train.peer)?.peer();
+        let remote = **peer.remote.load();
         Some(SendTrain {
             bytes: self.buf.get(train.start..train.end)?,
             segment: train.segment,
             to: remote.address,
             from: remote.local,
             tos: train.tos,
+            cut: if train.whole { Cut::Never } else { peer.cut(remote.address) },
         })
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU32, AtomicU64,
+            AtomicU16, AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -21,8 +21,9 @@ use crate::{
     legacy::Legacy,
     packet::Nat,
     probe::Probes,
+    sizes::Sizes,
     slots::Keys,
-    transport::{Transport, Wire},
+    transport::{Cut, Transport, Wire},
     turn::Turn,
 };
 
@@ -51,6 +52,8 @@ pub(crate) struct Peer {
     pub(crate) sent: Counters,
     pub(crate) received: Counters,
     pub(crate) probes: Probes,
+    pub(crate) sizes: Sizes,
+    pub(crate) path: Path,
     drops: DropCounters,
 }
 
@@ -61,6 +64,18 @@ pub(crate) struct Remote {
     pub(crate) local: Option<LocalAddress>,
 }
 
+/// What tests of sizes found about the way to the peer.
+#[derive(Debug)]
+pub(crate) struct Path {
+    /// The MSS that fits, or [`NO_PATH_MSS`].
+    pub(crate) mss: AtomicU32,
+    /// The largest packet, outer headers included; 0 where everything passes.
+    pub(crate) mtu: AtomicU16,
+}
+
+/// Nothing limits the MSS but the configuration.
+pub(crate) const NO_PATH_MSS: u32 = u32::MAX;
+
 /// When the peer was last heard and spoken to, in milliseconds of the engine's clock, and how long may pass.
 pub(crate) struct Activity {
     pub(crate) last_sent: AtomicU64,
@@ -69,6 +84,8 @@ pub(crate) struct Activity {
     interval: AtomicU64,
     /// 0: never.
     timeout: AtomicU64,
+    /// When a test of sizes goes on; `u64::MAX` is never.
+    next_test: AtomicU64,
     /// When the address changed last.
     pub(crate) last_float: AtomicU64,
 }
@@ -79,6 +96,8 @@ pub(crate) enum Due {
     Nothing,
     /// A ping.
     Ping,
+    /// A test of sizes.
+    Test,
     /// Its removal.
     Expiry,
 }
@@ -143,6 +162,7 @@ impl Peer {
                 last_received: now.into(),
                 interval: 0.into(),
                 timeout: 0.into(),
+                next_test: u64::MAX.into(),
                 last_float: 0.into(),
             },
             mss: AtomicU32::new(spec.mss.map_or(0, u32::from)),
@@ -150,6 +170,8 @@ impl Peer {
             sent: Counters::default(),
             received: Counters::default(),
             probes: Probes::default(),
+            sizes: Sizes::default(),
+            path: Path { mss: NO_PATH_MSS.into(), mtu: 0.into() },
             drops: DropCounters::default(),
         };
         if let Some(keepalive) = spec.keepalive {
@@ -158,9 +180,18 @@ impl Peer {
         peer
     }
 
-    /// The MSS limit, if there is one.
+    /// The MSS limit, if there is one: where the user wants none, the path's does not count either.
     pub(crate) fn mss(&self) -> Option<u16> {
-        u16::try_from(self.mss.load(Relaxed)).ok().filter(|mss| *mss > 0)
+        let mss = self.mss.load(Relaxed).min(self.path.mss.load(Relaxed));
+        u16::try_from(mss).ok().filter(|mss| *mss > 0)
+    }
+
+    /// How packets to `address`, where the peer is, may be cut: over IPv6 the sender has to do it.
+    pub(crate) fn cut(&self, address: SocketAddr) -> Cut {
+        match self.path.mtu.load(Relaxed) {
+            mtu @ 1.. if address.is_ipv6() => Cut::At(mtu),
+            _ => Cut::Usual,
+        }
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason) {
@@ -233,6 +264,11 @@ impl Counters {
         self.tunnel_packets.fetch_add(packets, Relaxed);
     }
 
+    /// Whether anything was counted.
+    pub(crate) fn has_any(&self) -> bool {
+        self.link_packets.load(Relaxed) > 0
+    }
+
     /// Last of all: whoever finds packets counted here finds everything else about them counted too.
     pub(crate) fn count_link(&self, packets: u64, bytes: u64) {
         self.link_bytes.fetch_add(bytes, Relaxed);
@@ -252,6 +288,8 @@ impl Activity {
         let (ping, expiry) = self.deadlines();
         if expiry <= now {
             Due::Expiry
+        } else if self.next_test.load(Relaxed) <= now {
+            Due::Test
         } else if ping <= now {
             Due::Ping
         } else {
@@ -259,11 +297,21 @@ impl Activity {
         }
     }
 
+    /// Has a test of sizes go on at `at`, or before.
+    pub(crate) fn test_by(&self, at: u64) {
+        self.next_test.fetch_min(at, Relaxed);
+    }
+
+    /// Has a test of sizes go on at `at`.
+    pub(crate) fn test_at(&self, at: u64) {
+        self.next_test.store(at, Relaxed);
+    }
+
     /// When something is due next, in milliseconds of the engine's clock; `u64::MAX` is never. Traffic only moves it
     /// further away.
     pub(crate) fn next(&self) -> u64 {
         let (ping, expiry) = self.deadlines();
-        ping.min(expiry)
+        ping.min(expiry).min(self.next_test.load(Relaxed))
     }
 
     /// When a ping is due, and when the peer expires.

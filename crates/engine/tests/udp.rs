@@ -13,7 +13,8 @@ use std::{
 use culvert_crypto::AuthDigest;
 use culvert_engine::EngineConfig;
 use culvert_offload::{
-    DeleteReason, DeviceMode, Framing, Keepalive, OffloadEvent, PeerSpec, Shape, TransportSpec,
+    DeleteReason, DeviceMode, Framing, Keepalive, MeasuredSizes, OffloadEvent, PeerSpec, Shape, SizeTest,
+    TransportSpec,
 };
 use culvert_wire::{CipherName, PeerId, Slot, Transmit};
 use support::{End, PATIENCE, Side, classic, device, epoch, key, loopback, numbered, old, pair, peer};
@@ -282,6 +283,18 @@ fn a_peer_that_tests_sizes_is_answered() {
     say(&[4]); // what were the largest?
     assert_eq!(link(3).0, 3);
     assert!(subject.host.try_recv().is_none(), "none of it reaches the device");
+}
+
+#[test]
+fn sizes_are_measured_in_both_directions() {
+    let (a, b) = pair(EngineConfig::default(), key, Shape::PLAIN);
+    let test = SizeTest { mtu: 1500, measure: Some(Duration::from_millis(2)) };
+    a.offload.test_sizes(seven(), test).unwrap();
+    // With header, packet id and tag.
+    let all = MeasuredSizes { sent: 1524, sent_arrived: 1524, returned: 1524, returned_arrived: 1524 };
+    assert_eq!(a.event(), OffloadEvent::SizesMeasured(seven(), Some(all)));
+    assert!(b.host.try_recv().is_none(), "none of it reaches the device");
+    assert!(a.offload.test_sizes(PeerId::FIRST, test).is_err());
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use culvert_wire::{KeyId, PeerId};
 
-use crate::{PeerStats, Station};
+use crate::{MeasuredSizes, PeerStats, Station};
 
 /// Something that happened in the data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,11 @@ pub enum OffloadEvent {
     },
     /// A learned address was idle for too long. Those of a peer that goes are forgotten without a word.
     Forgotten(PeerId, Station),
+    /// The largest packets that reach the peer, outer headers included, where tests found that larger ones do not;
+    /// `None`: they do again.
+    PathMtu(PeerId, Option<u16>),
+    /// What `mtu-test` measured; `None`: the peer does not answer.
+    SizesMeasured(PeerId, Option<MeasuredSizes>),
     /// The device vanished, with its peers and keys. Nothing follows.
     DeviceGone,
 }

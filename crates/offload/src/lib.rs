@@ -25,6 +25,7 @@ mod linux;
 mod needs;
 mod paired;
 mod peer;
+mod sizes;
 mod transport;
 
 pub use control::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
@@ -39,6 +40,7 @@ pub use paired::{ENGINE_IDS, Paired};
 pub use peer::{
     Drops, Framing, Keepalive, NatEnd, NatRule, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses,
 };
+pub use sizes::{MeasuredSizes, SizeTest};
 pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
 
 use std::{
@@ -113,6 +115,20 @@ pub trait Offload: Send + Sync {
     /// When the transport is unknown.
     fn close_transport(&self, id: TransportId) -> Result<Option<TransportSpec>, OffloadError>;
 
+    /// Sizes the buffers of a transport's sockets, in bytes; `None` leaves them as they are.
+    ///
+    /// # Errors
+    /// When the transport is unknown, or data does not pass sockets' buffers (kernels).
+    fn size_buffers(
+        &self,
+        id: TransportId,
+        recv: Option<u32>,
+        send: Option<u32>,
+    ) -> Result<(), OffloadError> {
+        let _ = (id, recv, send);
+        Err(OffloadError::Unsupported("buffers of sockets"))
+    }
+
     /// The local address of a transport, for whoever had the system choose a port; `None` where it is unknown.
     fn local_address(&self, id: TransportId) -> Option<SocketAddr> {
         let _ = id;
@@ -164,6 +180,16 @@ pub trait Offload: Send + Sync {
     fn notify_exit(&self, peer: PeerId) -> Result<(), OffloadError> {
         let _ = peer;
         Err(OffloadError::Unsupported("exit notification in the data channel"))
+    }
+
+    /// Has the sizes of packets tested that reach a peer; what is found counts at once, and comes as
+    /// [`OffloadEvent::PathMtu`]. A peer that does not answer tests is soon left alone.
+    ///
+    /// # Errors
+    /// When the peer is unknown, or the offload cannot send data of its own (kernels).
+    fn test_sizes(&self, peer: PeerId, test: SizeTest) -> Result<(), OffloadError> {
+        let _ = (peer, test);
+        Err(OffloadError::Unsupported("tests of packet sizes"))
     }
 
     /// Appends the counters of one peer, or of all.

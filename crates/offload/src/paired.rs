@@ -27,7 +27,7 @@ use culvert_wire::{OffloadKind, PeerId, Slot, Transmit};
 use crate::{
     Backend, Capabilities, ControlBatch, ControlReceiver, ControlSender, Device, DeviceMode, DeviceSpec,
     Offload, OffloadError, OffloadEvent, PeerChange, PeerSpec, PeerStats, Placement, Protocol, Shortfall,
-    TransportId, TransportSpec, UdpOptions,
+    SizeTest, TransportId, TransportSpec, UdpOptions,
 };
 
 /// The lowest id of a peer that the engine carries beside the kernel: the upper half of all ids.
@@ -340,6 +340,21 @@ impl Offload for Paired {
         Ok(given)
     }
 
+    fn size_buffers(
+        &self,
+        id: TransportId,
+        recv: Option<u32>,
+        send: Option<u32>,
+    ) -> Result<(), OffloadError> {
+        let transport = self.transport(id)?;
+        let state = lock(&transport.state);
+        match (state.engine, state.kernel) {
+            (Some(id), _) => self.engine().ok_or(OffloadError::DeviceGone)?.size_buffers(id, recv, send),
+            (None, Some(id)) => self.kernel().ok_or(OffloadError::DeviceGone)?.size_buffers(id, recv, send),
+            (None, None) => Err(OffloadError::UnknownTransport(id)),
+        }
+    }
+
     fn local_address(&self, id: TransportId) -> Option<SocketAddr> {
         let transport = self.transport(id).ok()?;
         let state = lock(&transport.state);
@@ -395,6 +410,10 @@ impl Offload for Paired {
 
     fn notify_exit(&self, peer: PeerId) -> Result<(), OffloadError> {
         self.plane_of(peer)?.notify_exit(peer)
+    }
+
+    fn test_sizes(&self, peer: PeerId, test: SizeTest) -> Result<(), OffloadError> {
+        self.plane_of(peer)?.test_sizes(peer, test)
     }
 
     fn stats(&self, peer: Option<PeerId>, out: &mut Vec<PeerStats>) -> Result<(), OffloadError> {

@@ -1,6 +1,6 @@
 use culvert_wire::{KeyId, PeerId};
 
-use crate::{Credentials, PushedProtocol};
+use crate::{Credentials, DataConfig, PushedProtocol};
 
 /// What the driver tells a session.
 #[derive(Debug)]
@@ -11,6 +11,9 @@ pub enum Command {
     AuthVerdict(KeyId, Authorization),
     /// Answers [`crate::Event::PushReply`]: the pushed options passed the filter.
     ApplyPush(PushedProtocol),
+    /// Server, in place of an answer to [`crate::Event::Configure`]: this client is offered something else. The decision is
+    /// that of [`crate::NegotiatedParams::offered`]; where there is none, the client is refused.
+    Offer(Box<DataConfig>),
     /// Answers [`crate::Event::Configure`]: the peer exists in the offload.
     Configured {
         /// Server: the id given to the peer. Others: the id from the negotiation, as in the event.

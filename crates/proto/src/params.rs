@@ -3,6 +3,11 @@ use std::sync::Arc;
 use culvert_wire::{CipherName, PeerId, ProtocolFlags};
 use zeroize::Zeroizing;
 
+use crate::{
+    DataConfig,
+    negotiate::{self, Agreement},
+};
+
 /// What both ends agreed about the data channel.
 #[derive(Clone, Debug)]
 pub struct NegotiatedParams {
@@ -20,6 +25,16 @@ pub struct NegotiatedParams {
     pub peer_options: String,
     /// What [`crate::SessionConfig::exporter`] asked for.
     pub exported: Option<Arc<ExportedKey>>,
+}
+
+impl NegotiatedParams {
+    /// A server's decision with other offers than the first; `None`: there is no common ground.
+    #[must_use]
+    pub fn offered(&self, own: &DataConfig) -> Option<Self> {
+        let agreed = negotiate::server(own, &self.peer_info, &self.peer_options).ok()?;
+        let Agreement { cipher, data_v2, peer_id: _, flags } = agreed;
+        Some(Self { cipher, data_v2, flags, ..self.clone() })
+    }
 }
 
 /// Keying material out of TLS (RFC 5705), for other programs. Wiped on drop, never shown.

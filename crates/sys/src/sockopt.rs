@@ -82,6 +82,15 @@ pub fn set_send_buffer(fd: impl AsFd, bytes: u32) -> io::Result<()> {
         .or_else(|_| rx::set_socket_send_buffer_size(&fd, bytes))?)
 }
 
+/// Sets both buffers; `None` leaves one as it is.
+///
+/// # Errors
+/// None in practice, as above.
+pub fn size_buffers(fd: impl AsFd, recv: Option<u32>, send: Option<u32>) -> io::Result<()> {
+    recv.map_or(Ok(()), |bytes| set_recv_buffer(&fd, bytes))?;
+    send.map_or(Ok(()), |bytes| set_send_buffer(&fd, bytes))
+}
+
 /// Sets the firewall mark of what the socket sends.
 ///
 /// # Errors
@@ -116,6 +125,48 @@ pub fn set_mtu_discovery(fd: impl AsFd, on: bool) -> io::Result<()> {
         set(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &value)?;
     }
     set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value)
+}
+
+/// How a socket treats path MTUs, per family; `None` where it does not speak it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MtuDiscovery {
+    v4: i32,
+    v6: Option<i32>,
+}
+
+/// Has datagrams leave whole whatever is known of the path, with don't-fragment set; returns what was set before.
+///
+/// # Errors
+/// When the descriptor is not an internet socket.
+pub fn forbid_cutting(fd: impl AsFd) -> io::Result<MtuDiscovery> {
+    let v6 = if is_v6(&fd)? {
+        Some(get_int(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)?)
+    } else {
+        None
+    };
+    let before = MtuDiscovery { v4: get_int(fd.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)?, v6 };
+    let probe = MtuDiscovery { v4: libc::IP_PMTUDISC_PROBE, v6: v6.map(|_| libc::IPV6_PMTUDISC_PROBE) };
+    restore_mtu_discovery(fd, probe)?;
+    Ok(before)
+}
+
+/// Sets back what [`forbid_cutting`] returned.
+///
+/// # Errors
+/// When the descriptor is not such a socket.
+pub fn restore_mtu_discovery(fd: impl AsFd, to: MtuDiscovery) -> io::Result<()> {
+    if let Some(v6) = to.v6 {
+        set(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &v6.to_ne_bytes())?;
+    }
+    set(fd.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &to.v4.to_ne_bytes())
+}
+
+/// Has the kernel cut IPv6 datagrams for a path of this MTU, or of a smaller one that it knows; 0: by what it knows.
+///
+/// # Errors
+/// When the socket is not of IPv6, or the MTU is below 1280.
+pub fn set_ipv6_mtu(fd: impl AsFd, mtu: u16) -> io::Result<()> {
+    set(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU, &i32::from(mtu).to_ne_bytes())
 }
 
 /// Returns the MTU of the path to the address that the socket is connected to, as far as the kernel knows it.
@@ -237,6 +288,15 @@ pub fn is_v6(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::net::getsockname(fd)?.address_family() == rustix::net::AddressFamily::INET6)
 }
 
+fn get_int(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = [0; size_of::<i32>()];
+    let mut len = u32::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `value` is valid for writes of `len` bytes, and `len` for reads and writes, during the call.
+    let result =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut len) };
+    if result == 0 { Ok(i32::from_ne_bytes(value)) } else { Err(io::Error::last_os_error()) }
+}
+
 pub(crate) fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let len = u32::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: `value` is valid for `len` bytes during the call; the kernel copies it and checks its size itself.
@@ -248,6 +308,21 @@ pub(crate) fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io
 mod tests {
     use super::*;
     use crate::{Outgoing, RecvBatch, UdpSocket};
+
+    #[test]
+    fn cutting_is_forbidden_for_as_long_as_wanted() {
+        for local in ["127.0.0.1:0", "[::]:0"] {
+            let socket = std::net::UdpSocket::bind(local).unwrap();
+            set_mtu_discovery(&socket, false).unwrap();
+            let before = forbid_cutting(&socket).unwrap();
+            assert_eq!(before.v4, libc::IP_PMTUDISC_DONT, "{local}");
+            assert_eq!(forbid_cutting(&socket).unwrap().v4, libc::IP_PMTUDISC_PROBE, "{local}");
+            restore_mtu_discovery(&socket, before).unwrap();
+            assert_eq!(forbid_cutting(&socket).unwrap(), before, "{local}");
+            let takes_mtu = set_ipv6_mtu(&socket, 1280).is_ok() && set_ipv6_mtu(&socket, 0).is_ok();
+            assert_eq!(takes_mtu, is_v6(&socket).unwrap(), "{local}");
+        }
+    }
 
     /// How many datagrams are there.
     fn arrived(socket: &UdpSocket) -> Vec<Vec<u8>> {

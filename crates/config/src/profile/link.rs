@@ -21,6 +21,8 @@ pub struct Link {
     pub sndbuf: Option<u32>,
     /// `passtos`.
     pub pass_tos: bool,
+    /// `mtu-test`.
+    pub mtu_test: bool,
     /// `mark` of the firewall.
     pub mark: Option<u32>,
     /// `bind-dev`: device or VRF of the socket.
@@ -46,6 +48,7 @@ impl Default for Link {
             rcvbuf: None,
             sndbuf: None,
             pass_tos: false,
+            mtu_test: false,
             mark: None,
             bind_dev: None,
             persist_remote_ip: false,

@@ -4,7 +4,9 @@ use culvert_wire::CipherName;
 
 use super::*;
 use crate::{
-    args::{Args, Set, problem},
+    args::{Args, Problem, Set, problem},
+    ccd::ClientOverrides,
+    cipher_list,
     draft::Draft,
     files::Access,
     profile::{AllowCompression, Mode},
@@ -29,6 +31,10 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.cipher = Some(a.string(0));
             Ok(())
         })
+        .client(|c, a| {
+            c.cipher = Some(known_cipher(a)?);
+            Ok(())
+        })
         .pushed(|p, a| {
             p.pushed.cipher = a.str(0).parse().ok();
             p.pushed.unknown_cipher = p.pushed.cipher.is_none().then(|| a.string(0));
@@ -44,6 +50,11 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.cipher = Some(a.string(0));
             d.fallback = true;
             Ok(())
+        })
+        .client(|c, a| {
+            c.cipher = Some(known_cipher(a)?);
+            c.fallback = true;
+            Ok(())
         }),
     row("data-ciphers", "A:B:?C|DEFAULT", "ciphers that may be negotiated")
         .live()
@@ -54,7 +65,8 @@ pub(super) const ROWS: &[OptionRow] = &[
         .set(|d, a| {
             d.data_ciphers = Some(a.string(0));
             Ok(())
-        }),
+        })
+        .client(own_ciphers),
     row("ncp-ciphers", "A:B:?C|DEFAULT", "old name of data-ciphers, still honoured")
         .live()
         .group(Group::Crypto)
@@ -64,7 +76,8 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.warn("Note: Treating option '--ncp-ciphers' as  '--data-ciphers' (renamed in OpenVPN 2.5).");
             d.data_ciphers = Some(a.string(0));
             Ok(())
-        }),
+        })
+        .client(own_ciphers),
     row("comp-lzo", "[no|yes|adaptive]", "LZO framing; never compresses when sending since 2.7")
         .group(Group::Crypto)
         .default("off")
@@ -166,6 +179,19 @@ pub(super) const ROWS: &[OptionRow] = &[
     })
     .also(CCD),
 ];
+
+/// `data-ciphers` in the file of one client.
+fn own_ciphers(c: &mut ClientOverrides, a: &Args<'_>) -> Set {
+    c.data_ciphers =
+        Some(cipher_list::parse(a.str(0)).map_err(|failure| problem(failure.to_string()).at(0))?);
+    Ok(())
+}
+
+/// A cipher in the file of one client.
+fn known_cipher(a: &Args<'_>) -> Result<CipherName, Problem> {
+    let name = a.str(0);
+    name.parse().map_err(|_| problem(format!("Unsupported cipher: {name}")).at(0))
+}
 
 /// A member of `data-ciphers` that kernels do not have.
 pub(super) const OTHER_MEMBER: Effect = per_peer(

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    args::{Args, Problem, Set, problem},
+    args::{Problem, problem},
     draft::{LocalDraft, RemoteDraft},
     profile::{ConnectRetryMax, Multihome, PortShare, ResolvRetry, Role},
-    push::{PushReason, PushTarget},
     value::Port,
 };
 
@@ -267,7 +266,10 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.link.rcvbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
             Ok(())
         })
-        .pushed(buffer_is_fixed),
+        .pushed(|p, a| {
+            p.pushed.rcvbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
+            Ok(())
+        }),
     row("sndbuf", "BYTES", "socket send buffer")
         .group(Group::Link)
         .default("os")
@@ -276,7 +278,10 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.link.sndbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
             Ok(())
         })
-        .pushed(buffer_is_fixed),
+        .pushed(|p, a| {
+            p.pushed.sndbuf = Some(a.number(0)?).filter(|bytes| *bytes > 0);
+            Ok(())
+        }),
     row("mark", "N", "firewall mark on encrypted packets")
         .group(Group::Link)
         .default("0")
@@ -392,14 +397,6 @@ const SOCKET_BUFFERS: &[Effect] =
         let asked = p.link.rcvbuf.is_some() || p.link.sndbuf.is_some();
         asked && p.connections.iter().any(|c| !c.proto.transport.is_tcp())
     })];
-
-/// When a server pushes the size of a buffer, the socket is open and carries packets.
-fn buffer_is_fixed(p: &mut PushTarget<'_>, a: &Args<'_>) -> Set {
-    let option = format!("{} {}", a.name, a.number(0)?);
-    let why = "buffers are sized when the socket is opened; write it in the client's own file";
-    p.pushed.note(&option, PushReason::NoEffect(why.to_owned()));
-    Ok(())
-}
 
 fn bad_protocol(word: &str, index: usize) -> Problem {
     problem(format!("Bad protocol: '{word}'. Allowed protocols with --proto option: {PROTOCOLS}")).at(index)

@@ -105,8 +105,6 @@ pub(crate) struct Pull {
 pub enum Status {
     /// It does what OpenVPN's does.
     Works,
-    /// It is read and checked; a profile that sets it is refused at the end of all checks.
-    NotYet,
     /// It works, but not with every value: the function returns what is missing.
     NotYetWhen(fn(&Profile) -> Option<&'static str>),
     /// It is accepted and does nothing; the text is the reason.
@@ -344,10 +342,6 @@ impl OptionRow {
     const fn status(mut self, status: Status) -> Self {
         self.status = status;
         self
-    }
-
-    const fn not_yet(self) -> Self {
-        self.status(Status::NotYet)
     }
 
     /// Says how many arguments there may be, where another number gives an error of the option's own.

@@ -109,8 +109,11 @@ row("mtu-disc", "no|maybe|yes", "path MTU discovery mode of the UDP socket")
 row("mtu-test", "", "probe the usable packet sizes")
 .group(Group::Mtu)
 .default("off")
-.not_yet()
-.offload(&[ignores(KERNEL, "probes are packets of userspace", "")]),
+.offload(&[ignores(KERNEL, "probes are packets of userspace", "")])
+.set(|d, _| {
+    d.profile.link.mtu_test = true;
+    Ok(())
+}),
 row("mssfix", "[N [mtu|fixed]]", "clamp TCP MSS of tunnelled connections; 0 turns off")
 .group(Group::Mtu)
 .also(CONNECTION)

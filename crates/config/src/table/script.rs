@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     args::{Args, Problem, problem},
     draft::Draft,
-    profile::{AuthUserPassVerify, DnsUpdown, ScriptSecurity, TlsRole, VerifyVia},
+    profile::{AuthUserPassVerify, DnsUpdown, ScriptSecurity, VerifyVia},
     value::Command,
 };
 
@@ -163,9 +163,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("up-delay", "", "open the device only after the peer answered")
         .group(Group::Script)
         // The end that calls sets addresses and runs `up` after the peer answered anyway.
-        .status(Status::NotYetWhen(|p| {
-            (p.tls.role == Some(TlsRole::Server)).then_some("up-delay of an end that waits")
-        }))
         .default("off")
         .rules(&[Rule::NotOnServer])
         .set(|d, _| {

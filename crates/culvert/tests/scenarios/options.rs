@@ -140,6 +140,46 @@ fn tables_that_need_no_limits_accept_them() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_is_offered_the_ciphers_of_its_own_file() {
+    let folder = files(&[("client", "data-ciphers AES-128-CBC:AES-128-GCM\n")]);
+    let spec = TunnelSpec {
+        server_extra: format!("client-config-dir {}", folder.path().display()),
+        client_extra: "data-ciphers AES-256-GCM:AES-128-GCM".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    tunnel.client.wait_for("Data Channel: cipher 'AES-128-GCM'", SOON).unwrap();
+    tunnel.server.wait_for("Data Channel: cipher 'AES-128-GCM'", SOON).unwrap();
+    let mark = tunnel.server.mark();
+    folder.write("client", "data-ciphers AES-192-CBC\n").unwrap();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    let line = "PUSH: No common cipher between server and client. Server data-ciphers: 'AES-192-CBC'";
+    tunnel.server.wait_for_after(mark, line, SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_buffers_of_a_client_s_socket_are_its_own_or_those_that_the_server_pushes() {
+    let (pushed, own) = ("push \"rcvbuf 150000\"\npush \"sndbuf 160000\"", "rcvbuf 150000\nsndbuf 160000");
+    for (transport, server, client) in
+        [(Transport::Udp4, pushed, ""), (Transport::Tcp4, pushed, ""), (Transport::Tcp4, "", own)]
+    {
+        let (server_extra, client_extra) = (server.to_owned(), client.to_owned());
+        let spec = TunnelSpec { transport, server_extra, client_extra, ..TunnelSpec::default() };
+        let tunnel = World::new().tunnel(Role::Client, Release::V2_7, &spec);
+        let imported = tunnel.client.has_logged("OPTIONS IMPORT: --sndbuf/--rcvbuf options modified");
+        assert_eq!(imported, client.is_empty());
+        let kind = if transport == Transport::Udp4 { "-u" } else { "-t" };
+        let sockets = tunnel.lab.client.run("ss", &["-H", "-a", "-n", "-m", kind]).unwrap();
+        // The kernel counts what it needs itself, too, and doubles what it is asked for.
+        assert!(sockets.contains("rb300000,") && sockets.contains("tb320000,"), "{sockets}");
+        assert_no_panic(&tunnel);
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn no_more_networks_than_max_routes_per_client_are_behind_one() {
     let many = "iroute 198.51.100.0 255.255.255.0\niroute 203.0.113.0 255.255.255.0\n";
     let folder = files(&[("client", many)]);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use culvert_testkit::{Namespace, NetnsLab, Release, Role, Transport, TunnelSpec, traffic};
+use culvert_testkit::{Namespace, NetnsLab, Release, Role, Transport, Tunnel, TunnelSpec, traffic};
 
 use crate::{SOON, World, assert_no_panic};
 
@@ -30,7 +30,8 @@ fn narrow(silent: bool) -> (NetnsLab, [Namespace; 2]) {
         (&near, "first", &["10.98.0.1/24", "fd98::1/64"], "1500"),
         (&near, "narrow", &["10.97.0.2/24", "fd97::2/64"], "1280"),
         (&far, "narrow", &["10.97.0.1/24", "fd97::1/64"], "1280"),
-        (&far, "wire", &["fd96::2/64"], "1500"),
+        // A router asks for neighbours from its link-local address, of which the wire has none by itself.
+        (&far, "wire", &["fd96::2/64", "fe80::2/64"], "1500"),
         (&lab.server, "wire1", &["fd96::1/64"], "1500"),
     ];
     for (namespace, device, addresses, mtu) in ends {
@@ -61,36 +62,95 @@ fn narrow(silent: bool) -> (NetnsLab, [Namespace; 2]) {
     (lab, [near, far])
 }
 
-fn carries(transport: Transport, silent: bool) {
-    let (lab, _routers) = narrow(silent);
+fn spec(transport: Transport) -> TunnelSpec {
     let server: IpAddr = if transport == Transport::Udp6 { SERVER_V6.into() } else { SERVER_V4.into() };
-    let spec = TunnelSpec {
+    TunnelSpec {
         transport,
         remote: Some(SocketAddr::new(server, NetnsLab::PORT)),
         // OpenVPN forbids routers to split its packets unless it is told otherwise.
         server_extra: "mtu-disc no".to_owned(),
+        client_extra: "mtu-disc no".to_owned(),
         ..TunnelSpec::default()
-    };
-    let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    }
+}
+
+/// What an end says that found out.
+const FOUND: &str = "Path MTU: packets of at most 1280 bytes reach the peer";
+
+/// Both ends send packets that do not fit.
+fn ping_both(tunnel: &Tunnel) {
     let (client, server) = (&tunnel.lab.client, &tunnel.lab.server);
     for (namespace, to) in [(client, TunnelSpec::SERVER_V4), (server, TunnelSpec::CLIENT_V4)] {
         // Where routers tell, the kernel learns from the first that is lost.
         let to = to.to_string();
         namespace.run("ping", &["-q", "-c", "5", "-i", "0.2", "-w", "10", "-s", "1400", &to]).unwrap();
     }
+}
+
+fn transfer_both(tunnel: &Tunnel) {
+    let (client, server) = (&tunnel.lab.client, &tunnel.lab.server);
     let ends = ((client, TunnelSpec::CLIENT_V4), (server, TunnelSpec::SERVER_V4));
-    traffic::tcp(ends.0, ends.1, 1_000_000, SOON).unwrap();
+    traffic::tcp(ends.0, ends.1, 1_000_000, SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+}
+
+/// The subject finds out by itself, and tells TCP; an OpenVPN at the other end need not know.
+fn carries(transport: Transport, role: Role, silent: bool) {
+    let (lab, _routers) = narrow(silent);
+    let world = World::new();
+    let (server, client) = world.ends(role, Release::V2_7);
+    let tunnel = Tunnel::start_in(lab, &spec(transport), &server, &client, &world.materials).unwrap();
+    tunnel.wait_up().unwrap();
+    let subject = if role == Role::Client { &tunnel.client } else { &tunnel.server };
+    subject.wait_for(FOUND, SOON).unwrap();
+    if transport == Transport::Udp4 {
+        ping_both(&tunnel);
+    }
+    transfer_both(&tunnel);
     assert_no_panic(&tunnel);
 }
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_smaller_link_in_the_middle_carries_all_sizes() {
-    carries(Transport::Udp4, false);
+    carries(Transport::Udp4, Role::Client, false);
 }
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_smaller_link_carries_all_sizes_where_no_router_tells_of_it() {
-    carries(Transport::Udp4, true);
+    carries(Transport::Udp4, Role::Client, true);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_smaller_ipv6_link_carries_tcp() {
+    carries(Transport::Udp6, Role::Client, false);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_smaller_ipv6_link_of_which_no_router_tells_carries_tcp_of_a_client() {
+    carries(Transport::Udp6, Role::Client, true);
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_smaller_ipv6_link_of_which_no_router_tells_carries_tcp_of_a_server() {
+    carries(Transport::Udp6, Role::Server, true);
+}
+
+/// Each end cuts what it sends, so nothing is lost, TCP or not.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_smaller_ipv6_link_of_which_no_router_tells_carries_all_sizes_between_two_that_find_out() {
+    let (lab, _routers) = narrow(true);
+    let World { materials, subject, .. } = World::new();
+    let tunnel = Tunnel::start_in(lab, &spec(Transport::Udp6), &subject, &subject, &materials).unwrap();
+    tunnel.wait_up().unwrap();
+    for end in [&tunnel.client, &tunnel.server] {
+        end.wait_for(FOUND, SOON).unwrap();
+    }
+    ping_both(&tunnel);
+    transfer_both(&tunnel);
+    assert_no_panic(&tunnel);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use culvert_config::{Status, find};
+use culvert_config::find;
 use culvert_testkit::{Release, Role, Signal, TempDir, TunnelSpec};
 
 use crate::{
@@ -36,7 +36,7 @@ fn is_comparable(sample: &Sample) -> bool {
     let row = find(sample.name()).unwrap();
     let elsewhere = matches!(sample.base, Base::OneClient | Base::Pushed);
     let asks = row.roles == culvert_config::table::COMMAND;
-    !elsewhere && !asks && !row.group.is_culverts_own() && !matches!(row.status, Status::NotYet)
+    !elsewhere && !asks && !row.group.is_culverts_own()
 }
 
 fn judge_text(program: &Path, folder: &Path, text: &str) -> Verdict {

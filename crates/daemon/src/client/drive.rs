@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
 
 use super::{
-    Advance, Client, Outcome, Restart, Up, attempt::Link, login, network::Surroundings, proxy::Association,
+    Advance, Client, Outcome, Restart, Up, attempt::Link, buffers, login, network::Surroundings,
+    proxy::Association,
 };
 use crate::{
     address::AfAddress,
@@ -24,6 +25,7 @@ use crate::{
     session_task::SessionInput,
     settings::shape::{Form, Path},
     signals::{Request, Signals},
+    sizes,
     tunnel::{Completion, Tunnel, TunnelRequest, TunnelSpec},
     usage,
 };
@@ -110,7 +112,7 @@ impl Client {
                     None => Some(Outcome::Restart(Restart::because("tls-error"))),
                 },
                 event = poll_fn(move |cx| events.poll_event(cx)) => match event {
-                    Some(event) => self.handle_offload(progress, event),
+                    Some(event) => self.handle_offload(entry, progress, event),
                     None => Some(self.lost_device()),
                 },
                 request = signals.next() => self.handle_signal(progress, offload, request),
@@ -313,6 +315,8 @@ impl Client {
         progress.params = Some(params.clone());
         progress.cc_exit = params.flags.cc_exit;
         ovlog!(2, "Data Channel: cipher '{}', peer-id: {id}", params.cipher);
+        buffers::size(&**offload, progress.link.transport, &progress.pushed);
+        sizes::test(&**offload, id, spec.mtu, &self.profile);
         progress.link.session.send(SessionInput::Bound(id));
         progress.link.session.command(Command::Configured { peer_id: params.peer_id, push: Vec::new() });
         progress.start_limits(&self.profile.keepalive);
@@ -477,7 +481,12 @@ impl Client {
         None
     }
 
-    fn handle_offload(&mut self, progress: &mut Progress, event: OffloadEvent) -> Option<Outcome> {
+    fn handle_offload(
+        &mut self,
+        entry: &ConnectionEntry,
+        progress: &mut Progress,
+        event: OffloadEvent,
+    ) -> Option<Outcome> {
         match event {
             OffloadEvent::PeerGone(peer, ..) | OffloadEvent::ExitNotified(peer)
                 if progress.peer != Some(peer) =>
@@ -507,7 +516,10 @@ impl Client {
                 Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("remote-exit") }))
             }
             // News of a peer of an earlier session on a device that was kept.
-            OffloadEvent::KeyExhausted(peer, _) | OffloadEvent::Floated(peer, _)
+            OffloadEvent::KeyExhausted(peer, _)
+            | OffloadEvent::Floated(peer, _)
+            | OffloadEvent::PathMtu(peer, _)
+            | OffloadEvent::SizesMeasured(peer, _)
                 if progress.peer != Some(peer) =>
             {
                 None
@@ -520,6 +532,10 @@ impl Client {
                 ovlog!(1, "peer moved to {}", AfAddress(address));
                 progress.link.remote = address;
                 progress.link.session.command(Command::Floated(address));
+                None
+            }
+            OffloadEvent::PathMtu(..) | OffloadEvent::SizesMeasured(..) => {
+                sizes::log(&event, &entry.mtu);
                 None
             }
             // A client's device has one peer, of which nothing is learned.

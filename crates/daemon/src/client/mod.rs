@@ -4,6 +4,7 @@
 //! outlives an attempt (device and addresses with `persist-tun`, credentials) stands in [`Client`].
 
 mod attempt;
+mod buffers;
 mod drive;
 mod ending;
 mod interface;

@@ -10,7 +10,6 @@ use culvert_config::{
     ClientOverrides, Role,
     value::{ClientNat, Compression, PingAction, Topology},
 };
-use culvert_mgmt::StateName;
 use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, OffloadError, PeerSpec, Protocol, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
@@ -25,15 +24,15 @@ use super::{
     environment,
     farewell::Farewell,
     push::{self, ClientAddresses},
+    up_delay,
 };
 use crate::{
     bridge, clock,
-    management::Addresses,
     ovlog,
     scripts::{Hook, Learned},
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
-    tunnel::TunnelSpec,
+    sizes,
 };
 
 impl Server {
@@ -241,11 +240,14 @@ impl Server {
         if self.refuses_user(key) || self.judges_newcomer_again(key) {
             return;
         }
-        let Some(client) = self.clients.get(&key) else { return };
-        let State::Configuring(pending) = &client.state else { return };
         if self.by_peer.len() >= self.max_clients() {
             return self.turn_away(key, "max-clients is reached");
         }
+        if !self.offer_own_ciphers(key) {
+            return;
+        }
+        let Some(client) = self.clients.get(&key) else { return };
+        let State::Configuring(pending) = &client.state else { return };
         let (framing, migration) = self.framing(pending);
         let params = &pending.params;
         let form = self.form(client, params, framing);
@@ -288,6 +290,7 @@ impl Server {
             let reasons: Vec<_> = placement.because.iter().map(ToString::to_string).collect();
             ovlog!(1, "offload: engine for this client, because {}", reasons.join(", and because "));
         }
+        sizes::test(&*self.offload, spec.id, self.tun_mtu(), &self.profile);
         self.device_changed = self.offload.device() != self.device;
         let device = self.offload.device_of(spec.id);
         self.guard.cover(&device);
@@ -373,13 +376,8 @@ impl Server {
         self.interface.hub.tally().connected();
         match self.profile.role() {
             Role::Server => self.tell_established(key, client, connected),
-            Role::Client | Role::P2p => {
-                ovlog!(1, "Initialization Sequence Completed");
-                let tunnel = TunnelSpec::from_profile(&self.profile).addresses();
-                let addresses = Addresses { remote: Some(client.remote), ..tunnel };
-                self.interface.hub.set_state_at(StateName::Connected, "SUCCESS", addresses);
-                self.sealed = self.profile.tls.single_session;
-            }
+            Role::Client | Role::P2p if up_delay::is_set(&self.profile) => self.up_due = Some(key),
+            Role::Client | Role::P2p => self.tell_peer_is_there(key),
         }
     }
 

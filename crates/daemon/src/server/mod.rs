@@ -8,6 +8,7 @@
 //! A point-to-point end that waits for its peer (TLS server) is a server with one client, without pool and push.
 
 mod admission;
+mod ciphers;
 mod client;
 mod client_key;
 pub(crate) mod configure;
@@ -35,6 +36,7 @@ mod status;
 mod tls_in_force;
 mod turned_away;
 mod under_way;
+mod up_delay;
 mod users;
 mod watch;
 
@@ -65,6 +67,7 @@ use crate::{
     pool::Pool,
     session_task::{Report, SessionKey},
     signals::{Request, Signals},
+    sizes,
     status_file::StatusFile,
     usage,
 };
@@ -126,6 +129,8 @@ struct Server {
     sealed: bool,
     /// The one peer is carried by another device.
     device_changed: bool,
+    /// The one peer is there, for which the tunnel waited (`up-delay`).
+    up_due: Option<SessionKey>,
     /// The device vanished: a new one is needed.
     device_lost: bool,
     /// UDP sockets that were opened.
@@ -188,6 +193,11 @@ impl Server {
                 if let Err(failure) = standing.follow_device(&self.profile).await {
                     return Ended::Fatal(failure);
                 }
+            }
+            if let Some(key) = self.up_due.take()
+                && let Err(failure) = self.come_up(life, standing, key).await
+            {
+                return Ended::Fatal(failure);
             }
             let offload = Arc::clone(&self.offload);
             tokio::select! {
@@ -282,6 +292,12 @@ impl Server {
             }
             OffloadEvent::Learned { peer, station, moved } => self.learned(peer, station, moved),
             OffloadEvent::Forgotten(peer, station) => self.forgotten(peer, station),
+            OffloadEvent::PathMtu(peer, _) | OffloadEvent::SizesMeasured(peer, _) => {
+                let Some(client) = of(&peer).and_then(|key| self.clients.get(&key)) else { return };
+                let _in = client.span.enter();
+                let mtu = self.profile.connections.first().map(|entry| entry.mtu).unwrap_or_default();
+                sizes::log(&event, &mtu);
+            }
             OffloadEvent::DeviceGone => {} // ends the loop
         }
     }

@@ -27,6 +27,7 @@ use super::{
     port_share::PortShare,
     revocation::Rules,
     tls_in_force::TlsInForce,
+    up_delay,
     watch::Watch,
 };
 use crate::{
@@ -85,15 +86,15 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &
 
 /// A device and what was made of it: it stays over SIGUSR1 with `persist-tun`.
 pub(crate) struct Standing {
-    offload: Arc<dyn Offload>,
-    hooks: Arc<Hooks>,
-    /// `None` only while it is made anew.
-    tunnel: Option<Raised>,
-    completion: Completion,
+    pub(super) offload: Arc<dyn Offload>,
+    pub(super) hooks: Arc<Hooks>,
+    /// `None` while it is made anew, and with `up-delay` before there is a peer.
+    pub(super) tunnel: Option<Raised>,
+    pub(super) completion: Completion,
 }
 
 impl Standing {
-    async fn raise(profile: &Profile, hooks: &Arc<Hooks>, offload: Arc<dyn Offload>) -> Result<Self, String> {
+    pub(super) async fn raise(profile: &Profile, hooks: &Arc<Hooks>, offload: Arc<dyn Offload>) -> Result<Self, String> {
         let (tunnel, completion) = Tunnel::up(TunnelRequest {
             hooks: Arc::clone(hooks),
             device: offload.device(),
@@ -143,9 +144,8 @@ impl Standing {
 
     /// The offload has another device now: everything that was made of the former one is made of it.
     pub(super) async fn follow_device(&mut self, profile: &Profile) -> Result<(), String> {
-        if let Some(tunnel) = self.tunnel.take()
-            && let Some(tunnel) = tunnel.idle().await
-        {
+        let Some(tunnel) = self.tunnel.take() else { return Ok(()) }; // nothing was made of it
+        if let Some(tunnel) = tunnel.idle().await {
             tunnel.down("restart").await;
         }
         *self = Self::raise(profile, &self.hooks, Arc::clone(&self.offload)).await?;
@@ -154,7 +154,7 @@ impl Standing {
 }
 
 /// A tunnel that stands.
-enum Raised {
+pub(super) enum Raised {
     Idle(Box<Tunnel>),
     /// Its routes are being changed.
     Changing(JoinHandle<Option<Box<Tunnel>>>),
@@ -195,7 +195,9 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
         let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
         let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
         server.bind_patiently(entry, if life.is_later { BIND_TRIES } else { 1 }).await?;
-        life.drop_privileges()?;
+        if standing.tunnel.is_some() {
+            life.drop_privileges()?;
+        }
         Ok(server)
     };
     let server = match opened.await {
@@ -229,6 +231,9 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 async fn bring_up(life: &Life, hooks: &Arc<Hooks>) -> Result<Standing, String> {
     let profile = &life.profile;
     let offload = offload::open(profile, life.threads)?;
+    if up_delay::is_set(profile) {
+        return Ok(Standing::waiting(hooks, offload));
+    }
     Standing::raise(profile, hooks, offload).await
 }
 
@@ -256,6 +261,7 @@ impl Server {
             device: offload.device(),
             sealed: false,
             device_changed: false,
+            up_due: None,
             device_lost: false,
             configs: Configs::new(profile, &*offload),
             admission,

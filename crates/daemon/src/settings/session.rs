@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use culvert_config::{
-    OPENVPN_VERSION, Profile, Role,
+    ClientOverrides, OPENVPN_VERSION, Profile, Role,
     profile::{ConnectionEntry, TlsRole},
     value::{Compression, KeyDirection, Topology, Transport},
 };
@@ -76,6 +76,26 @@ fn data_config(profile: &Profile, offload: &Capabilities) -> DataConfig {
         epoch: offload.epoch,
         data_v1: offload.data_v1,
     }
+}
+
+/// What one client is offered by its own file; `None`: what everybody is.
+pub(crate) fn own_data_config(
+    profile: &Profile,
+    offload: &Capabilities,
+    own: &ClientOverrides,
+) -> Option<DataConfig> {
+    if own.data_ciphers.is_none() && own.cipher.is_none() {
+        return None;
+    }
+    let all = data_config(profile, offload);
+    let carried = |cipher: &CipherName| is_carried(profile, offload, *cipher);
+    let ciphers = match &own.data_ciphers {
+        Some(list) => list.iter().copied().filter(carried).collect(),
+        None => all.ciphers,
+    };
+    let has_fallback = own.fallback || all.fallback.is_some();
+    let fallback = own.cipher.filter(carried).or(all.fallback).filter(|_| has_fallback);
+    Some(DataConfig { ciphers, fallback, ..all })
 }
 
 /// Whether data may be protected by this cipher here.

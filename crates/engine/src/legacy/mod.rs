@@ -82,6 +82,11 @@ impl Legacy {
         self.pass_tos
     }
 
+    /// Payloads that are too large are cut (`fragment`).
+    pub(crate) const fn cuts(&self) -> bool {
+        self.fragments.is_some()
+    }
+
     /// The most bytes that [`Legacy::frame`] adds.
     pub(crate) const fn room(&self) -> usize {
         MAX_FRAMING

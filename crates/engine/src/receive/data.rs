@@ -23,6 +23,7 @@ use crate::{
     peer::{DropReason, Peer},
     probe,
     recent::Recent,
+    sizes,
     table::Forwarding,
     transport::{Backpressure, Transport, Wire},
 };
@@ -248,15 +249,19 @@ impl Data {
                 return Ok(Delivery::Message);
             }
             Payload::LoadRequest(size) => {
-                probe::send_load(&self.shared, &mut self.outbox, peer, size);
+                probe::answer_with_load(&self.shared, &mut self.outbox, peer, size);
                 return Ok(Delivery::Message);
             }
             Payload::Load => {
-                probe::note_load(peer, len);
+                probe::note_load(peer, len, self.now);
                 return Ok(Delivery::Message);
             }
             Payload::LargestRequest => {
-                probe::send_largest(&self.shared, &mut self.outbox, peer);
+                probe::answer_with_largest(&self.shared, &mut self.outbox, peer, self.now);
+                return Ok(Delivery::Message);
+            }
+            Payload::LargestReply(largest) => {
+                probe::note_answer(&self.shared, peer, largest, self.now);
                 return Ok(Delivery::Message);
             }
             Payload::OptionsRequest => {
@@ -352,6 +357,7 @@ pub(super) fn move_peer(
         return; // somebody else lives there
     }
     shared.events.push(OffloadEvent::Floated(peer.id, from));
+    sizes::moved(shared, peer, now);
 }
 
 /// Writes a frame to the device; packet by packet if it refuses them joined.

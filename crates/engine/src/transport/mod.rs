@@ -1,5 +1,6 @@
 //! Transports: UDP socket sets and TCP streams.
 
+mod cut;
 mod refusals;
 mod tcp;
 mod udp;
@@ -19,6 +20,7 @@ use culvert_offload::{TransportId, TransportSpec};
 use culvert_sys::{Eventfd, wait_writable};
 use culvert_wire::{LocalAddress, Transmit};
 
+pub(crate) use cut::Cut;
 pub(crate) use tcp::{MAX_FRAME, Tcp, token};
 pub(crate) use udp::Udp;
 
@@ -48,6 +50,8 @@ pub(crate) struct Train<'a> {
     pub(crate) from: Option<LocalAddress>,
     /// UDP: TOS byte of the outer packets (`passtos`).
     pub(crate) tos: Option<u8>,
+    /// UDP: who may cut them on their way.
+    pub(crate) cut: Cut,
 }
 
 /// What to do when a socket takes no more.

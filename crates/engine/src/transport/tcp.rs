@@ -108,6 +108,10 @@ impl Tcp {
         self.epoll.add(&self.socket, self.token, interest)
     }
 
+    pub(crate) fn size_buffers(&self, recv: Option<u32>, send: Option<u32>) -> io::Result<()> {
+        culvert_sys::sockopt::size_buffers(&self.socket, recv, send)
+    }
+
     /// Stops waiting for the stream.
     pub(crate) fn unwatch(&self) {
         // Not being watched is what is wanted.

@@ -9,7 +9,7 @@ use culvert_offload::{TransportSpec, UdpOptions};
 use culvert_sys::{MAX_SEGMENTS, Outgoing, UdpSocket, sockopt};
 use culvert_wire::Transmit;
 
-use super::{Backpressure, Train, refusals::Refusals};
+use super::{Backpressure, Train, cut::Cutting, refusals::Refusals};
 use crate::backend::EngineConfig;
 
 /// Socket buffers where the configuration asks for none: what wireguard-go uses, too, for the same reason. A dropped
@@ -19,6 +19,8 @@ const BUFFER: u32 = 7 << 20;
 /// A set of UDP sockets on one port: one for each worker, or just one.
 pub(crate) struct Udp {
     sockets: Vec<UdpSocket>,
+    /// What each of them lets the kernel cut.
+    cutting: Vec<Cutting>,
     options: UdpOptions,
     /// The kernel splits trains. Off for good once it said that this device cannot.
     segmentation: AtomicBool,
@@ -70,12 +72,17 @@ impl Udp {
             segmentation &= sockopt::has_udp_segment(socket);
         }
         Self {
+            cutting: sockets.iter().map(|_| Cutting::default()).collect(),
             sockets,
             options,
             segmentation: AtomicBool::new(segmentation),
             refusals: Refusals::default(),
             failed: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn size_buffers(&self, recv: Option<u32>, send: Option<u32>) -> io::Result<()> {
+        self.sockets.iter().try_for_each(|socket| sockopt::size_buffers(socket, recv, send))
     }
 
     /// The socket that worker `worker` receives from, if there is one for it.
@@ -88,12 +95,13 @@ impl Udp {
         self.sockets.first().map_or(Err(io::ErrorKind::NotConnected.into()), UdpSocket::local_addr)
     }
 
-    fn sending_socket(&self, worker: usize) -> Option<&UdpSocket> {
-        self.sockets.get(worker % self.sockets.len().max(1))
+    fn sending_socket(&self, worker: usize) -> Option<(&UdpSocket, &Cutting)> {
+        let index = worker % self.sockets.len().max(1);
+        Some((self.sockets.get(index)?, self.cutting.get(index)?))
     }
 
     pub(super) fn send(&self, worker: usize, trains: &[Train<'_>], backpressure: Backpressure<'_>) {
-        let Some(socket) = self.sending_socket(worker) else { return };
+        let Some((socket, cutting)) = self.sending_socket(worker) else { return };
         if let Some(relay) = self.options.socks_relay {
             let packets = trains.iter().flat_map(|train| {
                 train.bytes.chunks(train.segment.max(1)).map(|packet| with_socks_header(train.to, packet))
@@ -103,11 +111,15 @@ impl Udp {
             self.send_messages(socket, messages, backpressure);
             return;
         }
-        let mut messages = Vec::with_capacity(trains.len());
-        for train in trains {
-            self.push(&mut messages, socket, train);
+        // One group, nearly always.
+        for group in trains.chunk_by(|one, other| one.cut == other.cut) {
+            let Some(first) = group.first() else { continue };
+            let mut messages = Vec::with_capacity(group.len());
+            for train in group {
+                self.push(&mut messages, socket, train);
+            }
+            cutting.send(socket, first.cut, || self.send_messages(socket, messages, backpressure));
         }
-        self.send_messages(socket, messages, backpressure);
     }
 
     fn send_messages(

@@ -197,6 +197,7 @@ impl Session {
             Command::PeerVerdict(key, verdict) => self.peer_verdict(now, key, verdict),
             Command::AuthVerdict(key, authorization) => self.auth_verdict(now, key, authorization),
             Command::ApplyPush(pushed) => self.apply_push(now, &pushed),
+            Command::Offer(offer) => self.offer(now, &offer),
             Command::Configured { peer_id, push } => self.configured(now, peer_id, push),
             Command::Refuse(reason) => {
                 self.refuse(now, reason, crate::CloseReason::Denied("refused".to_owned()))

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use culvert_wire::Now;
+use culvert_wire::{CipherName, Now};
 
 use super::{Phase, Session};
 use crate::{
-    CloseReason, Event,
+    CloseReason, DataConfig, Event, Mode,
     negotiate::{self, Agreement, Disagreement},
     peer_info::{
         cipher_list,
@@ -41,8 +41,25 @@ impl Session {
         }
     }
 
+    /// This client is offered something else than all others: decides again, before anything came of the first decision.
+    pub(super) fn offer(&mut self, now: Now, offer: &DataConfig) {
+        let (Phase::Configuring, Mode::Server, Some(peer)) = (&self.phase, self.config.mode, &self.peer)
+        else {
+            return;
+        };
+        match negotiate::server(offer, &peer.info, &peer.options) {
+            Ok(agreed) => self.agreement = Some(agreed),
+            Err(disagreement) => self.disagree_about(now, &disagreement, &offer.ciphers),
+        }
+    }
+
     /// No common ground: a server tells the client, others just leave.
     pub(super) fn disagree(&mut self, now: Now, disagreement: &Disagreement) {
+        let config = std::sync::Arc::clone(&self.config);
+        self.disagree_about(now, disagreement, &config.data.ciphers);
+    }
+
+    fn disagree_about(&mut self, now: Now, disagreement: &Disagreement, own: &[CipherName]) {
         let reason = match disagreement {
             Disagreement::NoSharedCipher => CloseReason::NoCommonCipher,
             Disagreement::NeedsDataV2 | Disagreement::Contradiction(_) => {
@@ -50,7 +67,7 @@ impl Session {
             }
         };
         if *disagreement == Disagreement::NoSharedCipher {
-            let own = cipher_list(&self.config.data.ciphers);
+            let own = cipher_list(own);
             let theirs =
                 self.peer.as_ref().map(|peer| peer.info.cipher_names().join(":")).unwrap_or_default();
             self.log(

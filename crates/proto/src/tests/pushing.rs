@@ -1,11 +1,13 @@
 use std::time::Duration;
 
+use culvert_wire::{CipherName, PeerId};
+
 use super::{
     driver::Script,
     net::Side,
     pair::{Pair, Setup, login},
 };
-use crate::{Authorization, CloseReason, Command, PeerMessage};
+use crate::{Authorization, CloseReason, Command, DataConfig, PeerMessage};
 
 fn drop_line(setup: &mut Setup, name: &str) {
     setup.client.peer_info.retain(|line| line.0 != name);
@@ -72,6 +74,41 @@ fn a_request_soon_after_a_reply_is_ignored_and_a_late_one_answered() {
     pair.command(Side::Client, Command::SendMessage("PUSH_REQUEST".into()));
     pair.run_for(Duration::from_secs(1));
     assert_eq!((replies(&pair), pair.at_server.established), (2, 1));
+}
+
+/// What this client alone is offered, before anything came of what all are offered.
+fn offered(ciphers: &[CipherName]) -> Pair {
+    let mut setup = Setup::new();
+    setup.server_script = Script { configures: false, ..Script::default() };
+    let mut pair = Pair::new(setup);
+    pair.run_for(Duration::from_secs(2));
+    assert_eq!(pair.at_server.params.as_ref().unwrap().cipher, CipherName::Aes256Gcm);
+    let ciphers = ciphers.to_vec();
+    let own = DataConfig { ciphers, fallback: None, digest: None, epoch: true, data_v1: true };
+    let told = pair.at_server.params.as_ref().unwrap().offered(&own).map(|params| params.cipher);
+    assert_eq!(told, own.ciphers.first().copied().filter(|cipher| cipher.is_aead()));
+    pair.command(Side::Server, Command::Offer(Box::new(own)));
+    pair.command(Side::Server, Command::Configured { peer_id: PeerId::new(7), push: Vec::new() });
+    pair.run_for(Duration::from_secs(2));
+    pair
+}
+
+#[test]
+fn a_client_gets_a_cipher_of_the_list_that_is_its_own() {
+    let pair = offered(&[CipherName::Aes128Gcm]);
+    assert!(pair.at_client.pushed.concat().contains(&"cipher AES-128-GCM".to_owned()));
+    pair.assert_data_flows();
+}
+
+#[test]
+fn a_client_that_has_none_of_its_own_list_is_refused_and_told_why() {
+    let pair = offered(&[CipherName::BfCbc]);
+    assert!(
+        pair.at_server
+            .has_line("PUSH: No common cipher between server and client. Server data-ciphers: 'BF-CBC'")
+    );
+    let Some(CloseReason::AuthFailed(failure)) = &pair.at_client.closed else { panic!("refused") };
+    assert_eq!(failure.reason.as_deref(), Some("Data channel cipher negotiation failed (no shared cipher)"));
 }
 
 #[test]
