@@ -67,7 +67,7 @@ complete -c culvert -l http-proxy -x -d 'connect through an HTTP proxy (TCP only
 complete -c culvert -l http-proxy-user-pass -r -F -d 'credentials for the HTTP proxy'
 complete -c culvert -l http-proxy-option -x -d 'proxy request details, at most 10 custom headers'
 complete -c culvert -l http-proxy-override -x -d 'force one HTTP proxy on every TCP profile'
-complete -c culvert -l socks-proxy -x -d 'connect through SOCKS5 (UDP: IPv4 only)'
+complete -c culvert -l socks-proxy -x -d 'connect through a SOCKS5 proxy, over TCP or UDP'
 complete -c culvert -l dev -x -a 'null' -d 'virtual device to use'
 complete -c culvert -l dev-type -x -a 'tun tap' -d 'device type when the name does not start with tun/tap'
 complete -c culvert -l dev-node -r -F -d 'device node path, adapter name, or a program acting as the device'

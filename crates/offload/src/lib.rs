@@ -39,7 +39,7 @@ pub use paired::{ENGINE_IDS, Paired};
 pub use peer::{
     Drops, Framing, Keepalive, NatEnd, NatRule, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses,
 };
-pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
+pub use transport::{Protocol, SocksRelay, TransportId, TransportSpec, UdpOptions};
 
 use std::{
     net::SocketAddr,

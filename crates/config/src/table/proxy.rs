@@ -64,7 +64,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.http_proxy_override = Some(proxy);
             Ok(())
         }),
-    row("socks-proxy", "HOST [PORT] [AUTHFILE]", "connect through SOCKS5 (UDP: IPv4 only)")
+    row("socks-proxy", "HOST [PORT] [AUTHFILE]", "connect through a SOCKS5 proxy, over TCP or UDP")
         .group(Group::Proxy)
         .roles(CLIENT)
         .also(CONNECTION)

@@ -20,7 +20,7 @@ use crate::{SOON, World, assert_no_panic};
 const START: Duration = Duration::from_secs(30);
 
 /// A proxy, until it is dropped.
-struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     /// Its configuration.
     _folder: TempDir,
@@ -74,7 +74,7 @@ impl Proxy {
     }
 
     /// dante: also for UDP.
-    fn dante(lab: &NetnsLab) -> Self {
+    pub(crate) fn dante(lab: &NetnsLab) -> Self {
         let config = "logoutput: /dev/null\ninternal: 10.99.0.1 port = 1080\nexternal: 10.99.0.1\n\
              clientmethod: none\nsocksmethod: none\nuser.unprivileged: nobody\n\
              client pass {\n from: 0.0.0.0/0 to: 0.0.0.0/0\n}\n\
@@ -116,7 +116,7 @@ fn tcp(client_extra: String) -> TunnelSpec {
 }
 
 /// A tunnel carries data, and the server sees the proxy.
-fn goes_through(lab: NetnsLab, spec: &TunnelSpec) -> Tunnel {
+pub(crate) fn goes_through(lab: NetnsLab, spec: &TunnelSpec) -> Tunnel {
     let world = World::new();
     let tunnel = world.tunnel_in(lab, Role::Client, Release::V2_7, spec);
     tunnel.prove_traffic().unwrap_or_else(|failure| panic!("{failure}"));

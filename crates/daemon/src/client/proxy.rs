@@ -8,7 +8,7 @@ use std::{
 
 use culvert_config::{
     profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, SocksProxy},
-    value::{FileOrInline, Port},
+    value::{Family, FileOrInline, Port},
 };
 use culvert_mgmt::Notification;
 use culvert_proto::{
@@ -24,7 +24,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Client;
+use super::{
+    Client,
+    kill_switch::{Guarded, resolve_outside},
+};
 use crate::{
     address::AfAddress,
     clock,
@@ -115,24 +118,58 @@ impl Client {
         }
     }
 
-    /// Asks the SOCKS proxy of a UDP connection, if there is one, for a relay.
-    pub(super) async fn associate(&mut self, entry: &ConnectionEntry) -> Result<Option<Association>, NoWay> {
+    /// Asks the SOCKS proxy of a UDP connection, if there is one, for a relay: the first of its addresses that answers.
+    pub(super) async fn associate(
+        &mut self,
+        entry: &ConnectionEntry,
+        guarded: Option<&mut Guarded>,
+    ) -> Result<Option<Association>, NoWay> {
         let Some(Proxy::Socks(socks)) = &entry.proxy else { return Ok(None) };
         let until = Instant::now() + entry.connect_timeout;
         let port = link::port_number(&socks.port).map_err(NoWay::socks)?;
-        let found = link::resolve(&socks.host, port, entry.proto.family).await.map_err(NoWay::socks)?;
-        let hop = found.first().copied().ok_or_else(|| NoWay::socks("the proxy's name has no address"))?;
-        let mut stream = self.connect(hop, None, until).await.map_err(NoWay::socks)?;
-        let relay = self.through_socks(&mut stream, socks, SocksRequest::UdpAssociate, until).await?;
-        let relay = relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
-        // A proxy that listens everywhere says so.
-        let ip = if relay.ip().is_unspecified() { hop.ip() } else { relay.ip() };
-        let relay = SocketAddr::new(ip, relay.port());
-        if relay.is_ipv4() != hop.is_ipv4() {
-            return Err(NoWay::socks("the SOCKS proxy's relay is of another address family than the proxy"));
+        let mut failed = "the proxy's name has no address".to_owned();
+        let hops = self.proxy_addresses(socks, port, guarded).await.map_err(NoWay::socks)?;
+        let mut left = u32::try_from(hops.len()).unwrap_or(u32::MAX);
+        for hop in hops {
+            // One that swallows packets leaves time to the others.
+            let share = until.saturating_duration_since(Instant::now()) / left.max(1);
+            left -= 1;
+            let mut stream = match self.connect(hop, None, Instant::now() + share).await {
+                Ok(stream) => stream,
+                Err(failure) => {
+                    if left > 0 {
+                        ovlog!(1, "SOCKS proxy: {failure}");
+                    }
+                    failed = failure;
+                    continue;
+                }
+            };
+            let relay = self.through_socks(&mut stream, socks, SocksRequest::UdpAssociate, until).await?;
+            let relay =
+                relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
+            // A proxy that listens everywhere says so.
+            let ip = relay.ip().to_canonical();
+            let relay = SocketAddr::new(if ip.is_unspecified() { hop.ip() } else { ip }, relay.port());
+            ovlog!(1, "SOCKS proxy wants us to send UDP to {}", AfAddress(relay));
+            return Ok(Some(Association { relay, stream }));
         }
-        ovlog!(1, "SOCKS proxy wants us to send UDP to {}", AfAddress(relay));
-        Ok(Some(Association { relay, stream }))
+        Err(NoWay::socks(failed))
+    }
+
+    /// The addresses of the proxy of a UDP connection, of both families: `proto` says which one the server's is.
+    async fn proxy_addresses(
+        &mut self,
+        socks: &SocksProxy,
+        port: u16,
+        guarded: Option<&mut Guarded>,
+    ) -> Result<Vec<SocketAddr>, String> {
+        let name = (socks.host.clone(), port, Family::Any);
+        if let Some(kept) = self.kept_addresses.get(&name) {
+            return Ok(kept.clone());
+        }
+        let found = resolve_outside(guarded, &socks.host, port, Family::Any).await?;
+        self.keep_addresses(&name, &found);
+        Ok(found)
     }
 
     async fn connect(
