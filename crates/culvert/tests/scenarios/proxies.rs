@@ -69,7 +69,13 @@ impl Proxy {
              access_log none\ncache deny all\nshutdown_lifetime 0 seconds\npinger_enable off\ndns_nameservers 10.99.0.1\n\
              {schemes}\nacl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n"
         );
-        let files = [("conf", config.as_str()), ("digests", "alice:correct horse\n"), ("basics", HTPASSWD)];
+        let files = [
+            ("conf", config.as_str()),
+            ("digests", "alice:correct horse\n"),
+            ("basics", HTPASSWD),
+            ("judge", SAMBA_JUDGE),
+            ("smb.conf", SAMBA),
+        ];
         Self::start(lab, &["squid", "-N", "-f", "FOLDER/conf"], &files, 3128)
     }
 
@@ -102,7 +108,14 @@ const DIGEST: &str = "auth_param digest program /usr/lib/squid/digest_file_auth 
      auth_param digest realm a realm, with comma";
 const BASIC: &str =
     "auth_param basic program /usr/lib/squid/basic_ncsa_auth FOLDER/basics\nauth_param basic realm x";
+/// Takes every answer of the right form.
 const NTLM: &str = "auth_param ntlm program /usr/lib/squid/ntlm_fake_auth\nauth_param ntlm keep_alive on";
+/// Computes what the answer has to be: Samba's, of one user whose password it is told.
+const JUDGED_NTLM: &str = "auth_param ntlm program /bin/sh FOLDER/judge\nauth_param ntlm keep_alive on";
+const SAMBA_JUDGE: &str = "exec ntlm_auth --helper-protocol=squid-2.5-ntlmssp --configfile=FOLDER/smb.conf \\\n\
+     --username=alice --domain=OFFICE --password='correct horse'\n";
+const SAMBA: &str = "[global]\nworkgroup = OFFICE\nlock directory = FOLDER\nstate directory = FOLDER\n\
+     cache directory = FOLDER\nprivate dir = FOLDER\n";
 
 /// A lab, and a file with the login that the proxies know.
 fn prepared() -> (NetnsLab, TempDir, String) {
@@ -187,6 +200,27 @@ fn ntlm_is_spoken_over_one_connection() {
         lab,
         &tcp(format!("http-proxy 10.99.0.1 3128 {login} ntlm2\nhttp-proxy-option VERSION 1.1")),
     );
+}
+
+/// The responses are computed anew by an implementation that is not ours.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn samba_takes_ntlm_of_the_right_password_and_no_other() {
+    for (login, is_right) in [
+        ("alice\ncorrect horse\n", true),
+        ("OFFICE\\alice\ncorrect horse\n", true),
+        ("alice\ncorrect horses\n", false),
+    ] {
+        let (lab, folder, _) = prepared();
+        let _proxy = Proxy::squid(&lab, JUDGED_NTLM);
+        let login = folder.write("login", login).unwrap().display().to_string();
+        let spec = tcp(format!("http-proxy 10.99.0.1 3128 {login} ntlm2\nhttp-proxy-option VERSION 1.1"));
+        if is_right {
+            goes_through(lab, &spec);
+        } else {
+            is_refused(lab, &spec, "HTTP proxy: it refused the user name or password");
+        }
+    }
 }
 
 #[test]
