@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     args::{Args, Problem, Set, problem},
     draft::HttpProxyDraft,
-    profile::{HttpProxy, HttpProxyAuth, SocksProxy},
+    profile::{HttpProxy, HttpProxyAuth, ProxyLogin, SocksProxy},
     value::{FileOrInline, Port},
 };
 
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .rules(&[Rule::NotOnServer])
         .set(|d, a| {
             let port = a.get(1).map(|_| a.port(1)).transpose()?.unwrap_or(Port::Number(1080));
-            let login = a.get(2).map(|path| FileOrInline::File(path.into()));
+            let login = a.get(2).map(|word| login_file(word).map_or(ProxyLogin::Ask, ProxyLogin::Stored));
             d.ce.socks_proxy = Some(SocksProxy { host: a.string(0), port, login });
             Ok(())
         }),

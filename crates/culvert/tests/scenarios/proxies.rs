@@ -296,6 +296,53 @@ fn the_login_of_a_proxy_comes_from_the_management_interface() {
     tunnel.wait_traffic(SOON).unwrap();
 }
 
+/// As with OpenVPN, a wrong login of a SOCKS proxy is asked for again without a word about it.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn the_login_of_a_socks_proxy_is_asked_for_until_it_is_right() {
+    let (lab, folder, _) = prepared();
+    let _proxy = Proxy::microsocks(&lab);
+    let at = folder.path().join("socket");
+    let spec = tcp(format!(
+        "management {} unix\nmanagement-query-passwords\nsocks-proxy 10.99.0.1 1080 stdin",
+        at.display()
+    ));
+    let world = World::new();
+    let (server, client) = world.ends(Role::Client, Release::V2_7);
+    let tunnel = Tunnel::start_in(lab, &spec, &server, &client, &world.materials).unwrap();
+    let mut management = Management::connect(&at).unwrap();
+    for password in ["wrong", "correct horse"] {
+        management.wait_for(">PASSWORD:Need 'SOCKS Proxy' username/password").unwrap();
+        management.command("username \"SOCKS Proxy\" alice").unwrap();
+        management.command(&format!("password \"SOCKS Proxy\" \"{password}\"")).unwrap();
+    }
+    tunnel.wait_up().unwrap();
+    assert!(tunnel.client.has_logged("SOCKS proxy: it refused the user name or password"));
+}
+
+/// Nor is it tried for ever, as little as with OpenVPN.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_that_cannot_have_the_login_of_its_proxy_ends() {
+    let (lab, _folder, login) = prepared();
+    let listener = lab.server.enter(|| TcpListener::bind("10.99.0.1:8888")).unwrap().unwrap();
+    let file = login.clone();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // The client looked at the start whether it is there.
+        fs::remove_file(file).unwrap();
+        let head = "HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic realm=x\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let _end = stream.read(&mut [0; 1024]);
+    });
+    let world = World::new();
+    let (server, client) = world.ends(Role::Client, Release::V2_7);
+    let spec = tcp(format!("http-proxy 10.99.0.1 8888 auto\nhttp-proxy-user-pass {login}"));
+    let mut tunnel = Tunnel::start_in(lab, &spec, &server, &client, &world.materials).unwrap();
+    assert_eq!(tunnel.client.wait_exit(SOON).unwrap().code(), Some(1), "{}", tunnel.client.tail());
+    assert!(tunnel.client.has_logged(&login), "{}", tunnel.client.tail());
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_proxy_is_sent_the_configured_request_and_what_is_no_proxy_is_named() {

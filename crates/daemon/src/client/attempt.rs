@@ -243,9 +243,12 @@ impl Client {
                 },
             }
         };
-        opened.map_err(|NoWay { reason, text }| {
-            ovlog!(error 1, "{text}");
-            Outcome::Restart(Restart::because(reason))
+        opened.map_err(|no_way| match no_way {
+            NoWay::Failed { reason, text } => {
+                ovlog!(error 1, "{text}");
+                Outcome::Restart(Restart::because(reason))
+            }
+            NoWay::Never(text) => Outcome::Ended(Ended::Fatal(text)),
         })
     }
 
@@ -256,7 +259,7 @@ impl Client {
         remote: SocketAddr,
         mut guarded: Option<&mut Guarded>,
     ) -> Result<Opened, NoWay> {
-        let failed = |text| NoWay { reason: "connection-failed", text };
+        let failed = |text| NoWay::Failed { reason: "connection-failed", text };
         let is_tcp = entry.proto.transport.is_tcp();
         let association = if is_tcp { None } else { self.associate(entry, guarded.as_deref_mut()).await? };
         // A relay may be of another address family than the server.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use culvert_config::{
-    profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, SocksProxy},
+    profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, ProxyLogin, SocksProxy},
     value::{Family, FileOrInline, Port},
 };
 use culvert_mgmt::Notification;
@@ -47,19 +47,21 @@ const ROUNDS: usize = 3;
 /// Logins that were asked for or read, by what they are called.
 pub(super) type ProxyLogins = HashMap<&'static str, Credentials>;
 
-/// Why there is no way through the proxy, and what the restart is called.
-pub(super) struct NoWay {
-    pub(super) reason: &'static str,
-    pub(super) text: String,
+/// Why there is no way to the server.
+pub(super) enum NoWay {
+    /// This time; what the restart is called.
+    Failed { reason: &'static str, text: String },
+    /// Nor will there be one: a login that is needed cannot be had.
+    Never(String),
 }
 
 impl NoWay {
     fn http(text: impl ToString) -> Self {
-        Self { reason: "HTTP proxy error", text: text.to_string() }
+        Self::Failed { reason: "HTTP proxy error", text: text.to_string() }
     }
 
     fn socks(text: impl ToString) -> Self {
-        Self { reason: "socks-error", text: text.to_string() }
+        Self::Failed { reason: "socks-error", text: text.to_string() }
     }
 }
 
@@ -107,7 +109,7 @@ impl Client {
             None => self
                 .connect(hop, local, until)
                 .await
-                .map_err(|text| NoWay { reason: "connection-failed", text }),
+                .map_err(|text| NoWay::Failed { reason: "connection-failed", text }),
             Some(Proxy::Http(http)) => self.through_http(entry, http, (hop, local), until).await,
             Some(Proxy::Socks(socks)) => {
                 let (host, port) = server(entry).map_err(NoWay::socks)?;
@@ -195,7 +197,8 @@ impl Client {
         until: Instant,
     ) -> Result<Option<SocketAddr>, NoWay> {
         let login = match &socks.login {
-            Some(file) => Some(self.proxy_login(SOCKS, Some(file)).await.map_err(NoWay::socks)?),
+            Some(ProxyLogin::Stored(file)) => Some(self.proxy_login(SOCKS, Some(file)).await?),
+            Some(ProxyLogin::Ask) => Some(self.proxy_login(SOCKS, None).await?),
             None => None,
         };
         let mut dialogue = SocksDialogue::new(request, login).map_err(NoWay::socks)?;
@@ -267,7 +270,7 @@ impl Client {
                 return Ok(Authorization::None);
             }
         };
-        let login = self.proxy_login(HTTP, http.login.as_ref()).await.map_err(NoWay::http)?;
+        let login = self.proxy_login(HTTP, http.login.as_ref()).await?;
         let mut nonce = [0; 8];
         random::fill(&mut nonce);
         Ok(match offer {
@@ -282,7 +285,7 @@ impl Client {
         &mut self,
         kind: &'static str,
         stored: Option<&FileOrInline>,
-    ) -> Result<Credentials, String> {
+    ) -> Result<Credentials, NoWay> {
         if self.management.take_forget() {
             self.proxy_logins.clear();
             self.login.forget();
@@ -294,11 +297,11 @@ impl Client {
         let stored = stored.cloned();
         let read =
             tokio::task::spawn_blocking(move || credentials::proxy_login(kind, stored.as_ref(), &prompter));
-        let login = match read.await.map_err(|failure| failure.to_string())? {
+        let login = match read.await.map_err(|failure| NoWay::Never(failure.to_string()))? {
             Err(credentials::CredentialError::NobodyToAsk(_)) if self.asks_management() => {
                 self.management.ask_login_of(kind).await
             }
-            read => read.map_err(|failure| failure.to_string())?,
+            read => read.map_err(|failure| NoWay::Never(failure.to_string()))?,
         };
         self.proxy_logins.insert(kind, login.clone());
         Ok(login)
