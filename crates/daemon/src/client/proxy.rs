@@ -7,15 +7,15 @@ use std::{
 };
 
 use culvert_config::{
-    profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, ProxyLogin, SocksProxy},
+    profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, SocksProxy},
     value::{Family, FileOrInline, Port},
 };
 use culvert_mgmt::Notification;
 use culvert_proto::{
     Credentials,
     proxy::{
-        Authorization, Dialogue, HttpDialogue, HttpRequest, Offer, Offers, Progress, SocksDialogue,
-        SocksRequest,
+        Authorization, Dialogue, HttpDialogue, HttpRequest, Offer, Offers, Progress, ProxyError,
+        SocksDialogue, SocksRequest,
     },
 };
 use tokio::{
@@ -104,17 +104,20 @@ impl Client {
         hop: SocketAddr,
         local: Option<SocketAddr>,
     ) -> Result<TcpStream, NoWay> {
-        let until = Instant::now() + entry.connect_timeout;
+        let until = || Instant::now() + entry.connect_timeout;
         match &entry.proxy {
             None => self
-                .connect(hop, local, until)
+                .connect(hop, local, until())
                 .await
                 .map_err(|text| NoWay::Failed { reason: "connection-failed", text }),
-            Some(Proxy::Http(http)) => self.through_http(entry, http, (hop, local), until).await,
+            Some(Proxy::Http(http)) => self.through_http(entry, http, (hop, local), until()).await,
             Some(Proxy::Socks(socks)) => {
                 let (host, port) = server(entry).map_err(NoWay::socks)?;
+                let login = self.socks_login(socks).await?;
+                let until = until();
                 let mut stream = self.connect(hop, local, until).await.map_err(NoWay::socks)?;
-                self.through_socks(&mut stream, socks, SocksRequest::Connect { host, port }, until).await?;
+                let request = SocksRequest::Connect { host, port };
+                self.through_socks(&mut stream, login, request, until).await?;
                 Ok(stream)
             }
         }
@@ -127,10 +130,11 @@ impl Client {
         guarded: Option<&mut Guarded>,
     ) -> Result<Option<Association>, NoWay> {
         let Some(Proxy::Socks(socks)) = &entry.proxy else { return Ok(None) };
-        let until = Instant::now() + entry.connect_timeout;
         let port = link::port_number(&socks.port).map_err(NoWay::socks)?;
         let mut failed = "the proxy's name has no address".to_owned();
         let hops = self.proxy_addresses(socks, port, guarded).await.map_err(NoWay::socks)?;
+        let login = self.socks_login(socks).await?;
+        let until = Instant::now() + entry.connect_timeout;
         let mut left = u32::try_from(hops.len()).unwrap_or(u32::MAX);
         for hop in hops {
             // One that swallows packets leaves time to the others.
@@ -146,7 +150,8 @@ impl Client {
                     continue;
                 }
             };
-            let relay = self.through_socks(&mut stream, socks, SocksRequest::UdpAssociate, until).await?;
+            let request = SocksRequest::UdpAssociate;
+            let relay = self.through_socks(&mut stream, login.clone(), request, until).await?;
             let relay =
                 relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
             // A proxy that listens everywhere says so.
@@ -192,18 +197,14 @@ impl Client {
     async fn through_socks(
         &mut self,
         stream: &mut TcpStream,
-        socks: &SocksProxy,
+        login: Option<Credentials>,
         request: SocksRequest,
         until: Instant,
     ) -> Result<Option<SocketAddr>, NoWay> {
-        let login = match &socks.login {
-            Some(ProxyLogin::Stored(file)) => Some(self.proxy_login(SOCKS, Some(file)).await?),
-            Some(ProxyLogin::Ask) => Some(self.proxy_login(SOCKS, None).await?),
-            None => None,
-        };
         let mut dialogue = SocksDialogue::new(request, login).map_err(NoWay::socks)?;
         let progress = converse(stream, &mut dialogue, until).await;
-        if self.profile.client.auth_nocache || progress.is_err() {
+        let is_wrong = matches!(progress, Err(Broken::Dialogue(ProxyError::SocksLogin)));
+        if self.profile.client.auth_nocache || is_wrong {
             self.proxy_logins.remove(SOCKS);
         }
         match progress.map_err(NoWay::socks)? {
@@ -212,12 +213,20 @@ impl Client {
         }
     }
 
+    /// The login for a SOCKS proxy, before the proxy is called: who is asked takes no time from it.
+    async fn socks_login(&mut self, socks: &SocksProxy) -> Result<Option<Credentials>, NoWay> {
+        match &socks.login {
+            Some(login) => self.proxy_login(SOCKS, login.stored()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn through_http(
         &mut self,
         entry: &ConnectionEntry,
         http: &HttpProxy,
         (hop, local): (SocketAddr, Option<SocketAddr>),
-        until: Instant,
+        mut until: Instant,
     ) -> Result<TcpStream, NoWay> {
         let (host, port) = server(entry).map_err(NoWay::http)?;
         let request = HttpRequest {
@@ -229,7 +238,9 @@ impl Client {
         };
         let mut learned = None;
         for _ in 0..ROUNDS {
+            let asking = Instant::now();
             let authorization = self.authorization(http, learned.take()).await?;
+            until += asking.elapsed(); // who is asked takes no time from the proxy
             let had_login = !matches!(authorization, Authorization::None);
             let mut dialogue = HttpDialogue::new(request.clone(), authorization).map_err(NoWay::http)?;
             let mut stream = self.connect(hop, local, until).await.map_err(NoWay::http)?;
@@ -336,28 +347,37 @@ async fn converse(
     stream: &mut TcpStream,
     dialogue: &mut dyn Dialogue,
     until: Instant,
-) -> Result<Progress, String> {
+) -> Result<Progress, Broken> {
     let work = async {
         loop {
             while let Some(message) = dialogue.poll_transmit() {
-                stream.write_all(&message).await.map_err(|failure| failure.to_string())?;
+                stream.write_all(&message).await.map_err(|failure| closed(&failure))?;
             }
             let byte = stream.read_u8().await.map_err(|failure| closed(&failure))?;
             match dialogue.handle_byte(byte) {
                 Ok(Progress::More) => {}
                 Ok(progress) => return Ok(progress),
-                Err(failure) => return Err(failure.to_string()),
+                Err(failure) => return Err(Broken::Dialogue(failure)),
             }
         }
     };
     timeout_at(until, work)
         .await
-        .unwrap_or_else(|_elapsed| Err("the proxy does not answer in time".to_owned()))
+        .unwrap_or_else(|_elapsed| Err(Broken::Stream("the proxy does not answer in time".to_owned())))
 }
 
-fn closed(failure: &io::Error) -> String {
-    match failure.kind() {
+/// Why a dialogue did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Stream(String),
+    #[error(transparent)]
+    Dialogue(ProxyError),
+}
+
+fn closed(failure: &io::Error) -> Broken {
+    Broken::Stream(match failure.kind() {
         ErrorKind::UnexpectedEof => "the proxy closed the connection".to_owned(),
         _ => format!("the connection to the proxy failed: {failure}"),
-    }
+    })
 }
