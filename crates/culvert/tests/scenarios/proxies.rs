@@ -6,9 +6,10 @@
 use std::{
     fs::{self, Permissions},
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     process::{Child, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Runs a program within the server's namespace, `FOLDER` in its arguments being its folder with these files, and
     /// waits until it listens.
-    fn start(lab: &NetnsLab, words: &[&str], files: &[(&str, &str)], port: u16) -> Self {
+    fn start(lab: &NetnsLab, words: &[&str], files: &[(&str, &str)], at: (&str, u16)) -> Self {
         let folder = TempDir::new().unwrap();
         let place = |text: &str| text.replace("FOLDER", &folder.path().display().to_string());
         // They change to a user of their own before they read.
@@ -48,7 +49,6 @@ impl Proxy {
             .spawn()
             .unwrap();
         let deadline = Instant::now() + patient(START);
-        let at = SocketAddr::from((NetnsLab::SERVER_V4, port));
         while lab.server.enter(|| TcpStream::connect(at)).unwrap().is_err() {
             assert!(child.try_wait().unwrap().is_none(), "{program} ended");
             assert!(Instant::now() < deadline, "{program} does not listen");
@@ -59,7 +59,7 @@ impl Proxy {
 
     fn tinyproxy(lab: &NetnsLab, more: &str) -> Self {
         let config = format!("Port 8888\nListen 10.99.0.1\nTimeout 600\nMaxClients 10\n{more}\n");
-        Self::start(lab, &["tinyproxy", "-d", "-c", "FOLDER/conf"], &[("conf", &config)], 8888)
+        Self::start(lab, &["tinyproxy", "-d", "-c", "FOLDER/conf"], &[("conf", &config)], ("10.99.0.1", 8888))
     }
 
     /// Squid, asking for logins in these ways.
@@ -76,7 +76,7 @@ impl Proxy {
             ("judge", SAMBA_JUDGE),
             ("smb.conf", SAMBA),
         ];
-        Self::start(lab, &["squid", "-N", "-f", "FOLDER/conf"], &files, 3128)
+        Self::start(lab, &["squid", "-N", "-f", "FOLDER/conf"], &files, ("10.99.0.1", 3128))
     }
 
     /// dante: also for UDP.
@@ -85,12 +85,12 @@ impl Proxy {
              clientmethod: none\nsocksmethod: none\nuser.unprivileged: nobody\n\
              client pass {\n from: 0.0.0.0/0 to: 0.0.0.0/0\n}\n\
              socks pass {\n from: 0.0.0.0/0 to: 0.0.0.0/0\n protocol: tcp udp\n}\n";
-        Self::start(lab, &["danted", "-f", "FOLDER/conf"], &[("conf", config)], 1080)
+        Self::start(lab, &["danted", "-f", "FOLDER/conf"], &[("conf", config)], ("10.99.0.1", 1080))
     }
 
     fn microsocks(lab: &NetnsLab) -> Self {
         let words = ["microsocks", "-i", "10.99.0.1", "-p", "1080", "-u", "alice", "-P", "correct horse"];
-        Self::start(lab, &words, &[], 1080)
+        Self::start(lab, &words, &[], ("10.99.0.1", 1080))
     }
 }
 
@@ -294,6 +294,126 @@ fn the_login_of_a_proxy_comes_from_the_management_interface() {
     }
     tunnel.wait_up().unwrap();
     tunnel.wait_traffic(SOON).unwrap();
+}
+
+/// A proxy that answers each request in turn with one of these and hangs up, the last one's place being kept by the last. What
+/// it is asked goes to the other end.
+fn scripted(lab: &NetnsLab, port: u16, answers: &'static [&'static str]) -> mpsc::Receiver<String> {
+    let listener = lab.server.enter(|| TcpListener::bind((NetnsLab::SERVER_V4, port))).unwrap().unwrap();
+    let (asked, requests) = mpsc::channel();
+    std::thread::spawn(move || {
+        let last = answers.last().unwrap();
+        for answer in answers.iter().chain(std::iter::repeat(last)) {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = String::new();
+            let mut byte = [0];
+            while !head.ends_with("\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                head.push(char::from(byte[0]));
+            }
+            asked.send(head).unwrap();
+            if *answer == SILENCE {
+                let _end = stream.read(&mut byte);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    requests
+}
+
+/// No answer at all, until the client gives up.
+const SILENCE: &str = "";
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn what_a_proxy_answers_instead_of_a_way_is_named() {
+    for (answers, because) in [
+        (&["HTTP/1.1 403 Forbidden\r\n\r\n"][..], "HTTP proxy returned bad status: 'HTTP/1.1 403 Forbidden'"),
+        (&["HTTP/1.1 407 x\r\n"], "the proxy closed the connection"),
+        (&[SILENCE], "the proxy does not answer in time"),
+        (
+            &["HTTP/1.1 407 x\r\nProxy-Authenticate: Basic realm=x\r\n\r\n"],
+            "HTTP proxy: it wants a login (Basic)",
+        ),
+    ] {
+        let (lab, _folder, _) = prepared();
+        let requests = scripted(&lab, 8888, answers);
+        let _tunnel =
+            is_refused(lab, &tcp("http-proxy 10.99.0.1 8888\nserver-poll-timeout 1".to_owned()), because);
+        assert!(requests.recv().unwrap().starts_with("CONNECT 10.99.0.1:1194 HTTP/1.0\r\n"));
+    }
+}
+
+/// A nonce that was too old is no refusal: the next one is used within the same attempt.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_digest_is_made_anew_where_the_nonce_was_too_old() {
+    let (lab, _folder, login) = prepared();
+    let answers = &[
+        "HTTP/1.1 407 x\r\nProxy-Authenticate: Digest realm=\"r\", nonce=\"first\", qop=\"auth\"\r\n\r\n",
+        "HTTP/1.1 407 x\r\nProxy-Authenticate: Digest realm=\"r\", nonce=\"next\", qop=\"auth\", stale=true\r\n\r\n",
+        "HTTP/1.1 403 enough\r\n\r\n",
+    ];
+    let requests = scripted(&lab, 8888, answers);
+    let spec = tcp(format!("http-proxy 10.99.0.1 8888 auto\nhttp-proxy-user-pass {login}"));
+    let tunnel = is_refused(lab, &spec, "HTTP proxy returned bad status: 'HTTP/1.1 403 enough'");
+    let requests: Vec<_> = requests.iter().take(3).collect();
+    assert!(!requests[0].contains("Proxy-Authorization"), "{requests:?}");
+    assert!(
+        requests[1].contains("nonce=\"first\"") && requests[2].contains("nonce=\"next\""),
+        "{requests:?}"
+    );
+    assert!(!tunnel.client.has_logged("it refused the user name"), "{}", tunnel.client.tail());
+}
+
+/// Of several connections each has its proxy and its login; OpenVPN sends the first one's login to all.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn no_proxy_gets_the_login_of_another() {
+    let (lab, folder, login) = prepared();
+    let requests = scripted(&lab, 8888, &["HTTP/1.1 403 Forbidden\r\n\r\n"]);
+    let _proxy = Proxy::squid(&lab, BASIC);
+    let other = folder.write("other", "bob\nsecret\n").unwrap().display().to_string();
+    let block = |port: u16, login: &str| {
+        format!(
+            "<connection>\nremote 10.99.0.1 1194 tcp4-client\nhttp-proxy 10.99.0.1 {port} {login} basic\n</connection>\n"
+        )
+    };
+    let spec = TunnelSpec {
+        without: Some("remote 10.99.0.1 1194"),
+        ..tcp(block(8888, &other) + &block(3128, &login))
+    };
+    goes_through(lab, &spec);
+    // bob:secret
+    assert!(requests.recv().unwrap().contains("Proxy-Authorization: Basic Ym9iOnNlY3JldA==\r\n"));
+}
+
+/// `proto tcp-client` leaves the address family to the addresses.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn proxies_and_servers_over_tcp_may_be_of_different_address_families() {
+    let (v4, v6) = (NetnsLab::SERVER_V4.to_string(), NetnsLab::SERVER_V6.to_string());
+    for (transport, at) in [(Transport::Tcp4, &v6), (Transport::Tcp6, &v4)] {
+        for line in [format!("http-proxy {at} 8888"), format!("socks-proxy {at} 1080")] {
+            let (lab, _folder, _) = prepared();
+            let _proxy = if line.starts_with("http") {
+                let config = format!("Port 8888\nListen {at}\nTimeout 600\nMaxClients 10\n");
+                Proxy::start(
+                    &lab,
+                    &["tinyproxy", "-d", "-c", "FOLDER/conf"],
+                    &[("conf", &config)],
+                    (at, 8888),
+                )
+            } else {
+                Proxy::start(&lab, &["microsocks", "-i", at, "-p", "1080"], &[], (at, 1080))
+            };
+            let spec = TunnelSpec { transport, ..tcp(format!("proto tcp-client\n{line}")) };
+            let world = World::new();
+            let tunnel = world.tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+            let initiated = tunnel.server.lines_with("Peer Connection Initiated with");
+            let is_proxy = |line: &String| [&v4, &v6].iter().any(|own| line.contains(&format!("{own}:")));
+            assert!(!initiated.is_empty() && initiated.iter().all(is_proxy), "{line}: {initiated:?}");
+        }
+    }
 }
 
 /// As with OpenVPN, a wrong login of a SOCKS proxy is asked for again without a word about it.

@@ -44,8 +44,27 @@ const SOCKS: &str = "SOCKS Proxy";
 /// nonce was too old.
 const ROUNDS: usize = 3;
 
-/// Logins that were asked for or read, by what they are called.
-pub(super) type ProxyLogins = HashMap<&'static str, Credentials>;
+/// Logins that were asked for or read.
+pub(super) type ProxyLogins = HashMap<LoginOf, Credentials>;
+
+/// Whose login it is: no proxy gets another's.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct LoginOf {
+    /// What it is called.
+    kind: &'static str,
+    host: String,
+    port: String,
+}
+
+impl LoginOf {
+    fn http(proxy: &HttpProxy) -> Self {
+        Self { kind: HTTP, host: proxy.host.clone(), port: proxy.port.to_string() }
+    }
+
+    fn socks(proxy: &SocksProxy) -> Self {
+        Self { kind: SOCKS, host: proxy.host.clone(), port: proxy.port.to_string() }
+    }
+}
 
 /// Why there is no way to the server.
 pub(super) enum NoWay {
@@ -117,7 +136,7 @@ impl Client {
                 let until = until();
                 let mut stream = self.connect(hop, local, until).await.map_err(NoWay::socks)?;
                 let request = SocksRequest::Connect { host, port };
-                self.through_socks(&mut stream, login, request, until).await?;
+                self.through_socks(&mut stream, (socks, login), request, until).await?;
                 Ok(stream)
             }
         }
@@ -151,7 +170,7 @@ impl Client {
                 }
             };
             let request = SocksRequest::UdpAssociate;
-            let relay = self.through_socks(&mut stream, login.clone(), request, until).await?;
+            let relay = self.through_socks(&mut stream, (socks, login.clone()), request, until).await?;
             let relay =
                 relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
             // A proxy that listens everywhere says so.
@@ -197,7 +216,7 @@ impl Client {
     async fn through_socks(
         &mut self,
         stream: &mut TcpStream,
-        login: Option<Credentials>,
+        (socks, login): (&SocksProxy, Option<Credentials>),
         request: SocksRequest,
         until: Instant,
     ) -> Result<Option<SocketAddr>, NoWay> {
@@ -205,7 +224,7 @@ impl Client {
         let progress = converse(stream, &mut dialogue, until).await;
         let is_wrong = matches!(progress, Err(Broken::Dialogue(ProxyError::SocksLogin)));
         if self.profile.client.auth_nocache || is_wrong {
-            self.proxy_logins.remove(SOCKS);
+            self.proxy_logins.remove(&LoginOf::socks(socks));
         }
         match progress.map_err(NoWay::socks)? {
             Progress::Open(relay) => Ok(relay),
@@ -216,7 +235,7 @@ impl Client {
     /// The login for a SOCKS proxy, before the proxy is called: who is asked takes no time from it.
     async fn socks_login(&mut self, socks: &SocksProxy) -> Result<Option<Credentials>, NoWay> {
         match &socks.login {
-            Some(login) => self.proxy_login(SOCKS, login.stored()).await.map(Some),
+            Some(login) => self.proxy_login(LoginOf::socks(socks), login.stored()).await.map(Some),
             None => Ok(None),
         }
     }
@@ -229,6 +248,7 @@ impl Client {
         mut until: Instant,
     ) -> Result<TcpStream, NoWay> {
         let (host, port) = server(entry).map_err(NoWay::http)?;
+        let of = LoginOf::http(http);
         let request = HttpRequest {
             host,
             port,
@@ -248,7 +268,7 @@ impl Client {
             let offers = match converse(&mut stream, &mut dialogue, until).await.map_err(NoWay::http)? {
                 Progress::Open(_) => {
                     if self.profile.client.auth_nocache {
-                        self.proxy_logins.remove(HTTP);
+                        self.proxy_logins.remove(&of);
                     }
                     return Ok(stream);
                 }
@@ -257,7 +277,7 @@ impl Client {
             };
             ovlog!(2, "Proxy requires authentication ({})", offers.names());
             if had_login && !offers.digest().is_some_and(culvert_proto::proxy::DigestChallenge::is_stale) {
-                self.proxy_logins.remove(HTTP);
+                self.proxy_logins.remove(&of);
                 self.management
                     .tell(&Notification::VerificationFailed { kind: HTTP.to_owned(), reason: None });
                 return Err(NoWay::http("HTTP proxy: it refused the user name or password"));
@@ -281,7 +301,7 @@ impl Client {
                 return Ok(Authorization::None);
             }
         };
-        let login = self.proxy_login(HTTP, http.login.as_ref()).await?;
+        let login = self.proxy_login(LoginOf::http(http), http.login.as_ref()).await?;
         let mut nonce = [0; 8];
         random::fill(&mut nonce);
         Ok(match offer {
@@ -294,18 +314,18 @@ impl Client {
     /// The login of a proxy: as it was used before, from its file, from the management interface or the terminal.
     async fn proxy_login(
         &mut self,
-        kind: &'static str,
+        of: LoginOf,
         stored: Option<&FileOrInline>,
     ) -> Result<Credentials, NoWay> {
         if self.management.take_forget() {
             self.proxy_logins.clear();
             self.login.forget();
         }
-        if let Some(login) = self.proxy_logins.get(kind) {
+        if let Some(login) = self.proxy_logins.get(&of) {
             return Ok(login.clone());
         }
         let prompter = if self.asks_management() { Prompter::Nobody } else { Prompter::detect() };
-        let stored = stored.cloned();
+        let (kind, stored) = (of.kind, stored.cloned());
         let read =
             tokio::task::spawn_blocking(move || credentials::proxy_login(kind, stored.as_ref(), &prompter));
         let login = match read.await.map_err(|failure| NoWay::Never(failure.to_string()))? {
@@ -314,7 +334,7 @@ impl Client {
             }
             read => read.map_err(|failure| NoWay::Never(failure.to_string()))?,
         };
-        self.proxy_logins.insert(kind, login.clone());
+        self.proxy_logins.insert(of, login.clone());
         Ok(login)
     }
 }
