@@ -8,6 +8,7 @@ complete -c culvert -n __fish_use_subcommand -a status -d 'shows what a running 
 complete -c culvert -n __fish_use_subcommand -a watch -d 'shows what happens in a running process, as JSON lines'
 complete -c culvert -n __fish_use_subcommand -a kill -d 'ends the sessions of a running server\'s client'
 complete -c culvert -n __fish_use_subcommand -a reload -d 'has a running server read its configuration again, and shows what came of it'
+complete -c culvert -n __fish_use_subcommand -a unblock -d 'lifts the kill switch of a culvert that ended unasked'
 complete -c culvert -l config -r -F -d 'read options from a file; nests up to 10 levels'
 complete -c culvert -l mode -x -a 'p2p server' -d 'major mode'
 complete -c culvert -l ignore-unknown-option -x -d 'unknown options with these names become warnings'

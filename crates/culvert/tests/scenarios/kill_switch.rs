@@ -63,7 +63,7 @@ fn tables(tunnel: &Tunnel) -> String {
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn nothing_leaves_while_a_client_connects_again_and_all_does_once_it_was_stopped() {
-    let (_world, mut tunnel, leaks) = guarded("redirect-gateway def1");
+    let (_world, mut tunnel, leaks) = guarded("redirect-gateway def1\nuser nobody\ngroup nogroup");
     assert!(!Leaks::send(&tunnel), "the tunnel is up");
     tunnel.server.kill();
     tunnel.client.signal(Signal::Restart).unwrap();
@@ -101,6 +101,32 @@ fn nothing_leaves_after_a_crash_until_another_start_was_stopped() {
     assert_eq!(leaks.arrived(), None);
     tunnel.client.stop(SOON).unwrap();
     assert_eq!(tables(&tunnel), "");
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_switch_that_was_left_over_is_found_and_lifted_without_any_other_program() {
+    let (world, mut tunnel, _leaks) = guarded("");
+    let subject = world.subject.program().to_owned();
+    let run = |tunnel: &Tunnel, words: &[&str]| {
+        let output =
+            tunnel.lab.client.command("env").arg("PATH=").arg(&subject).args(words).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let (is_lifted, text) = run(&tunnel, &["unblock"]);
+    assert!(!is_lifted && text.contains("a culvert runs here"), "{text}");
+    assert!(!Leaks::send(&tunnel));
+    tunnel.client.signal(Signal::Kill).unwrap();
+    tunnel.client.wait_exit(SOON).unwrap();
+    assert!(!Leaks::send(&tunnel));
+    let (_, text) = run(&tunnel, &["doctor"]);
+    assert!(text.contains("kill switch is in force") && text.contains("culvert unblock"), "{text}");
+    let lifted =
+        (true, "the kill switch is lifted: this machine sends outside of a tunnel again\n".to_owned());
+    assert_eq!(run(&tunnel, &["unblock"]), lifted);
+    assert!(Leaks::send(&tunnel));
+    assert_eq!(run(&tunnel, &["unblock"]), (true, "no kill switch is in force here\n".to_owned()));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Guarded {
     pub(crate) fn remind(&self) {
         ovlog!(
             warn 1,
-            "kill switch: it stays in force, for the tunnel ended unasked. Start culvert again, or lift it: nft delete table inet {}",
+            "kill switch: it stays in force, for the tunnel ended unasked. Start culvert again, or lift it: culvert unblock, or nft delete table inet {}",
             self.switch.table()
         );
     }
@@ -80,7 +80,7 @@ impl Guarded {
             Ok(()) => ovlog!(1, "kill switch: lifted"),
             Err(failure) => ovlog!(
                 error 1,
-                "kill switch: cannot be lifted: {}; do it by hand: nft delete table inet {}",
+                "kill switch: cannot be lifted: {}; do it by hand: culvert unblock, or nft delete table inet {}",
                 link::describe(&failure),
                 self.switch.table()
             ),

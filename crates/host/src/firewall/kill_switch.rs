@@ -85,6 +85,21 @@ impl KillSwitch {
         self.firewall.table()
     }
 
+    /// Returns whether it is in force, whoever made it so.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn stands(&mut self) -> Result<bool, HostError> {
+        let mut request = Request::new().op_gettable_do(&family());
+        request.encode().push_name_bytes(self.firewall.table.as_bytes());
+        let asked = self.firewall.socket.request(&request).map_err(ReplyError::from);
+        match asked.and_then(|mut reply| reply.recv_one().map(drop)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.as_io_error().raw_os_error() == Some(ENOENT) => Ok(false),
+            Err(error) => Err(self.firewall.explain(error)),
+        }
+    }
+
     /// Replaces all rules at once: no packet meets half of them.
     ///
     /// # Errors
@@ -162,6 +177,8 @@ impl KillSwitch {
     }
 }
 
+/// There is no such table.
+const ENOENT: i32 = 2;
 /// Where name servers listen.
 const DNS: u16 = 53;
 
