@@ -304,6 +304,25 @@ fn udp_through_socks_keeps_its_family_and_says_what_becomes_of_it() {
 }
 
 #[test]
+fn names_in_routes_are_warned_about_behind_a_kill_switch() {
+    let files = none().with("c", "");
+    for (more, warnings) in [
+        ("--kill-switch --route intranet.example 255.255.255.255", 1),
+        ("--kill-switch --route 10.1.0.0 255.255.0.0 gateway.example", 1),
+        ("--kill-switch --route 10.1.0.0 255.255.0.0 net_gateway", 0),
+        ("--route intranet.example 255.255.255.255", 0),
+    ] {
+        let line = format!("--client --remote a --ca c --auth-user-pass {more}");
+        let checked = good(&line, &files).check(&files);
+        let about = checked
+            .notes
+            .iter()
+            .filter(|note| note.openvpn_line.contains("a name in --route is not looked up"));
+        assert_eq!(about.count(), warnings, "{more}");
+    }
+}
+
+#[test]
 fn a_token_takes_the_place_of_files() {
     let files = none().with("c", "");
     let check = |options: &str| {

@@ -120,6 +120,10 @@ fn a_switch_that_was_left_over_is_found_and_lifted_without_any_other_program() {
     tunnel.client.signal(Signal::Kill).unwrap();
     tunnel.client.wait_exit(SOON).unwrap();
     assert!(!Leaks::send(&tunnel));
+    tunnel.edit_config(Role::Client, |text| text.replace("kill-switch\n", "")).unwrap();
+    tunnel.restart(Role::Client).unwrap();
+    tunnel.client.wait_for("a kill switch is in force that is not this client's", SOON).unwrap();
+    tunnel.client.kill();
     let (_, text) = run(&tunnel, &["doctor"]);
     assert!(text.contains("kill switch is in force") && text.contains("culvert unblock"), "{text}");
     let lifted =

@@ -26,8 +26,9 @@ impl Guarded {
         let rules = match link::mark(&profile).filter(|_| profile.link.kill_switch) {
             Some(mark) => KillSwitchRules { mark, ..KillSwitchRules::default() },
             None => {
-                if let Some(mut former) = life.kill_switch.take() {
-                    former.lift();
+                match life.kill_switch.take() {
+                    Some(mut former) => former.lift(),
+                    None => warn_of_anothers(),
                 }
                 return Ok(());
             }
@@ -85,6 +86,17 @@ impl Guarded {
                 self.switch.table()
             ),
         }
+    }
+}
+
+/// Says why nothing may get out, where the switch of another process is in force.
+fn warn_of_anothers() {
+    // Who may not ask the kernel could not have set one either.
+    if KillSwitch::open().and_then(|mut switch| switch.stands()).unwrap_or(false) {
+        ovlog!(
+            warn 1,
+            "a kill switch is in force that is not this client's: nothing but the tunnel that it is for leaves this machine. If its culvert ended unasked: culvert unblock"
+        );
     }
 }
 
