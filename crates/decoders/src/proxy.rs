@@ -63,7 +63,7 @@ pub(crate) fn http_answers() -> Vec<Vec<u8>> {
 
 pub(crate) fn socks(bytes: &[u8]) {
     let connect = SocksRequest::Connect { host: "vpn.example".to_owned(), port: 1194 };
-    for request in [connect, SocksRequest::UdpAssociate] {
+    for request in [connect, SocksRequest::UdpAssociate { ipv6: false }] {
         if let Ok(dialogue) = SocksDialogue::new(request, Some(login())) {
             feed(dialogue, bytes);
         }

@@ -81,11 +81,17 @@ impl Proxy {
 
     /// dante: also for UDP.
     pub(crate) fn dante(lab: &NetnsLab) -> Self {
-        let config = "logoutput: /dev/null\ninternal: 10.99.0.1 port = 1080\nexternal: 10.99.0.1\n\
+        Self::dante_at(lab, "10.99.0.1")
+    }
+
+    /// The same, called at one address and calling from addresses of both families.
+    pub(crate) fn dante_at(lab: &NetnsLab, at: &str) -> Self {
+        let config = format!(
+            "logoutput: /dev/null\ninternal: {at} port = 1080\nexternal: 10.99.0.1\nexternal: fd99::1\n\
              clientmethod: none\nsocksmethod: none\nuser.unprivileged: nobody\n\
-             client pass {\n from: 0.0.0.0/0 to: 0.0.0.0/0\n}\n\
-             socks pass {\n from: 0.0.0.0/0 to: 0.0.0.0/0\n protocol: tcp udp\n}\n";
-        Self::start(lab, &["danted", "-f", "FOLDER/conf"], &[("conf", config)], ("10.99.0.1", 1080))
+             client pass {{\n from: 0/0 to: 0/0\n}}\nsocks pass {{\n from: 0/0 to: 0/0\n protocol: tcp udp\n}}\n"
+        );
+        Self::start(lab, &["danted", "-f", "FOLDER/conf"], &[("conf", &config)], (at, 1080))
     }
 
     fn microsocks(lab: &NetnsLab) -> Self {

@@ -9,7 +9,7 @@ use std::{
 
 use culvert_testkit::{NetnsLab, Release, Role, Transport, Tunnel, TunnelSpec};
 
-use crate::{World, assert_no_panic};
+use crate::{World, assert_no_panic, proxies::Proxy};
 
 /// How a relay tells where a datagram came from.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +54,14 @@ impl Relay {
         let mut greeting = [0; 3];
         stream.read_exact(&mut greeting).unwrap();
         stream.write_all(&[5, 0]).unwrap();
-        let mut request = [0; 10];
+        let at = self.near.local_addr().unwrap();
+        let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let mut expected = header(5, any.parse().unwrap());
+        expected[1] = 3;
+        let mut request = vec![0; expected.len()];
         stream.read_exact(&mut request).unwrap();
-        assert_eq!(request[..4], [5, 3, 0, 1]);
-        stream.write_all(&header(5, self.near.local_addr().unwrap())).unwrap();
+        assert_eq!(request, expected);
+        stream.write_all(&header(5, at)).unwrap();
         while matches!(stream.read(&mut greeting), Ok(1..)) {}
     }
 
@@ -157,4 +161,16 @@ fn every_address_of_a_proxy_s_name_is_tried() {
         tunnel.client.tail()
     );
     assert!(!tunnel.client.has_logged("SIGUSR1"), "{}", tunnel.client.tail());
+}
+
+/// The same through a proxy that is not the test's.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn dante_relays_between_address_families() {
+    let (v4, v6) = (NetnsLab::SERVER_V4.to_string(), NetnsLab::SERVER_V6.to_string());
+    for (transport, at) in [(Transport::Udp4, &v6), (Transport::Udp6, &v4), (Transport::Udp6, &v6)] {
+        let lab = NetnsLab::new().unwrap();
+        let _proxy = Proxy::dante_at(&lab, at);
+        carries(lab, transport, format!("socks-proxy {at} 1080"));
+    }
 }

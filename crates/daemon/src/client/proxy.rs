@@ -169,7 +169,7 @@ impl Client {
                     continue;
                 }
             };
-            let request = SocksRequest::UdpAssociate;
+            let request = SocksRequest::UdpAssociate { ipv6: hop.is_ipv6() };
             let relay = self.through_socks(&mut stream, (socks, login.clone()), request, until).await?;
             let relay =
                 relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
