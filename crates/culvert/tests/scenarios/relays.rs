@@ -7,9 +7,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use culvert_testkit::{NetnsLab, Release, Role, Transport, Tunnel, TunnelSpec};
+use culvert_testkit::{
+    Management, NetnsLab, Release, Role, TempDir, Transport, Tunnel, TunnelSpec, eventually,
+};
 
-use crate::{World, assert_no_panic, proxies::Proxy};
+use crate::{SOON, World, assert_no_panic, proxies::Proxy};
 
 /// How a relay tells where a datagram came from.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +165,37 @@ fn every_address_of_a_proxy_s_name_is_tried() {
     assert!(!tunnel.client.has_logged("SIGUSR1"), "{}", tunnel.client.tail());
 }
 
-/// The same through a proxy that is not the test's.
+/// All of the client's packets go into the tunnel but those to the relay, also after the server changed its mind about routes.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn an_update_keeps_the_way_to_the_relay() {
+    let lab = NetnsLab::new().unwrap();
+    let far = "203.0.113.5";
+    lab.server.ip(&["address", "add", far, "dev", "lo"]).unwrap();
+    lab.client.ip(&["route", "add", "default", "via", "10.99.0.1"]).unwrap();
+    Relay::start(&lab, far.parse().unwrap(), NetnsLab::SERVER_V4.into(), Tells::Address);
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("management");
+    let world = World::new();
+    let spec = TunnelSpec {
+        server_extra: format!("management {} unix", socket.display()),
+        client_extra: format!("socks-proxy {far} 1080\nredirect-gateway def1"),
+        ..TunnelSpec::default()
+    };
+    let tunnel = world.tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    let to_relay = || tunnel.lab.client.ip(&["route", "get", far]).unwrap();
+    assert!(to_relay().contains("via 10.99.0.1"), "{}", to_relay());
+    let mut management = Management::connect(&socket).unwrap();
+    management.command("push-update-broad \"route 10.66.0.0 255.255.0.0\"").unwrap();
+    eventually(SOON, || match tunnel.lab.client.ip(&["route"]).unwrap() {
+        routes if routes.contains("10.66.0.0/16") => Ok(()),
+        routes => Err(format!("{routes}\n{}", tunnel.client.tail())),
+    });
+    assert!(to_relay().contains("via 10.99.0.1"), "{}", to_relay());
+    tunnel.wait_traffic(SOON).unwrap();
+}
+
+/// As above, through a proxy that is not the test's.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn dante_relays_between_address_families() {
