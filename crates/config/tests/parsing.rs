@@ -288,13 +288,38 @@ fn an_override_takes_over_all_of_tcp_and_leaves_nothing_else() {
 }
 
 #[test]
-fn udp_through_socks_is_ipv4() {
+fn udp_through_socks_keeps_its_family_and_says_what_becomes_of_it() {
     let files = none().with("c", "");
-    let line = "--client --remote a --ca c --auth-user-pass --socks-proxy p";
-    let profile = good(line, &files).check(&files).profile;
-    let entry = &profile.connections[0];
-    assert_eq!(entry.proto.family, Family::V4);
-    assert!(matches!(&entry.proxy, Some(Proxy::Socks(socks)) if socks.port == Port::Number(1080)));
+    for (proto, family, notes) in [("udp", Family::Any, 0), ("udp4", Family::V4, 0), ("udp6", Family::V6, 1)]
+    {
+        let line = format!("--client --remote a --proto {proto} --ca c --auth-user-pass --socks-proxy p");
+        let checked = good(&line, &files).check(&files);
+        let entry = &checked.profile.connections[0];
+        assert_eq!(entry.proto.family, family);
+        assert!(matches!(&entry.proxy, Some(Proxy::Socks(socks)) if socks.port == Port::Number(1080)));
+        let about =
+            checked.notes.iter().filter(|note| note.openvpn_line.contains("IPv4 addresses come first"));
+        assert_eq!(about.count(), notes, "{proto}");
+    }
+}
+
+#[test]
+fn names_in_routes_are_warned_about_behind_a_kill_switch() {
+    let files = none().with("c", "");
+    for (more, warnings) in [
+        ("--kill-switch --route intranet.example 255.255.255.255", 1),
+        ("--kill-switch --route 10.1.0.0 255.255.0.0 gateway.example", 1),
+        ("--kill-switch --route 10.1.0.0 255.255.0.0 net_gateway", 0),
+        ("--route intranet.example 255.255.255.255", 0),
+    ] {
+        let line = format!("--client --remote a --ca c --auth-user-pass {more}");
+        let checked = good(&line, &files).check(&files);
+        let about = checked
+            .notes
+            .iter()
+            .filter(|note| note.openvpn_line.contains("a name in --route is not looked up"));
+        assert_eq!(about.count(), warnings, "{more}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod finding;
 mod passwd;
 mod reload;
 mod start;
+mod unblock;
 mod verb;
 
 use std::{io::Write as _, process::ExitCode};

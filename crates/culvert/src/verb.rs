@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{answers, check, control, doctor, passwd, start};
+use crate::{answers, check, control, doctor, passwd, start, unblock};
 
 /// A command: a first word of the command line.
 pub(crate) struct Verb {
@@ -71,6 +71,12 @@ pub(crate) const VERBS: &[Verb] = &[
         arguments: "[NAME|PATH|PIDFILE]",
         help: "has a running server read its configuration again, and shows what came of it",
         run: control::reload,
+    },
+    Verb {
+        name: "unblock",
+        arguments: "[--force]",
+        help: "lifts the kill switch of a culvert that ended unasked",
+        run: unblock::run,
     },
     #[cfg(feature = "bench")]
     Verb {

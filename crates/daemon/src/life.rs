@@ -256,8 +256,9 @@ async fn live(
     // Once for each configuration that is read, not for each attempt; and before the hold.
     life.management.set_state(StateName::Connecting, "");
     loop {
-        if let Some(exit) = hold(life, signals).await {
-            return exit;
+        if let Some(ended) = hold(life, signals).await {
+            client::conclude(life, &ended);
+            return ended.exit(life.profile.process.exit_codes);
         }
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
         let ended = if waits {
@@ -265,6 +266,7 @@ async fn live(
         } else {
             client::run(life, signals).await
         };
+        client::conclude(life, &ended);
         life.is_later = true;
         ended.log();
         ended.tell(&life.management);
@@ -273,7 +275,7 @@ async fn live(
                 Some(mut profile) => {
                     if let Err(failure) = wrapping::preload(&mut profile) {
                         Ended::Fatal(failure.to_string()).log();
-                        return Exit::FAILURE;
+                        return unusable(life);
                     }
                     if let Err(failure) = life.logger.reconfigure(LogConfig::from(&profile.log)) {
                         ovlog!(warn 1, "the log stays where it is: {failure}");
@@ -287,7 +289,7 @@ async fn live(
                     announce();
                     life.management.set_state(StateName::Connecting, "");
                 }
-                None => return Exit::FAILURE,
+                None => return unusable(life),
             },
             Ended::Signal(Request::SoftRestart) | Ended::Soft(Request::SoftRestart, _) => {}
             Ended::Signal(_) | Ended::Soft(..) => {
@@ -299,8 +301,16 @@ async fn live(
     }
 }
 
+/// What is to come into force at a restart cannot be read: the process ends, and a kill switch stays.
+fn unusable(life: &Life) -> Exit {
+    if let Some(guarded) = &life.kill_switch {
+        guarded.remind();
+    }
+    Exit::FAILURE
+}
+
 /// Waits for the release of `management-hold`, if there is one; a signal that ends the process ends the wait.
-async fn hold(life: &Life, signals: &mut Signals) -> Option<Exit> {
+async fn hold(life: &Life, signals: &mut Signals) -> Option<Ended> {
     let held = life.management.hold(std::time::Duration::ZERO);
     tokio::pin!(held);
     loop {
@@ -311,7 +321,7 @@ async fn hold(life: &Life, signals: &mut Signals) -> Option<Exit> {
                     let ended = Ended::by_signal(request);
                     ended.log();
                     ended.tell(&life.management);
-                    return Some(Exit::SUCCESS);
+                    return Some(ended);
                 }
                 Request::Restart | Request::SoftRestart | Request::Statistics => {
                     ovlog!(1, "{} has no effect before the hold is released", request.name());

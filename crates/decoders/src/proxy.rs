@@ -63,7 +63,7 @@ pub(crate) fn http_answers() -> Vec<Vec<u8>> {
 
 pub(crate) fn socks(bytes: &[u8]) {
     let connect = SocksRequest::Connect { host: "vpn.example".to_owned(), port: 1194 };
-    for request in [connect, SocksRequest::UdpAssociate] {
+    for request in [connect, SocksRequest::UdpAssociate { ipv6: false }] {
         if let Ok(dialogue) = SocksDialogue::new(request, Some(login())) {
             feed(dialogue, bytes);
         }
@@ -79,7 +79,7 @@ pub(crate) fn socks_answers() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn datagram(bytes: &[u8]) {
-    if let Ok((from, datagram)) = socks::split_header(bytes) {
+    if let Ok((Some(from), datagram)) = socks::split_header(bytes) {
         let mut again = Vec::new();
         socks::push_header(from, &mut again);
         again.extend_from_slice(datagram);
@@ -93,5 +93,5 @@ pub(crate) fn datagrams() -> Vec<Vec<u8>> {
     socks::push_header(([192, 0, 2, 1], 1194).into(), &mut v4);
     let mut v6 = Vec::new();
     socks::push_header(([8, 1, 0, 0, 0, 0, 0, 1], 443).into(), &mut v6);
-    vec![v4, v6]
+    vec![v4, v6, vec![0, 0, 0, 3, 2, b'a', b'b', 4, 170, 7]]
 }

@@ -13,8 +13,8 @@ use std::{
 use culvert_crypto::AuthDigest;
 use culvert_engine::EngineConfig;
 use culvert_offload::{
-    DeleteReason, DeviceMode, Framing, Keepalive, MeasuredSizes, OffloadEvent, PeerSpec, Shape, SizeTest,
-    TransportSpec,
+    DeleteReason, DeviceMode, Framing, Keepalive, MeasuredSizes, OffloadEvent, PeerSpec, Shape, SizeTest, SocksRelay,
+    TransportSpec, UdpOptions,
 };
 use culvert_wire::{CipherName, PeerId, Slot, Transmit};
 use support::{End, PATIENCE, Side, classic, device, epoch, key, loopback, numbered, old, pair, peer};
@@ -426,15 +426,15 @@ fn no_datagram_stops_the_engine() {
 fn a_socks_relay_is_spoken_to_in_headers_and_strangers_are_not_heard() {
     let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
     relay.set_read_timeout(Some(PATIENCE)).unwrap();
-    let options =
-        culvert_offload::UdpOptions { socks_relay: Some(relay.local_addr().unwrap()), ..Default::default() };
+    let server = SocketAddr::from(([192, 0, 2, 7], 1194));
+    let at = relay.local_addr().unwrap();
+    let options = UdpOptions { socks_relay: Some(SocksRelay { at, server }), ..UdpOptions::default() };
     let local = "127.0.0.1:0".parse().unwrap();
     let mut a = End::open(
         &device(DeviceMode::PointToPoint),
         EngineConfig::default(),
         TransportSpec::BindUdp { local, remote: None, options },
     );
-    let server = SocketAddr::from(([192, 0, 2, 7], 1194));
     support::wait(|cx| a.sender.poll_send(cx, &Transmit { to: server, from: None, bytes: &[7 << 3, 1] }))
         .unwrap();
     let mut header = Vec::new();
@@ -446,6 +446,17 @@ fn a_socks_relay_is_spoken_to_in_headers_and_strangers_are_not_heard() {
     stranger.send_to(&[&header[..], &[7 << 3, 2]].concat(), from).unwrap();
     relay.send_to(&[&header[..4], &[7 << 3, 3]].concat(), from).unwrap(); // cut off
     relay.send_to(&[&header[..], &[7 << 3, 4]].concat(), from).unwrap();
-    let packet = a.control().remove(0);
-    assert_eq!((packet.from, &packet.bytes[..]), (server, &[7 << 3, 4][..]));
+    let mut heard = |number: u8| {
+        let packet = a.control().remove(0);
+        assert_eq!((packet.from, &packet.bytes[..]), (server, &[7 << 3, number][..]));
+    };
+    heard(4);
+    // Other ways to write where it came from: as IPv6's, and as a name.
+    let mut mapped = Vec::new();
+    let as_v6 = std::net::Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped();
+    culvert_wire::socks::push_header((as_v6, 1194).into(), &mut mapped);
+    relay.send_to(&[&mapped[..], &[7 << 3, 5]].concat(), from).unwrap();
+    heard(5);
+    relay.send_to(&[&[0, 0, 0, 3, 1, b'a', 4, 170][..], &[7 << 3, 6]].concat(), from).unwrap();
+    heard(6);
 }

@@ -34,10 +34,14 @@ mod shaper;
 mod tests;
 mod watch;
 
-pub use dns::{DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec};
+pub use dns::{
+    DnsBackend, DnsServer, DnsServerAddress, DnsSettings, DnsTransport, DnsUndo, Dnssec, name_servers,
+};
 pub use error::HostError;
 pub use fake::FakeHost;
-pub use firewall::{Firewall, FirewallRules, Ipv6Refusal, KillSwitch, KillSwitchRules, MssClamp, Refused};
+pub use firewall::{
+    Firewall, FirewallRules, Ipv6Refusal, KillSwitch, KillSwitchRules, Lookups, MssClamp, Refused,
+};
 pub use journal::{Journal, recover, run_directory};
 pub use ledger::{Applied, Change, Failure, Ledger};
 pub use netlink::NetlinkHost;

@@ -22,7 +22,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_host::{Firewall, FirewallRules, HostError, Ipv6Refusal, MssClamp, Refused};
+use culvert_host::{
+    Firewall, FirewallRules, HostError, Ipv6Refusal, KillSwitch, KillSwitchRules, Lookups, MssClamp, Refused,
+};
 use culvert_sys::{Epoll, Interest, Tun, TunConfig, TunLayer, privilege};
 use namespace::{ip, namespaced};
 use netlink_bindings::nftables::{Nfgenmsg, Request};
@@ -41,6 +43,7 @@ namespaced! {
     the_table_goes_with_a_killed_process
     rules_change_after_privileges_were_dropped
     the_table_reads_as_nft_writes_it
+    a_kill_switch_lets_lookups_through_to_the_named_servers_only
 }
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -420,5 +423,36 @@ mod inside {
                 assert!(text.contains(line), "{line}\n{text}");
             }
         });
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn a_kill_switch_lets_lookups_through_to_the_named_servers_only() {
+        let _router = Router::new();
+        let mut switch = KillSwitch::open().expect("nftables");
+        let named = ["192.0.2.53", "2001:db8::53"];
+        let leaves = |to: &str, port: u16| {
+            let from = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+            let socket = UdpSocket::bind(from).expect("bound");
+            socket.send_to(b"?", (to, port)).is_ok()
+        };
+        let mut set = |lookups| {
+            switch.set(&KillSwitchRules { lookups, mark: 7, ..KillSwitchRules::default() }).expect("set");
+        };
+        set(Lookups::Closed);
+        assert!(!leaves(named[0], 53) && !leaves(named[1], 53));
+        set(Lookups::At(named.map(|server| server.parse().expect("an address")).to_vec()));
+        assert!(leaves(named[0], 53) && leaves(named[1], 53));
+        assert!(!leaves("192.0.2.54", 53) && !leaves("2001:db8::54", 53) && !leaves(named[0], 54));
+        let server: std::net::IpAddr = "192.0.2.53".parse().expect("an address");
+        assert!(
+            TcpStream::connect_timeout(&(server, 53).into(), Duration::from_millis(1))
+                .is_err_and(|error| error.kind() == ErrorKind::TimedOut),
+            "TCP passes, and nobody answers"
+        );
+        set(Lookups::Anywhere);
+        assert!(leaves("192.0.2.54", 53) && leaves("2001:db8::54", 53) && !leaves("192.0.2.54", 54));
+        switch.lift().expect("lifted");
+        assert!(leaves("192.0.2.54", 54));
     }
 }

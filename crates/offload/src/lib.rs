@@ -41,7 +41,7 @@ pub use peer::{
     Drops, Framing, Keepalive, NatEnd, NatRule, PeerChange, PeerSpec, PeerStats, Shape, Traffic, VpnAddresses,
 };
 pub use sizes::{MeasuredSizes, SizeTest};
-pub use transport::{Protocol, TransportId, TransportSpec, UdpOptions};
+pub use transport::{Protocol, SocksRelay, TransportId, TransportSpec, UdpOptions};
 
 use std::{
     net::SocketAddr,

@@ -65,7 +65,16 @@ pub struct UdpOptions {
     /// Path MTU discovery: `Some(true)` always (`mtu-disc yes`), `Some(false)` never (`no`); `None` as the system.
     pub mtu_discovery: Option<bool>,
     /// The relay of a SOCKS proxy: everything goes there, and comes from there, with a header in front.
-    pub socks_relay: Option<SocketAddr>,
+    pub socks_relay: Option<SocksRelay>,
+}
+
+/// The relay of a SOCKS proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocksRelay {
+    /// Where it listens.
+    pub at: SocketAddr,
+    /// The one server behind it, whose name the proxy may tell in place of an address.
+    pub server: SocketAddr,
 }
 
 impl UdpOptions {

@@ -35,7 +35,7 @@ pub enum WireError {
         /// The limit.
         max: usize,
     },
-    /// A datagram of a SOCKS relay that is a fragment, or from something else than an address.
+    /// A datagram of a SOCKS relay that is a fragment, or from an unknown kind of address.
     #[error("SOCKS header with fragment {fragment} and address type {kind}")]
     SocksHeader {
         /// The fragment's number; 0 is a whole datagram.

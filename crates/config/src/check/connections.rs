@@ -49,8 +49,8 @@ pub(super) fn build(d: &mut Draft, f: &mut Findings) {
             );
         }
     }
-    for (entry, connection) in entries.iter_mut().zip(&connections) {
-        socks_is_ipv4(entry, connection, f);
+    for (entry, connection) in entries.iter().zip(&connections) {
+        socks_prefers_ipv4(entry, connection, f);
     }
     if entries.iter().any(|entry| entry.proto.transport.is_tcp() && entry.explicit_exit_notify > 0) {
         f.note(
@@ -83,18 +83,16 @@ fn keep_only(
     keep.contains(&true)
 }
 
-/// UDP through SOCKS is IPv4, as in OpenVPN.
-fn socks_is_ipv4(entry: &mut ConnectionEntry, c: &ConnectionDraft, f: &mut Findings) {
-    if c.socks_proxy.is_none() || entry.proto.transport.is_tcp() || entry.proto.family == Family::V4 {
-        return;
+/// OpenVPN sends to IPv4 addresses alone through a SOCKS proxy; here they are the first choice.
+fn socks_prefers_ipv4(entry: &ConnectionEntry, c: &ConnectionDraft, f: &mut Findings) {
+    if c.socks_proxy.is_some() && !entry.proto.transport.is_tcp() && entry.proto.family == Family::V6 {
+        f.note(
+            Severity::Note,
+            "socks-proxy",
+            "Note: through --socks-proxy the server's IPv4 addresses come first, whatever --proto udp6 says, since OpenVPN uses no others",
+            "write `proto udp`",
+        );
     }
-    let line = if entry.proto.family == Family::V6 {
-        "WARNING: '--proto udp6' is not compatible with '--socks-proxy' today.  Forcing IPv4 mode."
-    } else {
-        "NOTICE: dual-stack mode for '--proto udp' does not work correctly with '--socks-proxy' today.  Forcing IPv4."
-    };
-    f.note(Severity::Note, "socks-proxy", line, "write `proto udp4`");
-    entry.proto.family = Family::V4;
 }
 
 /// `tcp` waits on a server and calls elsewhere.

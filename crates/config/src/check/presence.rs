@@ -7,7 +7,7 @@ use crate::{
     diagnostic::{Diagnostic, Severity, os_error},
     draft::Draft,
     files::{Access, Files},
-    profile::{AuthUserPass, CrlSource, Dh, Proxy, TlsRole},
+    profile::{AuthUserPass, CrlSource, Dh, Proxy, ProxyLogin, TlsRole},
     value::{Command, FileOrInline},
 };
 
@@ -52,7 +52,10 @@ pub(super) fn check(d: &Draft, files: &dyn Files, f: &mut Findings) {
     for proxy in profile.connections.iter().filter_map(|entry| entry.proxy.as_ref()) {
         match proxy {
             Proxy::Http(http) => p.private(f, "http-proxy", "--http-proxy", http.login.as_ref()),
-            Proxy::Socks(socks) => p.private(f, "socks-proxy", "--socks-proxy", socks.login.as_ref()),
+            Proxy::Socks(socks) => {
+                let login = socks.login.as_ref().and_then(ProxyLogin::stored);
+                p.private(f, "socks-proxy", "--socks-proxy", login);
+            }
         }
     }
     let askpass = tls.askpass.as_ref().and_then(Option::as_ref);

@@ -324,10 +324,19 @@ fn without_tls(f: &mut Findings) {
     }
 }
 
-/// Who waits has nothing that would be up again.
+/// Who waits has nothing that would be up again; and only the way to the server is looked up past it.
 fn kill_switch(d: &Draft, f: &mut Findings) {
-    if d.profile.link.kill_switch && d.profile.tls.role == Some(TlsRole::Server) {
+    if !d.profile.link.kill_switch {
+        return;
+    }
+    if d.profile.tls.role == Some(TlsRole::Server) {
         f.error("kill-switch", "--kill-switch is for the end that calls", "remove it, or write `tls-client`");
+    }
+    let is_name = |host: &RouteHost| matches!(host, RouteHost::Name(_));
+    let mut routes = d.profile.routes.routes.iter();
+    if routes.any(|route| is_name(&route.network) || route.gateway.as_ref().is_some_and(is_name)) {
+        let line = "WARNING: with --kill-switch a name in --route is not looked up outside of the tunnel";
+        f.note(Severity::Warning, "route", line, "write an address in its place");
     }
 }
 

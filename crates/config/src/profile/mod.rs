@@ -25,7 +25,7 @@ pub use process::{
     ExitCodes, Log, OffloadChoice, OffloadPolicy, Process, RemapUsr1, ScriptSecurity, Scripts, StatusFile,
     Syslog,
 };
-pub use proxy::{HttpProxy, HttpProxyAuth, Proxy, SocksProxy};
+pub use proxy::{HttpProxy, HttpProxyAuth, Proxy, ProxyLogin, SocksProxy};
 pub use server::{
     AuthGenToken, AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist,
     PortShare, Server, VerifyVia, Vlans,

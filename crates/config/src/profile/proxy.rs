@@ -79,6 +79,25 @@ pub struct SocksProxy {
     pub host: String,
     /// The port.
     pub port: Port,
-    /// The file with the login; `None` logs in nowhere.
-    pub login: Option<FileOrInline>,
+    /// The login; `None` logs in nowhere.
+    pub login: Option<ProxyLogin>,
+}
+
+/// Where the login of a SOCKS proxy stands.
+#[derive(Clone, Debug)]
+pub enum ProxyLogin {
+    /// `stdin`: ask the user.
+    Ask,
+    /// Two lines; missing ones are asked for.
+    Stored(FileOrInline),
+}
+
+impl ProxyLogin {
+    /// Returns the file, where it is one.
+    pub fn stored(&self) -> Option<&FileOrInline> {
+        match self {
+            Self::Ask => None,
+            Self::Stored(file) => Some(file),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     args::{Args, Problem, Set, problem},
     draft::HttpProxyDraft,
-    profile::{HttpProxy, HttpProxyAuth, SocksProxy},
+    profile::{HttpProxy, HttpProxyAuth, ProxyLogin, SocksProxy},
     value::{FileOrInline, Port},
 };
 
@@ -64,7 +64,7 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.http_proxy_override = Some(proxy);
             Ok(())
         }),
-    row("socks-proxy", "HOST [PORT] [AUTHFILE]", "connect through SOCKS5 (UDP: IPv4 only)")
+    row("socks-proxy", "HOST [PORT] [AUTHFILE]", "connect through a SOCKS5 proxy, over TCP or UDP")
         .group(Group::Proxy)
         .roles(CLIENT)
         .also(CONNECTION)
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .rules(&[Rule::NotOnServer])
         .set(|d, a| {
             let port = a.get(1).map(|_| a.port(1)).transpose()?.unwrap_or(Port::Number(1080));
-            let login = a.get(2).map(|path| FileOrInline::File(path.into()));
+            let login = a.get(2).map(|word| login_file(word).map_or(ProxyLogin::Ask, ProxyLogin::Stored));
             d.ce.socks_proxy = Some(SocksProxy { host: a.string(0), port, login });
             Ok(())
         }),

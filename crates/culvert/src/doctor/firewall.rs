@@ -4,13 +4,12 @@ use std::process::{Command, Stdio};
 
 use culvert_config::{Profile, profile::ConnectionEntry, value::Proto};
 use culvert_daemon::probe::port_number;
+use culvert_host::KillSwitch;
 use serde_json::Value;
 
 use crate::finding::Finding;
 
 const NAME: &str = "firewall";
-/// The table of `kill-switch`, which outlives its process.
-const KILL_SWITCH: &str = "culvert-kill-switch";
 
 /// Whether packets to the server's ports, and from its clients onward, pass.
 pub(super) fn of_server(profile: &Profile) -> Vec<Finding> {
@@ -47,8 +46,30 @@ fn listeners(entry: &ConnectionEntry) -> Vec<(u16, &'static str)> {
 }
 
 /// A kill switch that is in force. `runs`: a culvert runs here, whose it may be.
-pub(super) fn kill_switch(profile: &Profile, runs: bool) -> Option<Finding> {
-    Rules::read()?.kill_switch(profile.link.kill_switch, runs)
+pub(super) fn kill_switch(profile: Option<&Profile>, runs: bool) -> Option<Finding> {
+    let stands = KillSwitch::open().and_then(|mut switch| switch.stands()).unwrap_or(false);
+    stands.then(|| of_kill_switch(profile.map(|profile| profile.link.kill_switch), runs))
+}
+
+/// What is to be said about a kill switch. `wanted`: the profile has one as well, and gets through.
+fn of_kill_switch(wanted: Option<bool>, runs: bool) -> Finding {
+    let lift = "lift it: culvert unblock";
+    let text = "a kill switch is in force: nothing leaves this machine outside of the tunnel, lookups of names neither";
+    match (runs, wanted) {
+        (true, _) => Finding::note("kill-switch", text, "it ends with the culvert that runs here"),
+        (false, Some(true) | None) => Finding::warning(
+            "kill-switch",
+            format!("{text}. No culvert runs here: one ended unasked"),
+            format!("start culvert again, or {lift}"),
+        ),
+        (false, Some(false)) => Finding::error(
+            "kill-switch",
+            format!(
+                "{text}. No culvert runs here: one ended unasked, and this configuration has no `kill-switch`"
+            ),
+            lift,
+        ),
+    }
 }
 
 /// Whether a client's packets leave.
@@ -99,28 +120,6 @@ impl Rules {
         dropping.next().map(|chain| {
             let word = |key: &str| chain[key].as_str().unwrap_or_default().to_owned();
             format!("{} {} {}", word("family"), word("table"), word("name"))
-        })
-    }
-
-    /// What is to be said about a kill switch. `wanted`: the profile has one as well, and gets through.
-    fn kill_switch(&self, wanted: bool, runs: bool) -> Option<Finding> {
-        self.0.iter().map(|object| &object["table"]).find(|table| table["name"] == KILL_SWITCH)?;
-        let lift = format!("lift it: nft delete table inet {KILL_SWITCH}");
-        let text = "a kill switch is in force: nothing leaves this machine outside of the tunnel, lookups of names neither";
-        Some(match (runs, wanted) {
-            (true, _) => Finding::note("kill-switch", text, "it ends with the culvert that runs here"),
-            (false, true) => Finding::warning(
-                "kill-switch",
-                format!("{text}. No culvert runs here: one ended unasked"),
-                format!("start culvert again, or {lift}"),
-            ),
-            (false, false) => Finding::error(
-                "kill-switch",
-                format!(
-                    "{text}. No culvert runs here: one ended unasked, and this configuration has no `kill-switch`"
-                ),
-                lift,
-            ),
         })
     }
 
@@ -204,15 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_switch_that_was_left_over_is_found_by_its_table() {
-        let left = Rules(vec![json!({"table": {"family": "inet", "name": "culvert-kill-switch"}})]);
-        let level = |wanted, runs| left.kill_switch(wanted, runs).map(|finding| finding.level);
-        assert_eq!(level(false, false), Some(Level::Error));
-        assert_eq!(level(true, false), Some(Level::Warning));
-        assert_eq!(level(true, true), Some(Level::Note));
-        let remedy = left.kill_switch(false, false).unwrap().remedy;
-        assert_eq!(remedy, "lift it: nft delete table inet culvert-kill-switch");
-        assert_eq!(rules(&json!(1)).kill_switch(false, false), None);
+    fn a_kill_switch_is_worst_where_it_was_left_over_and_is_not_wanted() {
+        let level = |wanted, runs| of_kill_switch(wanted, runs).level;
+        assert_eq!(level(Some(false), true), Level::Note);
+        assert_eq!((level(Some(true), false), level(None, false)), (Level::Warning, Level::Warning));
+        assert_eq!(level(Some(false), false), Level::Error);
     }
 
     #[test]

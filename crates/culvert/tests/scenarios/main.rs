@@ -47,6 +47,7 @@ mod plugins;
 mod policy;
 mod proxies;
 mod refusal;
+mod relays;
 mod reload;
 mod rows;
 #[path = "../../../config/tests/samples/mod.rs"]

@@ -15,16 +15,13 @@ use crate::{
 };
 
 /// A name server on the server's machine: whatever is asked for is there.
-struct NameServer {
+pub(crate) struct NameServer {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl NameServer {
-    fn start(tunnel: &Tunnel) -> Self {
-        let at = SocketAddr::from((NetnsLab::SERVER_V4, 53));
-        let socket = tunnel.lab.server.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
-        let file = format!("/etc/netns/{}/resolv.conf", tunnel.lab.client.name());
-        fs::write(file, format!("nameserver {}\n", NetnsLab::SERVER_V4)).unwrap();
+    pub(crate) fn start(lab: &NetnsLab) -> Self {
+        let socket = Self::silent(lab);
         let asked = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&asked);
         std::thread::spawn(move || {
@@ -39,8 +36,18 @@ impl NameServer {
     }
 }
 
+impl NameServer {
+    /// The socket alone, of which the client's resolver knows.
+    pub(crate) fn silent(lab: &NetnsLab) -> UdpSocket {
+        let at = SocketAddr::from((NetnsLab::SERVER_V4, 53));
+        let file = format!("/etc/netns/{}/resolv.conf", lab.client.name());
+        fs::write(file, format!("nameserver {}\n", NetnsLab::SERVER_V4)).unwrap();
+        lab.server.enter(|| UdpSocket::bind(at)).unwrap().unwrap()
+    }
+}
+
 /// The name that is asked for, and an answer with the server's address (RFC 1035, section 4); none for IPv6.
-fn answer(question: &[u8]) -> (String, Vec<u8>) {
+pub(crate) fn answer(question: &[u8]) -> (String, Vec<u8>) {
     let (mut labels, mut at) = (Vec::new(), 12);
     while question[at] != 0 {
         let len = usize::from(question[at]);
@@ -62,7 +69,7 @@ fn called_by_name(options: &str) -> (Tunnel, NameServer) {
     let world = World::new();
     let mut tunnel = world.start(Role::Client, Release::V2_7, &TunnelSpec::default());
     tunnel.client.kill();
-    let server = NameServer::start(&tunnel);
+    let server = NameServer::start(&tunnel.lab);
     tunnel
         .edit_config(Role::Client, |text| {
             format!("{}\n{options}\n", text.replace("remote 10.99.0.1 1194", "remote vpn.example 1194"))

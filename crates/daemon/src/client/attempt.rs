@@ -2,18 +2,22 @@
 
 use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
 
-use culvert_config::profile::{Bind, ConnectionEntry, MssFix, ResolvRetry};
+use culvert_config::{
+    profile::{Bind, ConnectionEntry, MssFix, ResolvRetry},
+    value::Family,
+};
 use culvert_mgmt::StateName;
 use culvert_offload::{
-    ControlBatch, ControlReceiver, ControlSender, Offload, TransportId, TransportSpec, UdpOptions,
+    ControlBatch, ControlReceiver, ControlSender, Offload, SocksRelay, TransportId, TransportSpec, UdpOptions,
 };
 use culvert_proto::Session;
+use culvert_wire::socks::{V4_HEADER_LEN, V6_HEADER_LEN};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, warn};
 
 use super::{
-    Advance, Client, Outcome, Restart,
-    kill_switch::keeps_addresses,
+    Advance, Client, LookedUp, Outcome, Restart,
+    kill_switch::{Guarded, Lookup, keeps_addresses, resolve_outside},
     proxy::{Association, NoWay, first_hop},
 };
 use crate::{
@@ -47,7 +51,7 @@ impl Link {
     /// Bytes of a relay's header that a clamped MSS has to leave room for.
     pub(super) fn relay_header(&self, entry: &ConnectionEntry) -> u16 {
         let counts = self.association.is_some() && !matches!(entry.mtu.mssfix, MssFix::Fixed(_));
-        if counts { RELAY_HEADER } else { 0 }
+        if counts { relay_header(self.remote) } else { 0 }
     }
 }
 
@@ -59,8 +63,21 @@ struct Opened {
     association: Option<Association>,
 }
 
-/// The header of a datagram to an IPv4 address ([`culvert_wire::socks::V4_HEADER_LEN`]).
-const RELAY_HEADER: u16 = 10;
+/// Bytes of the header of a datagram through a relay.
+fn relay_header(remote: SocketAddr) -> u16 {
+    let len = if remote.is_ipv4() { V4_HEADER_LEN } else { V6_HEADER_LEN };
+    u16::try_from(len).unwrap_or(0)
+}
+
+/// Whether datagrams go through a SOCKS proxy.
+fn through_relay(entry: &ConnectionEntry) -> bool {
+    entry.proxy.is_some() && !entry.proto.transport.is_tcp()
+}
+
+/// Which addresses of the next hop may be used. What stands behind a relay is no matter of this machine's.
+fn server_family(entry: &ConnectionEntry) -> Family {
+    if through_relay(entry) { Family::Any } else { entry.proto.family }
+}
 
 /// How long to wait between two tries to resolve a name.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
@@ -85,17 +102,10 @@ impl Client {
         }
         let remote = match self.remotes.address() {
             Some(remote) => remote,
-            None => {
-                let guarded = &mut life.kill_switch;
-                let asks = self.asks_resolver();
-                guarded.iter_mut().for_each(|guarded| guarded.set_resolving(asks));
-                let resolved = self.resolve(&entry, signals).await;
-                guarded.iter_mut().for_each(|guarded| guarded.set_resolving(false));
-                match resolved {
-                    Ok(remote) => remote,
-                    Err(outcome) => return outcome,
-                }
-            }
+            None => match self.resolve(&entry, life.kill_switch.as_mut(), signals).await {
+                Ok(remote) => remote,
+                Err(outcome) => return outcome,
+            },
         };
         ovlog!(1, "TCP/UDP: Preserving recently used remote address: {}", AfAddress(remote));
         let offload = match self.open_device(life) {
@@ -103,10 +113,11 @@ impl Client {
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
         // A relay is not known yet.
-        if entry.proto.transport.is_tcp() || entry.proxy.is_none() {
+        if !through_relay(&entry) {
             self.follow_network(remote).await;
         }
-        let opened = match self.open_transport(&*offload, &entry, remote, signals).await {
+        let guarded = life.kill_switch.as_mut();
+        let opened = match self.open_transport(&*offload, &entry, remote, guarded, signals).await {
             Ok(opened) => opened,
             Err(outcome) => return outcome,
         };
@@ -132,13 +143,6 @@ impl Client {
         outcome
     }
 
-    /// Whether the next hop's name is to be looked up: it is one, and what it means is not kept.
-    fn asks_resolver(&self) -> bool {
-        let Some((host, port)) = &self.first_hop else { return false };
-        let is_kept = |port| self.kept_addresses.contains_key(&(host.clone(), port));
-        host.parse::<std::net::IpAddr>().is_err() && !link::port_number(port).is_ok_and(is_kept)
-    }
-
     /// With `remote-random-hostname` a name gets random digits in front, so that no cache knows it.
     fn looked_up_as(&self, host: String) -> String {
         if !self.profile.link.remote_random_hostname || host.parse::<std::net::IpAddr>().is_ok() {
@@ -153,6 +157,7 @@ impl Client {
     async fn resolve(
         &mut self,
         entry: &ConnectionEntry,
+        mut guarded: Option<&mut Guarded>,
         signals: &mut Signals,
     ) -> Result<SocketAddr, Outcome> {
         let fatal = |text: &str| Outcome::Ended(Ended::Fatal(text.to_owned()));
@@ -163,7 +168,8 @@ impl Client {
             ResolvRetry::For(limit) => Some(Instant::now() + limit),
         };
         let several = self.profile.connections.len() > 1;
-        let kept_as = (host.clone(), port);
+        let family = server_family(entry);
+        let kept_as = (host.clone(), port, family);
         if let Some(kept) = self.kept_addresses.get(&kept_as) {
             self.remotes.resolved(kept.clone());
             return self.remotes.address().ok_or_else(|| fatal("a kept address is gone"));
@@ -173,13 +179,14 @@ impl Client {
         }
         let host = self.looked_up_as(host);
         loop {
-            let resolving = link::resolve(&host, port, entry.proto.family);
+            let resolving = resolve_outside(guarded.as_deref_mut(), &host, port, family);
             match self.unless_signalled(resolving, signals).await.map_err(Outcome::by_signal)? {
-                Ok(addresses) => {
-                    let first = addresses.first().copied();
-                    if self.profile.link.persist_remote_ip || keeps_addresses(&self.profile) {
-                        self.kept_addresses.insert(kept_as.clone(), addresses.clone());
+                Ok(mut addresses) => {
+                    if through_relay(entry) {
+                        addresses.sort_by_key(SocketAddr::is_ipv6); // IPv4 is what every relay speaks
                     }
+                    let first = addresses.first().copied();
+                    self.keep_addresses(&kept_as, &addresses);
                     self.remotes.resolved(addresses);
                     return first.ok_or_else(|| Outcome::Restart(Restart::because("init_instance")));
                 }
@@ -199,6 +206,13 @@ impl Client {
         }
     }
 
+    /// Keeps what a name means, where it is to be kept.
+    pub(super) fn keep_addresses(&mut self, name: &LookedUp, addresses: &[SocketAddr]) {
+        if self.profile.link.persist_remote_ip || keeps_addresses(&self.profile) {
+            self.kept_addresses.insert(name.clone(), addresses.to_vec());
+        }
+    }
+
     /// The device of this life; it stays over attempts with `persist-tun`.
     fn open_device(&mut self, life: &Life) -> Result<Arc<dyn Offload>, String> {
         if let Some(offload) = &self.offload {
@@ -214,10 +228,11 @@ impl Client {
         offload: &dyn Offload,
         entry: &ConnectionEntry,
         remote: SocketAddr,
+        guarded: Option<&mut Guarded>,
         signals: &mut Signals,
     ) -> Result<Opened, Outcome> {
         let logger = self.logger.clone();
-        let opening = self.try_transport(offload, entry, remote);
+        let opening = self.try_transport(offload, entry, remote, guarded);
         let mut opening = pin!(opening);
         let opened = loop {
             tokio::select! {
@@ -228,9 +243,12 @@ impl Client {
                 },
             }
         };
-        opened.map_err(|NoWay { reason, text }| {
-            ovlog!(error 1, "{text}");
-            Outcome::Restart(Restart::because(reason))
+        opened.map_err(|no_way| match no_way {
+            NoWay::Failed { reason, text } => {
+                ovlog!(error 1, "{text}");
+                Outcome::Restart(Restart::because(reason))
+            }
+            NoWay::Never(text) => Outcome::Ended(Ended::Fatal(text)),
         })
     }
 
@@ -239,12 +257,16 @@ impl Client {
         offload: &dyn Offload,
         entry: &ConnectionEntry,
         remote: SocketAddr,
+        mut guarded: Option<&mut Guarded>,
     ) -> Result<Opened, NoWay> {
-        let failed = |text| NoWay { reason: "connection-failed", text };
-        let local = self.local_address(entry, remote).await.map_err(failed)?;
-        let family = if remote.is_ipv4() { 4 } else { 6 };
-        let mut association = None;
-        let spec = if entry.proto.transport.is_tcp() {
+        let failed = |text| NoWay::Failed { reason: "connection-failed", text };
+        let is_tcp = entry.proto.transport.is_tcp();
+        let association = if is_tcp { None } else { self.associate(entry, guarded.as_deref_mut()).await? };
+        // A relay may be of another address family than the server.
+        let outside = association.as_ref().map_or(remote, |association| association.relay);
+        let local = self.local_address(entry, outside, guarded).await.map_err(failed)?;
+        let family = if outside.is_ipv4() { 4 } else { 6 };
+        let spec = if is_tcp {
             self.management.set_state(StateName::TcpConnect, "");
             let stream = self.open_stream(entry, remote, local).await?;
             let stream: OwnedFd = stream
@@ -253,23 +275,20 @@ impl Client {
                 .into();
             TransportSpec::AdoptTcp { stream, remote }
         } else {
-            association = self.associate(entry).await?;
             TransportSpec::BindUdp {
-                local: local.unwrap_or_else(|| link::unspecified_like(remote, 0)),
+                local: local.unwrap_or_else(|| link::unspecified_like(outside, 0)),
                 // Not connected: a connected socket keeps its source address when this machine's changes, and hears
                 // no server that answers from another address (`float`). The session checks who speaks.
                 remote: None,
                 options: UdpOptions {
-                    socks_relay: association.as_ref().map(|association| association.relay),
+                    socks_relay: association
+                        .as_ref()
+                        .map(|association| SocksRelay { at: association.relay, server: remote }),
                     ..link::udp_options(&self.profile, entry)
                 },
             }
         };
-        let word = if entry.proto.transport.is_tcp() {
-            format!("TCPv{family}_CLIENT")
-        } else {
-            format!("UDPv{family}")
-        };
+        let word = if is_tcp { format!("TCPv{family}_CLIENT") } else { format!("UDPv{family}") };
         match local {
             Some(local) => ovlog!(1, "{word} link local (bound): {}", AfAddress(local)),
             None => ovlog!(1, "{word} link local: (not bound)"),
@@ -284,18 +303,16 @@ impl Client {
     async fn local_address(
         &self,
         entry: &ConnectionEntry,
-        remote: SocketAddr,
+        outside: SocketAddr,
+        guarded: Option<&mut Guarded>,
     ) -> Result<Option<SocketAddr>, String> {
         if entry.bind == Bind::NoBind {
             return Ok(None);
         }
         let host = entry.locals.first().and_then(|local| local.host.as_deref());
         let Some(port) = &entry.local_port else { return Ok(None) };
-        let family = if remote.is_ipv4() {
-            culvert_config::value::Family::V4
-        } else {
-            culvert_config::value::Family::V6
-        };
+        let family = if outside.is_ipv4() { Family::V4 } else { Family::V6 };
+        let _open = host.map(|host| Lookup::of(host, guarded));
         link::local_address(host, port, family).await.map(Some)
     }
 
@@ -349,4 +366,15 @@ async fn pump(mut receiver: Box<dyn ControlReceiver>, session: SessionHandle) {
         }
     }
     session.send(SessionInput::TransportEnded);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_leave_room_for_the_header_that_a_relay_wants() {
+        let servers = ["192.0.2.1:9", "[2001:db8::1]:9"].map(|server| server.parse().unwrap());
+        assert_eq!(servers.map(relay_header), [10, 22]);
+    }
 }

@@ -344,7 +344,7 @@ impl Client {
         let compression = pushed.compression.unwrap_or(self.profile.data.compression);
         let mut mtu = entry.mtu;
         mtu.tun_mtu = u32::from(spec.mtu);
-        let path = Path { tcp: entry.proto.transport.is_tcp(), ipv6: progress.link.remote.is_ipv6() };
+        let path = Path { tcp: entry.proto.transport.is_tcp(), ipv6: progress.link.outside().is_ipv6() };
         let Form { shape, mss } = Form::new(&self.profile, &mtu, params, compression.into(), path);
         PeerSpec {
             // Without a peer id (DATA_V1) any number names the only peer.

@@ -3,8 +3,10 @@
 //! The rules stand from the beginning of the first life to an end that was asked for. They outlive the process: what ends
 //! it unasked (a signal that kills it, a refused login, an error) leaves them in force, and the log says how to lift them.
 
-use culvert_config::Profile;
-use culvert_host::{HostError, KillSwitch, KillSwitchRules};
+use std::net::{IpAddr, SocketAddr};
+
+use culvert_config::{Profile, value::Family};
+use culvert_host::{HostError, KillSwitch, KillSwitchRules, Lookups, name_servers};
 
 use crate::{exit::Ended, life::Life, link, ovlog, signals::Request};
 
@@ -24,8 +26,9 @@ impl Guarded {
         let rules = match link::mark(&profile).filter(|_| profile.link.kill_switch) {
             Some(mark) => KillSwitchRules { mark, ..KillSwitchRules::default() },
             None => {
-                if let Some(mut former) = life.kill_switch.take() {
-                    former.lift();
+                match life.kill_switch.take() {
+                    Some(mut former) => former.lift(),
+                    None => warn_of_anothers(),
                 }
                 return Ok(());
             }
@@ -46,8 +49,8 @@ impl Guarded {
     }
 
     /// A name is looked up, or was.
-    pub(super) fn set_resolving(&mut self, resolving: bool) {
-        self.change(|rules| rules.resolving = resolving);
+    fn set_lookups(&mut self, lookups: Lookups) {
+        self.change(|rules| rules.lookups = lookups);
     }
 
     fn change(&mut self, change: impl FnOnce(&mut KillSwitchRules)) {
@@ -64,12 +67,21 @@ impl Guarded {
         }
     }
 
+    /// Says that it stays, and how to lift it.
+    pub(crate) fn remind(&self) {
+        ovlog!(
+            warn 1,
+            "kill switch: it stays in force, for the tunnel ended unasked. Start culvert again, or lift it: culvert unblock, or nft delete table inet {}",
+            self.switch.table()
+        );
+    }
+
     fn lift(&mut self) {
         match self.switch.lift() {
             Ok(()) => ovlog!(1, "kill switch: lifted"),
             Err(failure) => ovlog!(
                 error 1,
-                "kill switch: cannot be lifted: {}; do it by hand: nft delete table inet {}",
+                "kill switch: cannot be lifted: {}; do it by hand: culvert unblock, or nft delete table inet {}",
                 link::describe(&failure),
                 self.switch.table()
             ),
@@ -77,9 +89,20 @@ impl Guarded {
     }
 }
 
+/// Says why nothing may get out, where the switch of another process is in force.
+fn warn_of_anothers() {
+    // Who may not ask the kernel could not have set one either.
+    if KillSwitch::open().and_then(|mut switch| switch.stands()).unwrap_or(false) {
+        ovlog!(
+            warn 1,
+            "a kill switch is in force that is not this client's: nothing but the tunnel that it is for leaves this machine. If its culvert ended unasked: culvert unblock"
+        );
+    }
+}
+
 /// What an end of a life does to it: an end that was asked for lifts it, another start keeps it, everything else leaves it
 /// in force.
-pub(super) fn conclude(life: &mut Life, ended: &Ended) {
+pub(crate) fn conclude(life: &mut Life, ended: &Ended) {
     let Some(guarded) = &mut life.kill_switch else { return };
     match ended {
         Ended::Signal(Request::Terminate | Request::Interrupt) => {
@@ -87,12 +110,42 @@ pub(super) fn conclude(life: &mut Life, ended: &Ended) {
             life.kill_switch = None;
         }
         Ended::Signal(_) | Ended::Soft(Request::Restart | Request::SoftRestart, _) => {}
-        Ended::Soft(..) | Ended::Fatal(_) | Ended::Unreachable(_) => ovlog!(
-            warn 1,
-            "kill switch: it stays in force, for the tunnel ended unasked. Start culvert again, or lift it: nft delete table inet {}",
-            guarded.switch.table()
-        ),
+        Ended::Soft(..) | Ended::Fatal(_) | Ended::Unreachable(_) => guarded.remind(),
     }
+}
+
+/// While it lives, name servers may be asked outside of the tunnel.
+pub(super) struct Lookup<'a>(Option<&'a mut Guarded>);
+
+impl<'a> Lookup<'a> {
+    /// Opens the way, unless the host is an address.
+    pub(super) fn of(host: &str, guarded: Option<&'a mut Guarded>) -> Self {
+        let mut guarded = guarded.filter(|_| host.parse::<IpAddr>().is_err());
+        if let Some(guarded) = &mut guarded {
+            guarded.set_lookups(name_servers().map_or(Lookups::Anywhere, Lookups::At));
+        }
+        Self(guarded)
+    }
+}
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        if let Some(guarded) = &mut self.0 {
+            guarded.set_lookups(Lookups::Closed);
+        }
+    }
+}
+
+/// Looks a name up outside of the tunnel. The way to the name servers is open for no longer than that takes, also when the
+/// lookup is given up.
+pub(super) async fn resolve_outside(
+    guarded: Option<&mut Guarded>,
+    host: &str,
+    port: u16,
+    family: Family,
+) -> Result<Vec<SocketAddr>, String> {
+    let _open = Lookup::of(host, guarded);
+    link::resolve(host, port, family).await
 }
 
 /// Whether names are looked up before it is in force: what they resolve to is kept for this life.

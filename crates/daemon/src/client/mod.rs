@@ -18,7 +18,11 @@ mod update;
 
 use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use culvert_config::{Profile, profile::ConnectRetryMax, value::Port};
+use culvert_config::{
+    Profile,
+    profile::ConnectRetryMax,
+    value::{Family, Port},
+};
 use culvert_offload::{Device, Offload};
 use culvert_proto::{
     Session,
@@ -39,7 +43,7 @@ use crate::{
     signals::{Request, Signals},
     tunnel::Tunnel,
 };
-pub(crate) use kill_switch::Guarded;
+pub(crate) use kill_switch::{Guarded, conclude};
 use login::Login;
 use proxy::ProxyLogins;
 use remotes::{Advance, Remotes};
@@ -61,7 +65,6 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
     let mut client = Client::new(life, hooks, tls);
     let ended = client.attempts(life, signals).await;
     client.close_tunnel(&ended.script_word()).await;
-    kill_switch::conclude(life, &ended);
     ended
 }
 
@@ -79,8 +82,8 @@ struct Client {
     first_hop: Option<(String, Port)>,
     login: Login,
     proxy_logins: ProxyLogins,
-    /// What names resolved to, kept with `persist-remote-ip`; by name and port.
-    kept_addresses: HashMap<(String, u16), Vec<SocketAddr>>,
+    /// What names resolved to, kept with `persist-remote-ip`.
+    kept_addresses: HashMap<LookedUp, Vec<SocketAddr>>,
     offload: Option<Arc<dyn Offload>>,
     /// The device vanished: the next attempt makes another.
     device_lost: bool,
@@ -93,6 +96,9 @@ struct Client {
     desk: Arc<ClientDesk>,
     _seat: Seat,
 }
+
+/// A name that was looked up, with the port, and the family that was wanted.
+type LookedUp = (String, u16, Family);
 
 /// A tunnel that is up, and the pushed options that made it.
 struct Up {

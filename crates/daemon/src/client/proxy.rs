@@ -8,14 +8,14 @@ use std::{
 
 use culvert_config::{
     profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, SocksProxy},
-    value::{FileOrInline, Port},
+    value::{Family, FileOrInline, Port},
 };
 use culvert_mgmt::Notification;
 use culvert_proto::{
     Credentials,
     proxy::{
-        Authorization, Dialogue, HttpDialogue, HttpRequest, Offer, Offers, Progress, SocksDialogue,
-        SocksRequest,
+        Authorization, Dialogue, HttpDialogue, HttpRequest, Offer, Offers, Progress, ProxyError,
+        SocksDialogue, SocksRequest,
     },
 };
 use tokio::{
@@ -24,7 +24,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Client;
+use super::{
+    Client,
+    kill_switch::{Guarded, resolve_outside},
+};
 use crate::{
     address::AfAddress,
     clock,
@@ -41,22 +44,43 @@ const SOCKS: &str = "SOCKS Proxy";
 /// nonce was too old.
 const ROUNDS: usize = 3;
 
-/// Logins that were asked for or read, by what they are called.
-pub(super) type ProxyLogins = HashMap<&'static str, Credentials>;
+/// Logins that were asked for or read.
+pub(super) type ProxyLogins = HashMap<LoginOf, Credentials>;
 
-/// Why there is no way through the proxy, and what the restart is called.
-pub(super) struct NoWay {
-    pub(super) reason: &'static str,
-    pub(super) text: String,
+/// Whose login it is: no proxy gets another's.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct LoginOf {
+    /// What it is called.
+    kind: &'static str,
+    host: String,
+    port: String,
+}
+
+impl LoginOf {
+    fn http(proxy: &HttpProxy) -> Self {
+        Self { kind: HTTP, host: proxy.host.clone(), port: proxy.port.to_string() }
+    }
+
+    fn socks(proxy: &SocksProxy) -> Self {
+        Self { kind: SOCKS, host: proxy.host.clone(), port: proxy.port.to_string() }
+    }
+}
+
+/// Why there is no way to the server.
+pub(super) enum NoWay {
+    /// This time; what the restart is called.
+    Failed { reason: &'static str, text: String },
+    /// Nor will there be one: a login that is needed cannot be had.
+    Never(String),
 }
 
 impl NoWay {
     fn http(text: impl ToString) -> Self {
-        Self { reason: "HTTP proxy error", text: text.to_string() }
+        Self::Failed { reason: "HTTP proxy error", text: text.to_string() }
     }
 
     fn socks(text: impl ToString) -> Self {
-        Self { reason: "socks-error", text: text.to_string() }
+        Self::Failed { reason: "socks-error", text: text.to_string() }
     }
 }
 
@@ -99,40 +123,79 @@ impl Client {
         hop: SocketAddr,
         local: Option<SocketAddr>,
     ) -> Result<TcpStream, NoWay> {
-        let until = Instant::now() + entry.connect_timeout;
+        let until = || Instant::now() + entry.connect_timeout;
         match &entry.proxy {
             None => self
-                .connect(hop, local, until)
+                .connect(hop, local, until())
                 .await
-                .map_err(|text| NoWay { reason: "connection-failed", text }),
-            Some(Proxy::Http(http)) => self.through_http(entry, http, (hop, local), until).await,
+                .map_err(|text| NoWay::Failed { reason: "connection-failed", text }),
+            Some(Proxy::Http(http)) => self.through_http(entry, http, (hop, local), until()).await,
             Some(Proxy::Socks(socks)) => {
                 let (host, port) = server(entry).map_err(NoWay::socks)?;
+                let login = self.socks_login(socks).await?;
+                let until = until();
                 let mut stream = self.connect(hop, local, until).await.map_err(NoWay::socks)?;
-                self.through_socks(&mut stream, socks, SocksRequest::Connect { host, port }, until).await?;
+                let request = SocksRequest::Connect { host, port };
+                self.through_socks(&mut stream, (socks, login), request, until).await?;
                 Ok(stream)
             }
         }
     }
 
-    /// Asks the SOCKS proxy of a UDP connection, if there is one, for a relay.
-    pub(super) async fn associate(&mut self, entry: &ConnectionEntry) -> Result<Option<Association>, NoWay> {
+    /// Asks the SOCKS proxy of a UDP connection, if there is one, for a relay: the first of its addresses that answers.
+    pub(super) async fn associate(
+        &mut self,
+        entry: &ConnectionEntry,
+        guarded: Option<&mut Guarded>,
+    ) -> Result<Option<Association>, NoWay> {
         let Some(Proxy::Socks(socks)) = &entry.proxy else { return Ok(None) };
-        let until = Instant::now() + entry.connect_timeout;
         let port = link::port_number(&socks.port).map_err(NoWay::socks)?;
-        let found = link::resolve(&socks.host, port, entry.proto.family).await.map_err(NoWay::socks)?;
-        let hop = found.first().copied().ok_or_else(|| NoWay::socks("the proxy's name has no address"))?;
-        let mut stream = self.connect(hop, None, until).await.map_err(NoWay::socks)?;
-        let relay = self.through_socks(&mut stream, socks, SocksRequest::UdpAssociate, until).await?;
-        let relay = relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
-        // A proxy that listens everywhere says so.
-        let ip = if relay.ip().is_unspecified() { hop.ip() } else { relay.ip() };
-        let relay = SocketAddr::new(ip, relay.port());
-        if relay.is_ipv4() != hop.is_ipv4() {
-            return Err(NoWay::socks("the SOCKS proxy's relay is of another address family than the proxy"));
+        let mut failed = "the proxy's name has no address".to_owned();
+        let hops = self.proxy_addresses(socks, port, guarded).await.map_err(NoWay::socks)?;
+        let login = self.socks_login(socks).await?;
+        let until = Instant::now() + entry.connect_timeout;
+        let mut left = u32::try_from(hops.len()).unwrap_or(u32::MAX);
+        for hop in hops {
+            // One that swallows packets leaves time to the others.
+            let share = until.saturating_duration_since(Instant::now()) / left.max(1);
+            left -= 1;
+            let mut stream = match self.connect(hop, None, Instant::now() + share).await {
+                Ok(stream) => stream,
+                Err(failure) => {
+                    if left > 0 {
+                        ovlog!(1, "SOCKS proxy: {failure}");
+                    }
+                    failed = failure;
+                    continue;
+                }
+            };
+            let request = SocksRequest::UdpAssociate { ipv6: hop.is_ipv6() };
+            let relay = self.through_socks(&mut stream, (socks, login.clone()), request, until).await?;
+            let relay =
+                relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
+            // A proxy that listens everywhere says so.
+            let ip = relay.ip().to_canonical();
+            let relay = SocketAddr::new(if ip.is_unspecified() { hop.ip() } else { ip }, relay.port());
+            ovlog!(1, "SOCKS proxy wants us to send UDP to {}", AfAddress(relay));
+            return Ok(Some(Association { relay, stream }));
         }
-        ovlog!(1, "SOCKS proxy wants us to send UDP to {}", AfAddress(relay));
-        Ok(Some(Association { relay, stream }))
+        Err(NoWay::socks(failed))
+    }
+
+    /// The addresses of the proxy of a UDP connection, of both families: `proto` says which one the server's is.
+    async fn proxy_addresses(
+        &mut self,
+        socks: &SocksProxy,
+        port: u16,
+        guarded: Option<&mut Guarded>,
+    ) -> Result<Vec<SocketAddr>, String> {
+        let name = (socks.host.clone(), port, Family::Any);
+        if let Some(kept) = self.kept_addresses.get(&name) {
+            return Ok(kept.clone());
+        }
+        let found = resolve_outside(guarded, &socks.host, port, Family::Any).await?;
+        self.keep_addresses(&name, &found);
+        Ok(found)
     }
 
     async fn connect(
@@ -153,22 +216,27 @@ impl Client {
     async fn through_socks(
         &mut self,
         stream: &mut TcpStream,
-        socks: &SocksProxy,
+        (socks, login): (&SocksProxy, Option<Credentials>),
         request: SocksRequest,
         until: Instant,
     ) -> Result<Option<SocketAddr>, NoWay> {
-        let login = match &socks.login {
-            Some(file) => Some(self.proxy_login(SOCKS, Some(file)).await.map_err(NoWay::socks)?),
-            None => None,
-        };
         let mut dialogue = SocksDialogue::new(request, login).map_err(NoWay::socks)?;
         let progress = converse(stream, &mut dialogue, until).await;
-        if self.profile.client.auth_nocache || progress.is_err() {
-            self.proxy_logins.remove(SOCKS);
+        let is_wrong = matches!(progress, Err(Broken::Dialogue(ProxyError::SocksLogin)));
+        if self.profile.client.auth_nocache || is_wrong {
+            self.proxy_logins.remove(&LoginOf::socks(socks));
         }
         match progress.map_err(NoWay::socks)? {
             Progress::Open(relay) => Ok(relay),
             Progress::More | Progress::Refused(_) => Err(NoWay::socks("the SOCKS dialogue did not end")),
+        }
+    }
+
+    /// The login for a SOCKS proxy, before the proxy is called: who is asked takes no time from it.
+    async fn socks_login(&mut self, socks: &SocksProxy) -> Result<Option<Credentials>, NoWay> {
+        match &socks.login {
+            Some(login) => self.proxy_login(LoginOf::socks(socks), login.stored()).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -177,9 +245,10 @@ impl Client {
         entry: &ConnectionEntry,
         http: &HttpProxy,
         (hop, local): (SocketAddr, Option<SocketAddr>),
-        until: Instant,
+        mut until: Instant,
     ) -> Result<TcpStream, NoWay> {
         let (host, port) = server(entry).map_err(NoWay::http)?;
+        let of = LoginOf::http(http);
         let request = HttpRequest {
             host,
             port,
@@ -189,7 +258,9 @@ impl Client {
         };
         let mut learned = None;
         for _ in 0..ROUNDS {
+            let asking = Instant::now();
             let authorization = self.authorization(http, learned.take()).await?;
+            until += asking.elapsed(); // who is asked takes no time from the proxy
             let had_login = !matches!(authorization, Authorization::None);
             let mut dialogue = HttpDialogue::new(request.clone(), authorization).map_err(NoWay::http)?;
             let mut stream = self.connect(hop, local, until).await.map_err(NoWay::http)?;
@@ -197,7 +268,7 @@ impl Client {
             let offers = match converse(&mut stream, &mut dialogue, until).await.map_err(NoWay::http)? {
                 Progress::Open(_) => {
                     if self.profile.client.auth_nocache {
-                        self.proxy_logins.remove(HTTP);
+                        self.proxy_logins.remove(&of);
                     }
                     return Ok(stream);
                 }
@@ -206,7 +277,7 @@ impl Client {
             };
             ovlog!(2, "Proxy requires authentication ({})", offers.names());
             if had_login && !offers.digest().is_some_and(culvert_proto::proxy::DigestChallenge::is_stale) {
-                self.proxy_logins.remove(HTTP);
+                self.proxy_logins.remove(&of);
                 self.management
                     .tell(&Notification::VerificationFailed { kind: HTTP.to_owned(), reason: None });
                 return Err(NoWay::http("HTTP proxy: it refused the user name or password"));
@@ -230,7 +301,7 @@ impl Client {
                 return Ok(Authorization::None);
             }
         };
-        let login = self.proxy_login(HTTP, http.login.as_ref()).await.map_err(NoWay::http)?;
+        let login = self.proxy_login(LoginOf::http(http), http.login.as_ref()).await?;
         let mut nonce = [0; 8];
         random::fill(&mut nonce);
         Ok(match offer {
@@ -243,27 +314,27 @@ impl Client {
     /// The login of a proxy: as it was used before, from its file, from the management interface or the terminal.
     async fn proxy_login(
         &mut self,
-        kind: &'static str,
+        of: LoginOf,
         stored: Option<&FileOrInline>,
-    ) -> Result<Credentials, String> {
+    ) -> Result<Credentials, NoWay> {
         if self.management.take_forget() {
             self.proxy_logins.clear();
             self.login.forget();
         }
-        if let Some(login) = self.proxy_logins.get(kind) {
+        if let Some(login) = self.proxy_logins.get(&of) {
             return Ok(login.clone());
         }
         let prompter = if self.asks_management() { Prompter::Nobody } else { Prompter::detect() };
-        let stored = stored.cloned();
+        let (kind, stored) = (of.kind, stored.cloned());
         let read =
             tokio::task::spawn_blocking(move || credentials::proxy_login(kind, stored.as_ref(), &prompter));
-        let login = match read.await.map_err(|failure| failure.to_string())? {
+        let login = match read.await.map_err(|failure| NoWay::Never(failure.to_string()))? {
             Err(credentials::CredentialError::NobodyToAsk(_)) if self.asks_management() => {
                 self.management.ask_login_of(kind).await
             }
-            read => read.map_err(|failure| failure.to_string())?,
+            read => read.map_err(|failure| NoWay::Never(failure.to_string()))?,
         };
-        self.proxy_logins.insert(kind, login.clone());
+        self.proxy_logins.insert(of, login.clone());
         Ok(login)
     }
 }
@@ -296,28 +367,37 @@ async fn converse(
     stream: &mut TcpStream,
     dialogue: &mut dyn Dialogue,
     until: Instant,
-) -> Result<Progress, String> {
+) -> Result<Progress, Broken> {
     let work = async {
         loop {
             while let Some(message) = dialogue.poll_transmit() {
-                stream.write_all(&message).await.map_err(|failure| failure.to_string())?;
+                stream.write_all(&message).await.map_err(|failure| closed(&failure))?;
             }
             let byte = stream.read_u8().await.map_err(|failure| closed(&failure))?;
             match dialogue.handle_byte(byte) {
                 Ok(Progress::More) => {}
                 Ok(progress) => return Ok(progress),
-                Err(failure) => return Err(failure.to_string()),
+                Err(failure) => return Err(Broken::Dialogue(failure)),
             }
         }
     };
     timeout_at(until, work)
         .await
-        .unwrap_or_else(|_elapsed| Err("the proxy does not answer in time".to_owned()))
+        .unwrap_or_else(|_elapsed| Err(Broken::Stream("the proxy does not answer in time".to_owned())))
 }
 
-fn closed(failure: &io::Error) -> String {
-    match failure.kind() {
+/// Why a dialogue did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Stream(String),
+    #[error(transparent)]
+    Dialogue(ProxyError),
+}
+
+fn closed(failure: &io::Error) -> Broken {
+    Broken::Stream(match failure.kind() {
         ErrorKind::UnexpectedEof => "the proxy closed the connection".to_owned(),
         _ => format!("the connection to the proxy failed: {failure}"),
-    }
+    })
 }

@@ -43,7 +43,7 @@ impl Client {
         // Until it is done: a device that is half changed must not be taken for what was pushed.
         up.made_of.clear();
         let updown = &self.profile.routes.dns_updown;
-        match up.tunnel.change(&spec, &up.device.name, updown, Some(progress.link.remote)).await {
+        match up.tunnel.change(&spec, &up.device.name, updown, Some(progress.link.outside())).await {
             Ok(completion) => {
                 up.made_of = progress.pushed.lasting().map(str::to_owned).collect();
                 match completion {

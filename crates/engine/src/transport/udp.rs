@@ -107,7 +107,7 @@ impl Udp {
                 train.bytes.chunks(train.segment.max(1)).map(|packet| with_socks_header(train.to, packet))
             });
             let packets: Vec<Vec<u8>> = packets.collect();
-            let messages = packets.iter().map(|bytes| to_relay(relay, bytes)).collect();
+            let messages = packets.iter().map(|bytes| to_relay(relay.at, bytes)).collect();
             self.send_messages(socket, messages, backpressure);
             return;
         }
@@ -194,10 +194,11 @@ impl Udp {
         from: SocketAddr,
         bytes: &'a [u8],
     ) -> Option<(SocketAddr, &'a [u8])> {
-        if self.options.socks_relay != Some(from) {
-            return None;
-        }
-        culvert_wire::socks::split_header(bytes).ok()
+        let relay = self.options.socks_relay.filter(|relay| relay.at == from)?;
+        let (from, packet) = culvert_wire::socks::split_header(bytes).ok()?;
+        // A proxy whose sockets are of both families writes IPv4 addresses as IPv6's.
+        let plain = |from: SocketAddr| SocketAddr::new(from.ip().to_canonical(), from.port());
+        Some((from.map_or(relay.server, plain), packet))
     }
 
     /// Whether everything goes through a SOCKS relay.
@@ -213,7 +214,7 @@ impl Udp {
         let message = match self.options.socks_relay {
             Some(relay) => {
                 with_header = with_socks_header(packet.to, packet.bytes);
-                to_relay(relay, &with_header)
+                to_relay(relay.at, &with_header)
             }
             None => {
                 let from = packet.from.map(Into::into);

@@ -2,6 +2,7 @@
 
 mod file;
 mod programs;
+mod servers;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use std::{
 };
 
 pub(crate) use file::KeptFile;
+pub use servers::name_servers;
 
 use crate::HostError;
 

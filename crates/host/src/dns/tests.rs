@@ -213,3 +213,25 @@ fn what_a_plain_resolver_cannot_do_is_refused_with_a_remedy() {
     assert!(error.to_string().contains("systemd-resolved"), "{error}");
     assert_eq!(fs::read_to_string(&path).expect("readable"), "nameserver 192.0.2.1\n");
 }
+
+#[test]
+fn who_is_asked_for_names_is_read_where_files_tell_it() {
+    let root = Root::new("servers");
+    let servers = || servers::name_servers_in(&root.0);
+    let addresses =
+        |texts: &[&str]| Some(texts.iter().map(|text| text.parse().expect("an address")).collect());
+    assert_eq!(servers(), None, "without the file the C library asks this machine");
+    root.write(
+        "etc/resolv.conf",
+        "search a\n# nameserver 192.0.2.9\nnameserver 192.0.2.53\nnameserver\tfe80::1%eth0 \nnameserver x\n",
+    );
+    assert_eq!(servers(), addresses(&["192.0.2.53", "fe80::1"]));
+    root.write("etc/resolv.conf", "nameserver 127.0.0.53\n");
+    assert_eq!(servers(), None, "a program on this machine asks others");
+    root.write("run/systemd/resolve/resolv.conf", "nameserver 192.0.2.1\n");
+    assert_eq!(servers(), addresses(&["192.0.2.1"]), "the program's own list");
+    root.write("etc/resolv.conf", "nameserver 192.0.2.53\n");
+    assert_eq!(servers(), addresses(&["192.0.2.1", "192.0.2.53"]), "nsswitch.conf may put either first");
+    root.write("etc/resolv.conf", "nameserver 127.0.0.1\n");
+    assert_eq!(servers(), None, "not systemd-resolved's: whom it asks is not known");
+}

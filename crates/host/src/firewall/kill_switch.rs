@@ -15,8 +15,8 @@
 //!         icmpv6 type nd-router-solicit accept
 //!         icmpv6 type nd-neighbor-solicit accept
 //!         icmpv6 type nd-neighbor-advert accept
-//!         udp dport 53 accept
-//!         tcp dport 53 accept
+//!         ip daddr 192.0.2.53 udp dport 53 accept
+//!         ip daddr 192.0.2.53 tcp dport 53 accept
 //!         counter packets 0 bytes 0 drop
 //!     }
 //!     chain forward {
@@ -29,6 +29,8 @@
 //! ```
 //!
 //! The marked packets are the tunnel's own. Port 53 is open only while a name is looked up.
+
+use std::net::IpAddr;
 
 use netlink_bindings::nftables::Request;
 use netlink_socket2::ReplyError;
@@ -46,8 +48,20 @@ pub struct KillSwitchRules {
     pub device: Option<String>,
     /// The firewall mark of the tunnel's own packets.
     pub mark: u32,
-    /// Whether names are being looked up, which is done outside of the tunnel.
-    pub resolving: bool,
+    /// Who may be asked for names, which is done outside of the tunnel.
+    pub lookups: Lookups,
+}
+
+/// To whom port 53 is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Lookups {
+    /// Nobody: no name is being looked up.
+    #[default]
+    Closed,
+    /// These name servers.
+    At(Vec<IpAddr>),
+    /// Anybody: who is asked is not known.
+    Anywhere,
 }
 
 /// The table of the kill switch. It outlives this value.
@@ -69,6 +83,21 @@ impl KillSwitch {
     #[must_use]
     pub fn table(&self) -> &str {
         self.firewall.table()
+    }
+
+    /// Returns whether it is in force, whoever made it so.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn stands(&mut self) -> Result<bool, HostError> {
+        let mut request = Request::new().op_gettable_do(&family());
+        request.encode().push_name_bytes(self.firewall.table.as_bytes());
+        let asked = self.firewall.socket.request(&request).map_err(ReplyError::from);
+        match asked.and_then(|mut reply| reply.recv_one().map(drop)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.as_io_error().raw_os_error() == Some(ENOENT) => Ok(false),
+            Err(error) => Err(self.firewall.explain(error)),
+        }
     }
 
     /// Replaces all rules at once: no packet meets half of them.
@@ -125,9 +154,14 @@ impl KillSwitch {
         for kind in [ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
             push(&|rule| rule.icmpv6(kind).accept());
         }
-        if rules.resolving {
-            push(&|rule| rule.ports(Transport::Udp, None, 53).accept());
-            push(&|rule| rule.ports(Transport::Tcp, None, 53).accept());
+        for transport in [Transport::Udp, Transport::Tcp] {
+            match &rules.lookups {
+                Lookups::Closed => {}
+                Lookups::At(servers) => servers
+                    .iter()
+                    .for_each(|server| push(&|rule| rule.to(*server).ports(transport, None, DNS).accept())),
+                Lookups::Anywhere => push(&|rule| rule.ports(transport, None, DNS).accept()),
+            }
         }
         push(&|rule| rule.counter().drop_packet());
     }
@@ -142,6 +176,11 @@ impl KillSwitch {
         self.firewall.push_rule(batch, "forward", |rule| rule.counter().drop_packet());
     }
 }
+
+/// There is no such table.
+const ENOENT: i32 = 2;
+/// Where name servers listen.
+const DNS: u16 = 53;
 
 // ICMPv6 types of neighbour discovery (RFC 4861).
 const ROUTER_SOLICITATION: u8 = 133;

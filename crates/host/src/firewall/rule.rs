@@ -3,6 +3,8 @@
 //! Each method appends expressions of the kernel (linux/netfilter/nf_tables.h). They form a small machine: a load puts
 //! bytes into a register, a comparison ends the rule for packets that differ.
 
+use std::net::IpAddr;
+
 use netlink_bindings::{
     nftables::{
         CmpOps, MetaKeys, PayloadBase, PushExprAttrs, PushExprListAttrs, PushRuleAttrs, Registers,
@@ -22,6 +24,10 @@ const NFPROTO_IPV6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 const IPPROTO_ICMPV6: u8 = 58;
+
+/// Where a header has its destination (RFC 791, 3.1; RFC 8200, 3).
+const IPV4_DESTINATION_OFFSET: u32 = 16;
+const IPV6_DESTINATION_OFFSET: u32 = 24;
 
 /// The type octet of an ICMPv6 message and one of its values; a code of that type (RFC 4443, 3.1).
 const ICMPV6_TYPE_OFFSET: u32 = 0;
@@ -109,6 +115,15 @@ impl<'a> Rule<'a> {
             Family::V6 => NFPROTO_IPV6,
         };
         self.load_meta(MetaKeys::Nfproto).equals(&[number])
+    }
+
+    /// `ip daddr ADDRESS`, or `ip6 daddr ADDRESS`.
+    pub(super) fn to(self, address: IpAddr) -> Self {
+        let rule = self.family(Family::of(address));
+        match address {
+            IpAddr::V4(v4) => rule.load_network(IPV4_DESTINATION_OFFSET, 4).equals(&v4.octets()),
+            IpAddr::V6(v6) => rule.load_network(IPV6_DESTINATION_OFFSET, 16).equals(&v6.octets()),
+        }
     }
 
     /// `tcp flags syn / syn,rst`: the two segments that negotiate.
@@ -231,13 +246,21 @@ impl<'a> Rule<'a> {
         self
     }
 
-    fn load_transport(mut self, offset: u32, len: u32) -> Self {
+    fn load_transport(self, offset: u32, len: u32) -> Self {
+        self.load_payload(PayloadBase::TransportHeader, offset, len)
+    }
+
+    fn load_network(self, offset: u32, len: u32) -> Self {
+        self.load_payload(PayloadBase::NetworkHeader, offset, len)
+    }
+
+    fn load_payload(mut self, base: PayloadBase, offset: u32, len: u32) -> Self {
         self.expressions = self
             .expressions
             .nested_elem()
             .nested_data_payload()
             .push_dreg(REGISTER)
-            .push_base(PayloadBase::TransportHeader as u32)
+            .push_base(base as u32)
             .push_offset(offset)
             .push_len(len)
             .end_nested()

@@ -36,7 +36,12 @@ pub(super) fn authenticate(
 ) -> Result<Zeroizing<Vec<u8>>, ProxyError> {
     let challenge = Challenge::parse(challenge)?;
     let (domain, user) = login.username.split_once('\\').unwrap_or(("", &login.username));
-    let responses = Responses::new(&challenge, (domain, user, &login.password), nonce, unix);
+    let told = challenge.time();
+    let time = told.unwrap_or_else(|| filetime(unix).to_le_bytes());
+    let mut responses = Responses::new(&challenge, (domain, user, &login.password), nonce, time);
+    if told.is_some() {
+        responses.lm = [0; 24]; // who tells the time wants none (section 3.1.5.1.2)
+    }
     let encode = |text: &str| if challenge.unicode { utf16(text) } else { text.as_bytes().to_vec() };
     let fields = [
         responses.lm.to_vec(),
@@ -116,23 +121,17 @@ impl Responses {
         challenge: &Challenge<'_>,
         (domain, user, password): (&str, &str, &str),
         nonce: [u8; 8],
-        unix: u32,
+        time: [u8; 8],
     ) -> Self {
         let hashed = Zeroizing::new(<[u8; 16]>::from(Md4::digest(&*Zeroizing::new(utf16(password)))));
         let name = [utf16(&user.to_uppercase()), utf16(domain)].concat();
         let key = Zeroizing::new(hmac_md5(&*hashed, &[&name]));
-        let told = challenge.time();
-        let time = told.unwrap_or_else(|| filetime(unix).to_le_bytes());
         let temp =
             [&[1, 1, 0, 0, 0, 0, 0, 0][..], &time, &nonce, &[0; 4], challenge.target, &[0; 4]].concat();
         let proof = hmac_md5(&*key, &[&challenge.nonce, &temp]);
         let mut lm = [0; 24];
-        // Who tells the time wants no LM response.
-        if told.is_none() {
-            let proof = hmac_md5(&*key, &[&challenge.nonce, &nonce]);
-            lm[..16].copy_from_slice(&proof);
-            lm[16..].copy_from_slice(&nonce);
-        }
+        lm[..16].copy_from_slice(&hmac_md5(&*key, &[&challenge.nonce, &nonce]));
+        lm[16..].copy_from_slice(&nonce);
         Self { lm, nt: [&proof[..], &temp].concat() }
     }
 }
@@ -180,6 +179,13 @@ mod tests {
             .collect()
     }
 
+    /// A field of a third message, by its place.
+    fn field(message: &[u8], index: usize) -> Vec<u8> {
+        let at = 12 + 8 * index;
+        let number = |at: usize| usize::from(u16::from_le_bytes([message[at], message[at + 1]]));
+        message[number(at + 4)..][..number(at)].to_vec()
+    }
+
     /// \[MS-NLMP\], section 4.2.4: "Domain", "Server".
     const TARGET: &str = "02000c0044006f006d00610069006e0001000c005300650072007600650072000000 0000";
 
@@ -197,38 +203,34 @@ mod tests {
         message
     }
 
-    /// \[MS-NLMP\], section 4.2.4; its time is 0, which the server tells here, as only then the time is not the clock's.
+    /// \[MS-NLMP\], section 4.2.4.3: the second message.
+    const SECOND: &str =
+        "4e544c4d53535000 02000000 0c000c0038000000 33828ae2 0123456789abcdef 0000000000000000
+        2400240044000000 060070170000000f 530065007200760065007200
+        02000c0044006f006d00610069006e00 01000c00530065007200760065007200 00000000";
+
+    /// \[MS-NLMP\], section 4.2.4: the values of 4.2.1, the responses of 4.2.4.2 and those in the message of 4.2.4.3.
     #[test]
     fn responses_are_those_of_the_specification() {
-        let target = bytes(TARGET);
-        let message = challenge(&target);
-        let challenge = Challenge::parse(&message).unwrap();
-        let key = {
-            let hashed = Md4::digest(utf16("Password"));
-            hmac_md5(&hashed, &[&utf16("USER"), &utf16("Domain")])
-        };
-        assert_eq!(key.to_vec(), bytes("0c868a403bfd7a93a3001ef22ef02e3f"));
-        let nonce = [0xaa; 8];
-        let responses = Responses::new(&challenge, ("Domain", "User", "Password"), nonce, 0);
-        assert_eq!(responses.lm.to_vec(), bytes("86c35097ac9cec102554764a57cccc19aaaaaaaaaaaaaaaa"));
-        // The specification's time is 0 of 1601: its proof over the same bytes with that time.
-        let mut temp = responses.nt[16..].to_vec();
-        temp[8..16].fill(0);
-        let proof = hmac_md5(&key, &[&challenge.nonce, &temp]);
-        assert_eq!(proof.to_vec(), bytes("68cd0ab851e51c96aabc927bebef6a1c"));
-        let own = hmac_md5(&key, &[&challenge.nonce, &responses.nt[16..]]);
-        assert_eq!(responses.nt[..16], own, "and ours is made in the same way");
+        let second = bytes(SECOND);
+        let challenge = Challenge::parse(&second).unwrap();
+        assert_eq!(challenge.time(), None);
+        let responses = Responses::new(&challenge, ("Domain", "User", "Password"), [0xaa; 8], [0; 8]);
+        assert_eq!(responses.lm.to_vec(), bytes("86c35097ac9cec102554764a57cccc19 aaaaaaaaaaaaaaaa"));
+        let nt =
+            "68cd0ab851e51c96aabc927bebef6a1c 0101000000000000 0000000000000000 aaaaaaaaaaaaaaaa 00000000
+            02000c0044006f006d00610069006e00 01000c00530065007200760065007200 00000000 00000000";
+        assert_eq!(responses.nt, bytes(nt));
     }
 
     #[test]
     fn the_server_s_time_is_used_and_silences_the_lm_response() {
         let mut target = bytes(TARGET);
         target.splice(target.len() - 4.., bytes("0700 0800 0102030405060708 0000 0000"));
-        let message = challenge(&target);
-        let challenge = Challenge::parse(&message).unwrap();
-        let responses = Responses::new(&challenge, ("", "u", "p"), [1; 8], 7);
-        assert_eq!(responses.lm, [0; 24]);
-        assert_eq!(responses.nt[16 + 8..16 + 16], [1, 2, 3, 4, 5, 6, 7, 8]);
+        let login = Credentials { username: "u".to_owned(), password: Zeroizing::new("p".to_owned()) };
+        let message = authenticate(&challenge(&target), &login, [1; 8], 7).unwrap();
+        assert_eq!(field(&message, 0), [0; 24]);
+        assert_eq!(field(&message, 1)[16 + 8..16 + 16], [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]
@@ -236,12 +238,7 @@ mod tests {
         let login =
             Credentials { username: "DOM\\user".to_owned(), password: Zeroizing::new("p".to_owned()) };
         let message = authenticate(&challenge(&[]), &login, [1; 8], 0).unwrap();
-        let field = |index: usize| {
-            let at = 12 + 8 * index;
-            let number = |at: usize| usize::from(u16::from_le_bytes([message[at], message[at + 1]]));
-            message[number(at + 4)..][..number(at)].to_vec()
-        };
-        assert_eq!((field(2), field(3)), (utf16("DOM"), utf16("user")));
+        assert_eq!((field(&message, 2), field(&message, 3)), (utf16("DOM"), utf16("user")));
     }
 
     #[test]

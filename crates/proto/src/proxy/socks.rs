@@ -18,7 +18,11 @@ pub enum SocksRequest {
         port: u16,
     },
     /// A relay for datagrams, which lasts as long as the connection to the proxy.
-    UdpAssociate,
+    UdpAssociate {
+        /// Whether datagrams come over IPv6. From which port is not known yet, but proxies (dante) choose the relay's address
+        /// by the family.
+        ipv6: bool,
+    },
 }
 
 /// The dialogue from the greeting to the reply.
@@ -91,25 +95,25 @@ impl SocksDialogue {
 
     fn request(&mut self) {
         let mut message = Vec::new();
-        let (command, address, port) = match &self.request {
-            SocksRequest::Connect { host, port } => (CONNECT, Some(host), *port),
-            SocksRequest::UdpAssociate => (UDP_ASSOCIATE, None, 0),
+        let (command, host, port) = match &self.request {
+            SocksRequest::Connect { host, port } => (CONNECT, host.as_str(), *port),
+            SocksRequest::UdpAssociate { ipv6: false } => (UDP_ASSOCIATE, "0.0.0.0", 0),
+            SocksRequest::UdpAssociate { ipv6: true } => (UDP_ASSOCIATE, "::", 0),
         };
         message.extend([VERSION, command, 0]);
-        match address.map(|host| (host, host.parse::<IpAddr>())) {
-            None => message.extend([IPV4, 0, 0, 0, 0]),
-            Some((_, Ok(IpAddr::V4(v4)))) => {
+        match host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(v4)) => {
                 message.push(IPV4);
                 message.extend(v4.octets());
             }
-            Some((_, Ok(IpAddr::V6(v6)))) => {
+            Ok(IpAddr::V6(v6)) => {
                 message.push(IPV6);
                 message.extend(v6.octets());
             }
-            Some((name, Err(_))) => {
+            Err(_) => {
                 // Its length was checked at the beginning.
-                message.extend([NAME, u8::try_from(name.len()).unwrap_or(u8::MAX)]);
-                message.extend_from_slice(name.as_bytes());
+                message.extend([NAME, u8::try_from(host.len()).unwrap_or(u8::MAX)]);
+                message.extend_from_slice(host.as_bytes());
             }
         }
         message.extend(port.to_be_bytes());
@@ -236,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_relay_is_told_with_its_address() {
-        let mut dialogue = SocksDialogue::new(SocksRequest::UdpAssociate, login("u")).unwrap();
+        let request = SocksRequest::UdpAssociate { ipv6: false };
+        let mut dialogue = SocksDialogue::new(request, login("u")).unwrap();
         assert_eq!(sent(&mut dialogue), [5, 2, 0, 2]);
         feed(&mut dialogue, &[5, 2]).unwrap();
         assert_eq!(sent(&mut dialogue), b"\x01\x01u\x02pw");
@@ -244,6 +249,15 @@ mod tests {
         assert_eq!(sent(&mut dialogue), [5, 3, 0, 1, 0, 0, 0, 0, 0, 0]);
         let open = feed(&mut dialogue, &[5, 0, 0, 1, 192, 0, 2, 7, 0x30, 0x39]).unwrap();
         assert!(matches!(open, Progress::Open(Some(at)) if at == "192.0.2.7:12345".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_relay_is_asked_for_in_the_family_of_its_client() {
+        let request = SocksRequest::UdpAssociate { ipv6: true };
+        let mut dialogue = SocksDialogue::new(request, None).unwrap();
+        sent(&mut dialogue);
+        feed(&mut dialogue, &[5, 0]).unwrap();
+        assert_eq!(sent(&mut dialogue), [&[5, 3, 0, 4][..], &[0; 18]].concat());
     }
 
     #[test]
