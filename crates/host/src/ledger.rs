@@ -248,11 +248,13 @@ fn revert(host: &mut dyn Host, change: &Change) -> Result<(), HostError> {
             host.delete_route(route)
         }
         Change::Displaced(route) => {
-            tracing::info!("net_route_{}_add: {route}", family_word(route));
-            match host.add_route(route) {
-                Err(error) if error.is_exists() => Ok(()),
-                other => other,
+            // Somebody may have set another meanwhile: a renewed lease.
+            let stands = |now: &Route| now.metric == route.metric;
+            if host.default_routes(route.family())?.iter().any(stands) {
+                return Ok(());
             }
+            tracing::info!("net_route_{}_add: {route}", family_word(route));
+            host.add_route(route)
         }
         Change::Shaped { device } => host.unshape(device),
         Change::Dns(undo) => host.unset_dns(undo),
