@@ -246,8 +246,9 @@ impl Tunnel {
         let mut arguments = self.arguments.clone();
         arguments.pop();
         arguments.push(CONTEXT.to_owned());
-        self.env.set("script_context", CONTEXT);
-        self.hooks.run(hook, program, &arguments, &self.env).await
+        let mut env = self.env.clone();
+        env.set("script_context", CONTEXT);
+        self.hooks.run(hook, program, &arguments, &env).await
     }
 
     /// Makes the tunnel look otherwise while it carries traffic: only what differs is touched. `up` and `down` do not
