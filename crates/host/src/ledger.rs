@@ -135,6 +135,18 @@ impl Ledger {
         errors
     }
 
+    /// How the resolver is told that its settings no longer hold; `None`: it was told nothing.
+    #[must_use]
+    pub fn dns(&self) -> Option<&DnsUndo> {
+        self.changes.iter().find_map(|change| if let Change::Dns(undo) = change { Some(undo) } else { None })
+    }
+
+    /// Leaves [`Self::dns`] to somebody else.
+    pub fn forget_dns(&mut self) {
+        self.changes.retain(|change| !matches!(change, Change::Dns(_)));
+        self.rewrite_journal();
+    }
+
     fn record(&mut self, change: Change) {
         // A limit that is changed needs to be taken back once only.
         if matches!(change, Change::Shaped { .. }) && self.changes.contains(&change) {

@@ -414,10 +414,14 @@ impl Client {
             spec: spec.clone(),
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.outside()),
+            keeper: life.name_keeper.clone(),
             env: progress.env.clone(),
         };
         match Tunnel::up(request).await {
-            Ok((tunnel, completion)) => {
+            Ok((mut tunnel, completion)) => {
+                if life.is_about_to_drop_privileges() {
+                    life.name_keeper = tunnel.entrust_names(&self.profile.routes.dns_updown).await;
+                }
                 self.up = Some(Up { tunnel, device, guard, made_of });
                 // Only now, as in OpenVPN (`do_uid_gid_chroot`): `up` and what sets the name servers need root's rights.
                 if let Err(failure) = life.drop_privileges() {

@@ -1,5 +1,7 @@
 //! DNS: `dns` and the older `dhcp-option`, for the resolver and for scripts.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use culvert_config::{
     profile::{DnsUpdown, Routes},
     value,
@@ -148,4 +150,71 @@ pub fn export_dns(env: &mut ScriptEnv, settings: &DnsSettings) {
         );
         env.set_opt(&name("sni"), server.sni.as_ref());
     }
+}
+
+/// Reads the variables of [`export_dns`] back; what is none of them, or cannot be read, is passed over.
+#[must_use]
+pub fn import_dns(variables: &[(String, String)]) -> DnsSettings {
+    let mut search_domains = BTreeMap::new();
+    let mut servers: BTreeMap<u16, Numbered> = BTreeMap::new();
+    for (name, value) in variables {
+        if let Some(number) = number(name, "dns_search_domain_") {
+            search_domains.insert(number, value.clone());
+        } else if let Some((number, field)) =
+            name.strip_prefix("dns_server_").and_then(|rest| rest.split_once('_'))
+            && let Ok(number) = number.parse()
+        {
+            servers.entry(number).or_default().take(field, value);
+        }
+    }
+    let servers = servers.into_values().map(Numbered::finish).filter(|server| !server.addresses.is_empty());
+    DnsSettings { servers: servers.collect(), search_domains: search_domains.into_values().collect() }
+}
+
+/// A server whose variables come in any order.
+#[derive(Default)]
+struct Numbered {
+    addresses: BTreeMap<u16, IpAddr>,
+    ports: BTreeMap<u16, u16>,
+    resolve_domains: BTreeMap<u16, String>,
+    rest: DnsServer,
+}
+
+impl Numbered {
+    fn take(&mut self, field: &str, value: &str) {
+        if let (Some(number), Ok(address)) = (number(field, "address_"), value.parse()) {
+            self.addresses.insert(number, address);
+        } else if let (Some(number), Ok(port)) = (number(field, "port_"), value.parse()) {
+            self.ports.insert(number, port);
+        } else if let Some(number) = number(field, "resolve_domain_") {
+            self.resolve_domains.insert(number, value.to_owned());
+        } else {
+            match (field, value) {
+                ("dnssec", "yes") => self.rest.dnssec = Some(Dnssec::Yes),
+                ("dnssec", "no") => self.rest.dnssec = Some(Dnssec::No),
+                ("dnssec", "optional") => self.rest.dnssec = Some(Dnssec::Optional),
+                ("transport", "plain") => self.rest.transport = Some(DnsTransport::Plain),
+                ("transport", "DoT") => self.rest.transport = Some(DnsTransport::DoT),
+                ("transport", "DoH") => self.rest.transport = Some(DnsTransport::DoH),
+                ("sni", name) => self.rest.sni = Some(name.to_owned()),
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(self) -> DnsServer {
+        let Self { addresses, ports, resolve_domains, rest } = self;
+        let addresses = addresses
+            .into_iter()
+            .map(|(number, address)| DnsServerAddress { address, port: ports.get(&number).copied() });
+        DnsServer {
+            addresses: addresses.collect(),
+            resolve_domains: resolve_domains.into_values().collect(),
+            ..rest
+        }
+    }
+}
+
+fn number(name: &str, prefix: &str) -> Option<u16> {
+    name.strip_prefix(prefix)?.parse().ok()
 }

@@ -10,7 +10,7 @@ mod env;
 #[cfg(test)]
 mod tests;
 
-pub use dns::{Teller, dns_settings, export_dns, export_foreign_options};
+pub use dns::{Teller, dns_settings, export_dns, export_foreign_options, import_dns};
 pub use env::{export_device, export_routes, hook_arguments};
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -224,6 +224,22 @@ fn dhcp_options_become_one_server_with_the_last_domain_first() {
     assert_eq!(settings("dhcp-option DOMAIN one.example"), None, "OpenVPN needs a server as well");
 }
 
+#[test]
+fn what_dns_updown_is_told_says_all_there_is() {
+    let mut pushed = Pushed::default();
+    let options = "dns search-domains a.example b.example,dns server 1 address 10.8.0.1 [fd00::1]:53 10.8.0.2,\
+                   dns server -2 address 10.8.0.53:5353,dns server -2 resolve-domains x.example y.example,\
+                   dns server -2 dnssec optional,dns server -2 transport DoT,dns server -2 sni dns.example,\
+                   dns server 3 address 10.8.0.3,dns server 3 dnssec no,dns server 3 transport plain";
+    PushFilter::new(&Client::default()).apply(options, &mut pushed).expect("nothing is refused");
+    let (_, routes) = merge(&Device::default(), &Routes::default(), &pushed);
+    let settings = dns_settings(&routes).expect("something is asked for");
+    let mut env = ScriptEnv::new();
+    export_dns(&mut env, &settings);
+    let variables: Vec<_> = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert_eq!(import_dns(&variables), settings);
+}
+
 /// As recorded of 2.7, where `up` scripts go on reading `foreign_option_N` when a server has moved to `dns`.
 #[test]
 fn an_up_script_gets_dns_as_foreign_options_and_nobody_else_does() {

@@ -27,6 +27,7 @@ use culvert_offload::Device;
 use thiserror::Error;
 use tracing::{error, warn};
 
+pub(crate) use names::SharedKeeper;
 pub(crate) use spec::TunnelSpec;
 
 use crate::{
@@ -81,6 +82,8 @@ pub(crate) struct TunnelRequest {
     pub(crate) dns_updown: DnsUpdown,
     /// The peer on the network, for a client.
     pub(crate) remote: Option<SocketAddr>,
+    /// Who tells the resolver, once rights were given up.
+    pub(crate) keeper: Option<SharedKeeper>,
     /// What scripts are to know beside the device: the peer's certificate and addresses.
     pub(crate) env: ScriptEnv,
 }
@@ -98,6 +101,8 @@ pub(crate) struct Tunnel {
     plans: Plans,
     /// The name servers behind the tunnel.
     names: names::Names,
+    /// Who tells the resolver in place of this process.
+    keeper: Option<SharedKeeper>,
     /// Addresses of the hosts that routes name.
     hosts: HashMap<String, Vec<Ipv4Addr>>,
     /// This end's addresses in the tunnel.
@@ -134,7 +139,7 @@ struct Changes {
 impl Tunnel {
     /// Brings a tunnel up.
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
-        let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env } = request;
+        let TunnelRequest { hooks, device, spec, dns_updown, remote, keeper, mut env } = request;
         let host = NetlinkHost::open()?;
         let journal = || Journal::create(&run_directory(), &device.name);
         // Where nothing is changed, nothing is written down.
@@ -186,6 +191,7 @@ impl Tunnel {
             arguments,
             plans,
             names: names::Names::default(),
+            keeper,
             hosts,
             addresses: spec.addresses(),
             routed: None,
@@ -221,8 +227,10 @@ impl Tunnel {
         Ok((tunnel, completion))
     }
 
-    /// A soft restart begins that leaves the tunnel standing (`persist-tun`): `down` hears of it with `up-restart`.
+    /// A soft restart begins that leaves the tunnel standing (`persist-tun`): `down` hears of it with `up-restart`. Name
+    /// servers behind it cannot be reached meanwhile, so those of before are asked, for the peer's own name too.
     pub(crate) async fn restarting(&mut self, signal: &str) {
+        self.suspend_names().await;
         if self.hooks.scripts.up_restart {
             self.env.set("signal", signal);
             let down = self.hooks.scripts.down.clone();
@@ -233,6 +241,8 @@ impl Tunnel {
     /// That restart is over, and the peer is there again: `up` hears of it with `up-restart`. `peer` is what scripts are to know of
     /// it.
     pub(crate) async fn restarted(&mut self, peer: &ScriptEnv) -> Result<(), TunnelError> {
+        // A failure was logged; the tunnel is of use without.
+        self.resume_names().await;
         if !self.hooks.scripts.up_restart {
             return Ok(());
         }
