@@ -63,8 +63,6 @@ pub(crate) struct Draft {
     pub(crate) other_files: Vec<(&'static str, PathBuf, crate::files::Access)>,
     /// `status FILE [SECONDS]` and `status-version`.
     pub(crate) status: (Option<PathBuf>, Option<u32>, Option<u32>),
-    /// `route-table`: for the routes that follow.
-    pub(crate) route_table: u32,
     /// `cd`, all of them joined.
     pub(crate) cwd: PathBuf,
     /// What has to happen at once.

@@ -393,9 +393,17 @@ pub struct DhcpOption {
 }
 
 impl DhcpOption {
-    /// Returns the value of `foreign_option_N`.
+    /// Returns the value of `foreign_option_N`: the kind and its first word, which is all that OpenVPN hands on.
     pub fn foreign_option(&self) -> String {
-        format!("dhcp-option {}", self.words.join(" "))
+        let words: Vec<&str> = self.words.iter().take(2).map(String::as_str).collect();
+        format!("dhcp-option {}", words.join(" "))
+    }
+
+    /// Whether it is about name servers: `dns` takes its place.
+    pub fn is_about_names(&self) -> bool {
+        self.words.first().is_some_and(|kind| {
+            matches!(kind.as_str(), "ADAPTER-DOMAIN-SUFFIX" | "DOMAIN-SEARCH" | "DOMAIN" | "DNS6" | "DNS")
+        })
     }
 }
 

@@ -87,6 +87,11 @@ impl Hooks {
         }
     }
 
+    /// What a server pushed holds for its session.
+    pub(crate) fn forget_pushed(&self) {
+        *self.pushed.lock().unwrap_or_else(PoisonError::into_inner) = ScriptEnv::new();
+    }
+
     /// From here on every script sees these too, in place of what was remembered before.
     pub(crate) fn remember(&self, device: ScriptEnv) {
         *self.device.lock().unwrap_or_else(PoisonError::into_inner) = device;

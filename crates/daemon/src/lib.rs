@@ -26,6 +26,7 @@ mod link;
 pub mod log;
 mod management;
 mod metrics;
+pub mod name_keeper;
 pub mod network;
 mod offload;
 mod places;

@@ -26,7 +26,7 @@ use crate::{
     status_file::{StatusFile, finish_writing},
     systemd::Notifier,
     threads::ThreadBudget,
-    tunnel::recover_machine,
+    tunnel::{SharedKeeper, recover_machine},
     writepid::PidFile,
 };
 
@@ -80,6 +80,8 @@ pub(crate) struct Life {
     pub(crate) logins: LoginMemory,
     notifier: Notifier,
     identity: Identity,
+    /// Tells the resolver when they are gone.
+    pub(crate) name_keeper: Option<SharedKeeper>,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
     dropped: bool,
     status: Option<(PathBuf, Arc<StatusFile>)>,
@@ -156,6 +158,7 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
         tokens: None,
         notifier,
         identity,
+        name_keeper: None,
         dropped: false,
         status: None,
         pool_file: None,
@@ -332,9 +335,14 @@ async fn hold(life: &Life, signals: &mut Signals) -> Option<Ended> {
 }
 
 impl Life {
+    /// Whether [`Self::drop_privileges`] has something to do.
+    pub(crate) fn is_about_to_drop_privileges(&self) -> bool {
+        !self.dropped && !self.identity.is_unchanged()
+    }
+
     /// Changes to `user` and `group`, once.
     pub(crate) fn drop_privileges(&mut self) -> Result<(), String> {
-        if self.dropped || self.identity.is_unchanged() {
+        if !self.is_about_to_drop_privileges() {
             return Ok(());
         }
         self.open_status_file();

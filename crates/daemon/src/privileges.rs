@@ -6,7 +6,7 @@
 //! (init.c, `do_uid_gid_chroot`), whose `up` scripts count on root's rights. It reaches every thread of those running by then.
 //!
 //! Hooks run with the rights of the process, so after [`Identity::assume`] with those of the user, and without any
-//! capability. `PR_SET_NO_NEW_PRIVS` is not set, because it would break hooks that call `sudo`.
+//! capability; the program of `dns-updown` alone keeps root's ([`crate::name_keeper`]). `PR_SET_NO_NEW_PRIVS` is not set, because it would break hooks that call `sudo`.
 
 use std::{
     io,

@@ -140,9 +140,7 @@ fn encode(change: &Change) -> String {
         Change::Route(route) => format!("route\t{}", encode_route(route)),
         Change::Displaced(route) => format!("displaced\t{}", encode_route(route)),
         Change::Shaped { device } => format!("shaped\t{device}\t"),
-        Change::Dns(DnsUndo::Resolved { device }) => format!("dns\tresolved\t{device}"),
-        Change::Dns(DnsUndo::Resolvconf { device }) => format!("dns\tresolvconf\t{device}"),
-        Change::Dns(DnsUndo::File { backup }) => format!("dns\tfile\t{backup}"),
+        Change::Dns(undo) => format!("dns\t{}", undo.words().join("\t")),
     }
 }
 
@@ -195,13 +193,8 @@ fn decode(line: &str) -> Option<Change> {
             Some(Change::Shaped { device })
         }
         "dns" => {
-            let (kind, name) = (fields.next()?, fields.next()?.to_owned());
-            Some(Change::Dns(match kind {
-                "resolved" => DnsUndo::Resolved { device: name },
-                "resolvconf" => DnsUndo::Resolvconf { device: name },
-                "file" => DnsUndo::File { backup: name },
-                _ => return None,
-            }))
+            let words = [fields.next()?, fields.next()?];
+            DnsUndo::from_words(words).map(Change::Dns)
         }
         _ => None,
     }

@@ -135,6 +135,18 @@ impl Ledger {
         errors
     }
 
+    /// How the resolver is told that its settings no longer hold; `None`: it was told nothing.
+    #[must_use]
+    pub fn dns(&self) -> Option<&DnsUndo> {
+        self.changes.iter().find_map(|change| if let Change::Dns(undo) = change { Some(undo) } else { None })
+    }
+
+    /// Leaves [`Self::dns`] to somebody else.
+    pub fn forget_dns(&mut self) {
+        self.changes.retain(|change| !matches!(change, Change::Dns(_)));
+        self.rewrite_journal();
+    }
+
     fn record(&mut self, change: Change) {
         // A limit that is changed needs to be taken back once only.
         if matches!(change, Change::Shaped { .. }) && self.changes.contains(&change) {
@@ -248,11 +260,13 @@ fn revert(host: &mut dyn Host, change: &Change) -> Result<(), HostError> {
             host.delete_route(route)
         }
         Change::Displaced(route) => {
-            tracing::info!("net_route_{}_add: {route}", family_word(route));
-            match host.add_route(route) {
-                Err(error) if error.is_exists() => Ok(()),
-                other => other,
+            // Somebody may have set another meanwhile: a renewed lease.
+            let stands = |now: &Route| now.metric == route.metric;
+            if host.default_routes(route.family())?.iter().any(stands) {
+                return Ok(());
             }
+            tracing::info!("net_route_{}_add: {route}", family_word(route));
+            host.add_route(route)
         }
         Change::Shaped { device } => host.unshape(device),
         Change::Dns(undo) => host.unset_dns(undo),

@@ -123,10 +123,10 @@ pub trait Host: Send {
     /// [`HostError::is_gone`] when it is not there.
     fn delete_address(&mut self, device: &str, address: &Address) -> Result<(), HostError>;
 
-    /// Adds a route.
+    /// Adds a route; it goes before another one to the same network with the same metric.
     ///
     /// # Errors
-    /// [`HostError::is_exists`] when the same route is there already.
+    /// [`HostError::is_exists`] when the very same route is there already.
     fn add_route(&mut self, route: &Route) -> Result<(), HostError>;
 
     /// Removes a route.

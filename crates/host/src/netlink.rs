@@ -309,7 +309,7 @@ impl Host for NetlinkHost {
 
     fn add_route(&mut self, route: &Route) -> Result<(), HostError> {
         let header = Self::route_header(route);
-        let mut request = rt_route::Request::new().set_create().set_excl().op_newroute_do(&header);
+        let mut request = rt_route::Request::new().set_create().op_newroute_do(&header);
         self.push_route(route, request.encode())?;
         let result =
             self.socket.request(&request).map_err(ReplyError::from).and_then(|mut reply| reply.recv_ack());

@@ -58,6 +58,8 @@ pub struct RouteSettings {
     pub redirect: Option<Redirect>,
     /// `route-metric`, for lines without their own.
     pub metric: Option<u32>,
+    /// `route-table`, for the routes that `redirect-gateway ipv6` adds.
+    pub table: Option<u32>,
     /// `redirect-gateway` must not leak IPv6 when the tunnel has none: global IPv6 becomes unreachable.
     pub close_ipv6_leak: bool,
 }
@@ -84,14 +86,17 @@ pub struct RouteContext {
     pub net4: Option<NetGateway>,
     /// The same over IPv6.
     pub net6: Option<NetGateway>,
-    /// The IPv4 default route that stands now.
+    /// The IPv4 default route that stands now: what `net_gateway` stands for.
     pub default4: Option<Route>,
+    /// The same of IPv6.
+    pub default6: Option<Route>,
     /// Networks directly on the device of `net4`.
     pub local_networks: Vec<(IpAddr, u8)>,
 }
 
 impl RouteContext {
-    /// Asks the machine for what is not known from the configuration: `net4`, `net6`, `default4`, `local_networks`.
+    /// Asks the machine for what is not known from the configuration: `net4`, `net6`, `default4`, `default6`,
+    /// `local_networks`.
     ///
     /// # Errors
     /// When the system cannot be asked. A missing default route is no error.
@@ -99,10 +104,10 @@ impl RouteContext {
         let towards = |family| self.remote.filter(|remote| Family::of(*remote) == family);
         self.net4 = gateway_towards(host, towards(Family::V4), Family::V4, &self.device)?;
         self.net6 = gateway_towards(host, towards(Family::V6), Family::V6, &self.device)?;
-        self.default4 = host
-            .default_routes(Family::V4)?
-            .into_iter()
-            .find(|route| route.device.as_deref() != Some(self.device.as_str()));
+        let beside = |route: &Route| route.device.as_deref() != Some(self.device.as_str());
+        let default4 = host.default_routes(Family::V4)?.into_iter().find(beside);
+        let default6 = host.default_routes(Family::V6)?.into_iter().find(beside);
+        (self.default4, self.default6) = (default4, default6);
         if let Some(net) = &self.net4 {
             self.local_networks = host.addresses(&net.device)?;
         }
@@ -110,22 +115,30 @@ impl RouteContext {
     }
 
     /// Returns the address a word stands for.
-    fn resolve(&self, place: Place, family: Family) -> Option<IpAddr> {
+    #[must_use]
+    pub fn resolve(&self, place: Place, family: Family) -> Option<IpAddr> {
         match (place, family) {
             (Place::Address(address), _) => Some(address),
             (Place::VpnGateway, Family::V4) => self.vpn4.map(Into::into),
             (Place::VpnGateway, Family::V6) => self.vpn6.map(Into::into),
-            (Place::NetGateway, Family::V4) => self.net4.as_ref().and_then(|net| net.gateway),
-            (Place::NetGateway, Family::V6) => self.net6.as_ref().and_then(|net| net.gateway),
+            (Place::NetGateway, family) => self.way_out(family).and_then(|net| net.gateway),
             (Place::RemoteHost, _) => self.remote,
         }
         .filter(|address| Family::of(*address) == family)
     }
 
-    fn net(&self, family: Family) -> Option<&NetGateway> {
-        match family {
-            Family::V4 => self.net4.as_ref(),
-            Family::V6 => self.net6.as_ref(),
+    /// The machine's way to everywhere, which is another than that to a server nearby; without a default route, the
+    /// latter.
+    fn way_out(&self, family: Family) -> Option<NetGateway> {
+        let (default, to_server) = match family {
+            Family::V4 => (&self.default4, &self.net4),
+            Family::V6 => (&self.default6, &self.net6),
+        };
+        match default {
+            Some(Route { gateway, device: Some(device), .. }) => {
+                Some(NetGateway { gateway: *gateway, device: device.clone() })
+            }
+            _ => to_server.clone(),
         }
     }
 }
@@ -170,7 +183,7 @@ impl RouteSettings {
         };
         let remote = context.remote.filter(IpAddr::is_ipv4);
         let on_link = context.net4.as_ref().is_some_and(|net| net.gateway.is_none());
-        let local = redirect.local || (redirect.autolocal && on_link);
+        let local = if redirect.autolocal { on_link } else { redirect.local };
         if let (Some(remote), false) = (remote, local) {
             let Some(net) = &context.net4 else {
                 planned.problems.push(
@@ -181,8 +194,14 @@ impl RouteSettings {
             };
             push_route(planned, Route::to_host(remote).via(net.gateway).dev(&net.device));
         }
-        if redirect.block_local && !local {
-            block_local(vpn, context, planned);
+        let halves = self.blocked_networks(context);
+        if let (Some(net), false) = (&context.net4, halves.is_empty()) {
+            if let Some(gateway) = net.gateway {
+                push_route(planned, Route::to_host(gateway).dev(&net.device));
+            }
+            for (network, prefix) in halves {
+                push_route(planned, Route::to(network, prefix).via(Some(vpn)).dev(&context.device));
+            }
         }
         if !redirect.default_route {
             return;
@@ -195,46 +214,78 @@ impl RouteSettings {
             if let Some(default) = &context.default4 {
                 planned.plan.push(Step::Displace(default.clone()));
             }
-            push_route(
-                planned,
-                Route::to(Family::V4.any(), 0).via(Some(vpn)).dev(&context.device).metric(self.metric),
-            );
+            push_route(planned, Route::to(Family::V4.any(), 0).via(Some(vpn)).dev(&context.device));
         }
     }
 
-    /// IPv6: the redirected networks, the lines, and before all of them a route to a server that they would swallow.
+    /// IPv6: the lines and the redirected networks, and before all of them a route to a server that they would swallow.
     fn v6(&self, context: &RouteContext, planned: &mut Planned) {
-        let mut later = Planned::default();
-        if self.redirect.is_some_and(|redirect| redirect.ipv6 && redirect.default_route) {
-            let gateway = context.vpn6.filter(|_| context.ethernet).map(IpAddr::from);
+        if let Some(route) = self.bypass_v6(context) {
+            push_route(planned, route);
+        }
+        for spec in self.lines_v6(context) {
+            self.one(&spec, context, planned);
+        }
+        if self.closes_ipv6(context) {
             for (network, prefix) in GLOBAL_V6 {
-                let route = Route::to(network.into(), prefix).via(gateway).dev(&context.device);
-                push_route(&mut later, route.metric(self.metric));
-            }
-        } else if self.close_ipv6_leak
-            && !context.has_ipv6
-            && self.redirect.is_some_and(|redirect| redirect.default_route && redirect.ipv4)
-        {
-            for (network, prefix) in GLOBAL_V6 {
-                push_route(
-                    &mut later,
-                    Route { kind: RouteKind::Unreachable, ..Route::to(network.into(), prefix) },
-                );
+                let route = Route { kind: RouteKind::Unreachable, ..Route::to(network.into(), prefix) };
+                push_route(planned, route);
             }
         }
-        for spec in self.routes.iter().filter(|spec| spec.family == Family::V6) {
-            self.one(spec, context, &mut later);
+    }
+
+    /// Whether IPv6 is made unreachable, because the tunnel that takes all of IPv4 has none.
+    fn closes_ipv6(&self, context: &RouteContext) -> bool {
+        let takes_all = |redirect: Redirect| redirect.default_route && redirect.ipv4 && !redirect.ipv6;
+        self.close_ipv6_leak && !context.has_ipv6 && self.redirect.is_some_and(takes_all)
+    }
+
+    /// Returns the IPv6 lines as written, then those that `redirect-gateway ipv6` adds. `redirect-private ipv6` adds them
+    /// too, as in OpenVPN, where the tunnel has IPv6.
+    #[must_use]
+    pub fn lines_v6(&self, context: &RouteContext) -> Vec<RouteSpec> {
+        let mut lines: Vec<RouteSpec> =
+            self.routes.iter().filter(|spec| spec.family == Family::V6).cloned().collect();
+        let takes = |redirect: Redirect| redirect.ipv6 && (redirect.default_route || context.has_ipv6);
+        if self.redirect.is_some_and(takes) {
+            lines.extend(GLOBAL_V6.map(|(network, prefix)| RouteSpec {
+                network: Place::Address(network.into()),
+                prefix,
+                gateway: None,
+                metric: None,
+                table: self.table,
+                family: Family::V6,
+            }));
         }
-        if let (Some(remote @ IpAddr::V6(_)), Some(net)) = (context.remote, &context.net6) {
-            let swallows = |step: &Step| matches!(step, Step::Route(route) if route.covers(remote));
-            if later.plan.steps().iter().any(swallows) {
-                push_route(planned, Route::to_host(remote).via(net.gateway).dev(&net.device));
-            }
+        lines
+    }
+
+    /// Returns the route that keeps packets to an IPv6 server out of the tunnel, where a line covers it.
+    #[must_use]
+    pub fn bypass_v6(&self, context: &RouteContext) -> Option<Route> {
+        let remote = context.remote.filter(IpAddr::is_ipv6)?;
+        let net = context.net6.as_ref()?;
+        let covers = |spec: &RouteSpec| match spec.network {
+            Place::Address(network) => Route::to(network, spec.prefix).covers(remote),
+            Place::VpnGateway | Place::NetGateway | Place::RemoteHost => false,
+        };
+        let swallowed = self.closes_ipv6(context) || self.lines_v6(context).iter().any(covers);
+        swallowed.then(|| Route::to_host(remote).via(net.gateway).dev(&net.device).metric(Some(1)))
+    }
+
+    /// Returns the halves of the local networks that `block-local` routes into the tunnel. A server nearby does not change
+    /// that, unlike in OpenVPN: whoever runs the network could make any server appear to be there.
+    #[must_use]
+    pub fn blocked_networks(&self, context: &RouteContext) -> Vec<(IpAddr, u8)> {
+        let on_link = context.net4.as_ref().is_some_and(|net| net.gateway.is_none());
+        let blocks = |redirect: Redirect| {
+            let local = if redirect.autolocal { on_link } else { redirect.local };
+            redirect.ipv4 && redirect.block_local && !local
+        };
+        if context.vpn4.is_none() || !self.redirect.is_some_and(blocks) {
+            return Vec::new();
         }
-        for step in later.plan.steps() {
-            planned.plan.push(step.clone());
-        }
-        planned.problems.append(&mut later.problems);
+        context.local_networks.iter().flat_map(|&(address, prefix)| halves(address, prefix)).collect()
     }
 
     /// One `route` or `route-ipv6` line.
@@ -253,10 +304,17 @@ impl RouteSettings {
         }
         let place = spec.gateway.unwrap_or(Place::VpnGateway);
         let route = match place {
+            // On a TUN device IPv6 needs no next hop, also none that was written, nor does a network that metric 0 says
+            // is on the link.
+            Place::VpnGateway | Place::Address(_)
+                if family == Family::V6 && (!context.ethernet || route.metric == Some(0)) =>
+            {
+                route.dev(&context.device)
+            }
             // A gateway as written: the kernel finds its device. One word for the other way out needs ours: the
             // router of an on-link network has no address.
             Place::Address(gateway) => route.via(Some(gateway)),
-            Place::NetGateway => match context.net(family) {
+            Place::NetGateway => match context.way_out(family) {
                 Some(net) => route.via(net.gateway).dev(&net.device),
                 None => {
                     planned
@@ -265,10 +323,6 @@ impl RouteSettings {
                     return;
                 }
             },
-            // On a TUN device IPv6 needs no next hop, nor does a network that metric 0 says is on the link.
-            Place::VpnGateway if family == Family::V6 && (!context.ethernet || route.metric == Some(0)) => {
-                route.dev(&context.device)
-            }
             Place::VpnGateway | Place::RemoteHost => match context.resolve(place, family) {
                 Some(gateway) if place == Place::VpnGateway => route.via(Some(gateway)).dev(&context.device),
                 Some(gateway) => route.via(Some(gateway)),
@@ -294,25 +348,16 @@ const GLOBAL_V6: [(Ipv6Addr, u8); 4] = [
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
 ];
 
-/// Routes the local network into the tunnel by its two halves; the router alone stays reachable.
-fn block_local(vpn: IpAddr, context: &RouteContext, planned: &mut Planned) {
-    let Some(net) = &context.net4 else { return };
-    if let Some(gateway) = net.gateway {
-        push_route(planned, Route::to_host(gateway).dev(&net.device));
+/// The two halves of an IPv4 network, which beat the kernel's own route to the whole.
+fn halves(address: IpAddr, prefix: u8) -> Vec<(IpAddr, u8)> {
+    let IpAddr::V4(network) = mask(address, prefix) else { return Vec::new() };
+    if prefix >= 31 {
+        return Vec::new();
     }
-    for (address, prefix) in &context.local_networks {
-        let IpAddr::V4(address) = address else { continue };
-        if *prefix >= 31 {
-            continue;
-        }
-        let half = prefix + 1;
-        let IpAddr::V4(network) = mask((*address).into(), *prefix) else { continue };
-        let second =
-            Ipv4Addr::from_bits(network.to_bits() | 1_u32.checked_shl(32 - u32::from(half)).unwrap_or(0));
-        for network in [network, second] {
-            push_route(planned, Route::to(network.into(), half).via(Some(vpn)).dev(&context.device));
-        }
-    }
+    let half = prefix + 1;
+    let second =
+        Ipv4Addr::from_bits(network.to_bits() | 1_u32.checked_shl(32 - u32::from(half)).unwrap_or(0));
+    vec![(network.into(), half), (second.into(), half)]
 }
 
 fn push_route(planned: &mut Planned, route: Route) {

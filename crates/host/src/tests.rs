@@ -59,6 +59,7 @@ fn local_and_autolocal_spare_the_way_to_a_server_nearby() {
         (Redirect { local: true, ..DEF1 }, "198.51.100.7", 2),
         (Redirect { autolocal: true, ..DEF1 }, "192.0.2.77", 2),
         (Redirect { autolocal: true, ..DEF1 }, "198.51.100.7", 3),
+        (Redirect { local: true, autolocal: true, ..DEF1 }, "198.51.100.7", 3),
         (DEF1, "192.0.2.77", 3),
     ] {
         let planned = redirect(flags).plan(&context(host, remote));
@@ -102,6 +103,59 @@ fn not_ipv4_and_ipv6_redirect_only_ipv6() {
     );
 }
 
+/// As OpenVPN does: it has no flag of its own for this.
+#[test]
+fn redirect_private_takes_ipv6_where_the_tunnel_has_it() {
+    let private = redirect(Redirect { default_route: false, ipv6: true, ..DEF1 });
+    let mut around = context(&mut FakeHost::new(), "198.51.100.7");
+    assert_eq!(lines(&private.plan(&around)).len(), 1);
+    around.has_ipv6 = true;
+    assert_eq!(lines(&private.plan(&around))[1], "::/3 via :: dev tun0 table 0 metric -1");
+}
+
+#[test]
+fn a_replaced_default_route_has_no_metric_and_ipv6_goes_into_the_table_of_the_routes() {
+    let settings = RouteSettings {
+        metric: Some(33),
+        table: Some(100),
+        ..redirect(Redirect { def1: false, ipv6: true, ..DEF1 })
+    };
+    let all = lines(&settings.plan(&context(&mut FakeHost::new(), "198.51.100.7")));
+    assert_eq!(all[2], "0.0.0.0/0 via 10.8.0.1 dev tun0 table 0 metric -1");
+    assert_eq!(all[3], "::/3 via :: dev tun0 table 100 metric 33");
+}
+
+#[test]
+fn the_net_gateway_is_the_default_route_also_with_a_server_nearby() {
+    let around = context(&mut FakeHost::new(), "192.0.2.77");
+    assert_eq!(around.resolve(Place::NetGateway, Family::V4), Some(address("192.0.2.1")));
+    let line = RouteSpec {
+        network: Place::Address(address("10.1.0.0")),
+        prefix: 16,
+        gateway: Some(Place::NetGateway),
+        metric: None,
+        table: None,
+        family: Family::V4,
+    };
+    let planned = RouteSettings { routes: vec![line], ..RouteSettings::default() }.plan(&around);
+    assert_eq!(lines(&planned), ["10.1.0.0/16 via 192.0.2.1 dev eth0 table 0 metric -1"]);
+}
+
+#[test]
+fn a_gateway_of_ipv6_is_not_needed_on_a_tun_device_and_not_used() {
+    let around = context(&mut FakeHost::new(), "198.51.100.7");
+    let line = RouteSpec {
+        network: Place::Address(address("fd00:a::")),
+        prefix: 64,
+        gateway: Some(Place::Address(address("fd99::1"))),
+        metric: None,
+        table: None,
+        family: Family::V6,
+    };
+    let planned = RouteSettings { routes: vec![line], ..RouteSettings::default() }.plan(&around);
+    assert_eq!(lines(&planned), ["fd00:a::/64 via :: dev tun0 table 0 metric -1"]);
+}
+
 #[test]
 fn a_tunnel_without_ipv6_can_close_the_way_around_it() {
     let settings = RouteSettings { close_ipv6_leak: true, ..redirect(DEF1) };
@@ -128,7 +182,7 @@ fn an_ipv6_server_keeps_its_route_when_a_line_would_swallow_it() {
         family: Family::V6,
     };
     let with = RouteSettings { routes: vec![line("2001:db8::")], ..RouteSettings::default() }.plan(&around);
-    assert_eq!(lines(&with)[0], "2001:db8:5::7/128 via fe80::1 dev eth0 table 0 metric -1");
+    assert_eq!(lines(&with)[0], "2001:db8:5::7/128 via fe80::1 dev eth0 table 0 metric 1");
     let without =
         RouteSettings { routes: vec![line("2001:db9::")], ..RouteSettings::default() }.plan(&around);
     assert_eq!(lines(&without), ["2001:db9::/32 via :: dev tun0 table 0 metric -1"]);
@@ -196,7 +250,7 @@ fn what_is_missing_is_told_in_openvpns_words() {
         planned.problems[1]
             .starts_with("OpenVPN ROUTE: OpenVPN needs a gateway parameter for a --route option")
     );
-    around.net4 = None;
+    (around.net4, around.default4) = (None, None);
     let to_net = RouteSpec { gateway: Some(Place::NetGateway), ..line };
     let planned = RouteSettings { routes: vec![to_net], ..RouteSettings::default() }.plan(&around);
     assert!(planned.problems[0].starts_with("OpenVPN ROUTE: net_gateway undefined"));
@@ -216,6 +270,18 @@ fn undo_goes_backwards() {
         host.calls.iter().map(|call| call.split(" via ").next().unwrap_or_default()).collect();
     assert_eq!(verbs, ["delete route 0.0.0.0/0", "add route 0.0.0.0/0", "delete route 198.51.100.7/32"]);
     assert_eq!(host.routes.len(), before.len());
+}
+
+#[test]
+fn a_default_route_that_somebody_else_has_set_meanwhile_is_not_joined_by_the_old_one() {
+    let mut host = FakeHost::new();
+    let mut ledger = Ledger::new();
+    let around = context(&mut host, "198.51.100.7");
+    ledger.apply(&mut host, &redirect(Redirect { def1: false, ..DEF1 }).plan(&around).plan);
+    let renewed = Route::to(Family::V4.any(), 0).via(Some(address("192.0.2.2"))).dev("eth0");
+    host.routes.push(renewed.clone());
+    assert!(ledger.undo(&mut host).is_empty());
+    assert_eq!(host.default_routes(Family::V4).expect("the fake answers"), [renewed]);
 }
 
 #[test]

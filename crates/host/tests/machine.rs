@@ -222,9 +222,11 @@ mod inside {
         ip("route add 203.0.113.0/24 via 192.0.2.1");
         let before = routes();
         let mut ledger = Ledger::new();
-        let route = Route::to(address("203.0.113.0"), 24).via(Some(address("192.0.2.1")));
-        complete(&ledger.apply(&mut host, &Plan::from_iter([Step::Route(route)])));
-        assert_eq!(ledger.changes(), []);
+        complete(&ledger.apply(&mut host, &tunnel().plan()));
+        let route = Route::to(address("203.0.113.0"), 24).via(Some(address("10.8.0.1"))).dev("tun0");
+        let again = route.clone();
+        complete(&ledger.apply(&mut host, &[route, again].into_iter().map(Step::Route).collect()));
+        assert!(ip("route get 203.0.113.1").contains("dev tun0"), "the tunnel's goes first");
         ledger.undo(&mut host);
         assert_eq!(routes(), before);
     }

@@ -196,7 +196,7 @@ fn routed_server(d: &mut Draft, net: Net4) -> IfconfigPool {
         bits: net.bits,
         gateway: None,
         metric: None,
-        table: d.route_table,
+        table: d.profile.routes.table,
     });
     if d.profile.server.client_to_client {
         d.profile.server.push.push(format!("route {} {}", net.address, net.mask()));

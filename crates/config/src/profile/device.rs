@@ -75,6 +75,8 @@ pub struct Routes {
     pub gateway6: Option<Ipv6Addr>,
     /// `route-metric`.
     pub metric: Option<u32>,
+    /// The last `route-table`, which pushed routes go into as well; 0 is the main one.
+    pub table: u32,
     /// `route-delay SECONDS`: wait before adding routes.
     pub delay: Option<Duration>,
     /// `route-noexec`: leave routes alone, fill the environment of scripts.

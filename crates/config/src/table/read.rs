@@ -27,6 +27,11 @@ impl Source {
     fn allows_names(self) -> bool {
         self != Self::Pushed { allow_fqdn: false }
     }
+
+    /// Whether a word only holds a place. Of a server OpenVPN takes it for a name, and so refuses it as one.
+    fn is_placeholder(self, word: &str) -> bool {
+        word == "default" && self.allows_names()
+    }
 }
 
 const PING_TIMEOUT_MAX: i32 = 86_400;
@@ -89,7 +94,7 @@ pub(super) fn ifconfig_ipv6(a: &Args<'_>) -> Result<Ifconfig6, Problem> {
 
 /// Reads `route NET [MASK] [GATEWAY] [METRIC]`; the word `default` leaves an argument out.
 pub(super) fn route(a: &Args<'_>, source: Source, table: u32) -> Result<Route, Problem> {
-    let written = |index: usize| a.get(index).filter(|word| *word != "default");
+    let written = |index: usize| a.get(index).filter(|word| !source.is_placeholder(word));
     let network = host(a.str(0), source).ok_or_else(|| {
         problem(format!("route parameter network/IP '{}' must be a valid address", a.str(0))).at(0)
     })?;
@@ -115,8 +120,8 @@ pub(super) fn route(a: &Args<'_>, source: Source, table: u32) -> Result<Route, P
 }
 
 /// Reads `route-ipv6 NET/BITS [GATEWAY] [METRIC]`.
-pub(super) fn route_ipv6(a: &Args<'_>, table: u32) -> Result<Route6, Problem> {
-    let written = |index: usize| a.get(index).filter(|word| *word != "default");
+pub(super) fn route_ipv6(a: &Args<'_>, source: Source, table: u32) -> Result<Route6, Problem> {
+    let written = |index: usize| a.get(index).filter(|word| !source.is_placeholder(word));
     let network = a.net6(0).ok_or_else(|| {
         problem(format!("route-ipv6 parameter network/IP '{}' must be a valid address", a.str(0))).at(0)
     })?;

@@ -24,7 +24,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     .reset(|p| p.routes.clear())
     .default("/32, vpn_gateway")
     .set(|d, a| {
-        let route = read::route(a, Source::Own, d.route_table).map_err(Problem::late)?;
+        let route = read::route(a, Source::Own, d.profile.routes.table).map_err(Problem::late)?;
         d.profile.routes.routes.push(route);
         Ok(())
     })
@@ -40,21 +40,22 @@ pub(super) const ROWS: &[OptionRow] = &[
         .reset(|p| p.routes6.clear())
         .default("tunnel peer")
         .set(|d, a| {
-            let route = read::route_ipv6(a, d.route_table).map_err(Problem::late)?;
+            let route = read::route_ipv6(a, Source::Own, d.profile.routes.table).map_err(Problem::late)?;
             d.profile.routes.routes6.push(route);
             Ok(())
         })
         .pushed(|p, a| {
-            p.pushed.routes6.push(read::route_ipv6(a, 0)?);
+            let route = read::route_ipv6(a, p.source(), 0)?;
+            p.pushed.routes6.push(route);
             Ok(())
         }),
-    row("route-table", "ID", "routing table for all routes that follow")
+    row("route-table", "ID", "routing table for all routes that follow, also pushed ones")
         .live()
         .group(Group::Route)
         .roles(CALLER)
         .default("main")
         .set(|d, a| {
-            d.route_table = a.number(0)?;
+            d.profile.routes.table = a.number(0)?;
             Ok(())
         }),
     row("route-gateway", "GW|dhcp", "default gateway for route")

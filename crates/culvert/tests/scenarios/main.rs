@@ -54,6 +54,7 @@ mod rows;
 mod samples;
 mod scripts;
 mod settings;
+mod side_by_side;
 mod standalone;
 mod system_log;
 mod units;

@@ -5,9 +5,11 @@ use std::{
     net::{SocketAddr, UdpSocket},
     path::Path,
     sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
 };
 
-use culvert_testkit::{Daemon, NetnsLab, Release, Role, TempDir, Tunnel, TunnelSpec};
+use culvert_testkit::{Daemon, NetnsLab, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, patient};
 
 use crate::{
     SOON, World, assert_no_panic,
@@ -134,7 +136,11 @@ fn name_servers_are_set_and_taken_back_by_a_client_that_gives_up_its_rights() {
     }
     let (resolv, before) = (etc.join("resolv.conf"), "nameserver 192.0.2.1\n");
     fs::write(&resolv, before).unwrap();
-    let config = format!("{}user nobody\ngroup nogroup\ncd {}\n", client_config(), site.folder().display());
+    let config = format!(
+        "{}verb 3\nuser nobody\ngroup nogroup\npersist-tun\nconnect-retry 60\ncd {}\n",
+        client_config(),
+        site.folder().display()
+    );
     let config = site.pki.folder().write("client.conf", &config).unwrap().display().to_string();
     let (folder, subject) = (site.folder().display().to_string(), site.world.subject.program().display());
     let words = ["-c", OWN_ETC, &folder, &subject.to_string(), "--config", &config];
@@ -144,8 +150,55 @@ fn name_servers_are_set_and_taken_back_by_a_client_that_gives_up_its_rights() {
     assert!(text.contains("nameserver 10.8.0.53\n"), "{text}\n{}", client.tail());
     let status = fs::read_to_string(format!("/proc/{}/status", client.pid().as_raw_nonzero())).unwrap();
     assert!(!status.contains("\nUid:\t0\t"), "{status}");
+    // While it has no connection, what is behind the tunnel cannot be asked.
+    let mark = client.mark();
+    client.signal(Signal::Restart).unwrap();
+    client.wait_for_after(mark, "Restart pause, 60 second", SOON).unwrap();
+    assert_eq!(fs::read_to_string(&resolv).unwrap(), before, "{}", client.tail());
+    client.signal(Signal::Restart).unwrap();
+    client.wait_up_after(mark, SOON).unwrap();
+    let text = fs::read_to_string(&resolv).unwrap();
+    assert!(text.contains("nameserver 10.8.0.53\n"), "{text}\n{}", client.tail());
     assert!(client.stop(SOON).unwrap().success());
     assert_eq!(fs::read_to_string(&resolv).unwrap(), before, "{}", client.tail());
+}
+
+/// As OpenVPN's runner does it; and what a client that is killed leaves behind is taken back at once.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn dns_updown_keeps_root_s_rights_when_the_client_gives_them_up() {
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("calls");
+    let line =
+        format!("#!/bin/sh\necho $script_type $(id -u) $dev $dns_server_1_address_1 >>{}\n", log.display());
+    let script = folder.write_script("updown", &line).unwrap();
+    let spec = TunnelSpec {
+        server_extra: "push \"dns server 1 address 10.8.0.53\"".to_owned(),
+        client_extra: format!(
+            "script-security 2\ndns-updown {}\nuser nobody\ngroup nogroup\npersist-tun\nconnect-retry 60",
+            script.display()
+        ),
+        ..TunnelSpec::default()
+    };
+    let mut tunnel = World::new().tunnel(Role::Client, Release::V2_7, &spec);
+    let calls =
+        || fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    let (up, down) = ("dns-up 0 tun0 10.8.0.53", "dns-down 0 tun0 10.8.0.53");
+    assert_eq!(calls(), [up], "{}", tunnel.client.tail());
+    let mark = tunnel.client.mark();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    tunnel.client.wait_for_after(mark, "Restart pause, 60 second", SOON).unwrap();
+    assert_eq!(calls(), [up, down], "{}", tunnel.client.tail());
+    tunnel.client.signal(Signal::Restart).unwrap();
+    tunnel.client.wait_up_after(mark, SOON).unwrap();
+    assert_eq!(calls(), [up, down, up], "{}", tunnel.client.tail());
+    tunnel.client.signal(Signal::Kill).unwrap();
+    tunnel.client.wait_exit(SOON).unwrap();
+    let deadline = Instant::now() + patient(SOON);
+    while calls() != [up, down, up, down] {
+        assert!(Instant::now() < deadline, "{:?}", calls());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Clients whose network changes below them. Keepalive is slow here: what is noticed, is noticed by the change.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+};
 
-use culvert_testkit::{Inner, NetnsLab, Release, Role, Signal, Transport, Tunnel, TunnelSpec};
+use culvert_testkit::{Inner, NetnsLab, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec};
 
 use crate::{SOON, World, assert_no_panic};
 
@@ -99,10 +102,17 @@ fn a_kept_tunnel_does_not_swallow_the_packets_of_the_next_connection() {
     let lab = NetnsLab::new().unwrap();
     lab.server.ip(&["address", "add", &format!("{FAR}/32"), "dev", "lo"]).unwrap();
     lab.client.ip(&["route", "add", "default", "via", &router]).unwrap();
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("calls");
+    let script = format!("#!/bin/sh\necho $route_net_gateway >>{}\n", log.display());
+    let script = folder.write_script("route-up", &script).unwrap();
     let spec = TunnelSpec {
         remote: Some(SocketAddr::from((FAR, NetnsLab::PORT))),
         server_extra: format!("{SLOW}\nmultihome"),
-        client_extra: "redirect-gateway def1\npersist-tun".to_owned(),
+        client_extra: format!(
+            "redirect-gateway def1\npersist-tun\nscript-security 2\nroute-up {}",
+            script.display()
+        ),
         ..TunnelSpec::default()
     };
     let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
@@ -118,5 +128,10 @@ fn a_kept_tunnel_does_not_swallow_the_packets_of_the_next_connection() {
     tunnel.wait_traffic(SOON).unwrap();
     let routes = tunnel.lab.client.ip(&["route", "show", &FAR.to_string()]).unwrap();
     assert!(routes.contains(&router), "{routes}");
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(
+        told.lines().count() > 1 && told.lines().all(|line| line == router),
+        "route-up hears of it: {told}"
+    );
     assert_no_panic(&tunnel);
 }

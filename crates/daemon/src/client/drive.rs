@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use culvert_config::{PushFilter, Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_mgmt::{Notification, StateName};
 use culvert_offload::{DeleteReason, Keepalive, Offload, OffloadEvent, PeerSpec, VpnAddresses};
-use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, PushedProtocol, Verdict};
+use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, PushedProtocol};
 use culvert_wire::{OffloadKind, PeerId};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
@@ -20,7 +20,7 @@ use crate::{
     firewall::Guard,
     life::Life,
     ovlog,
-    scripts::{Hook, ScriptEnv, Trust, ipchange_arguments},
+    scripts::{ScriptEnv, Trust},
     server::{configure::nat_rules, sessions::log_note},
     session_task::SessionInput,
     settings::shape::{Form, Path},
@@ -46,7 +46,9 @@ pub(super) struct Progress {
     /// Exit notification goes over the control channel.
     cc_exit: bool,
     /// What scripts are told about the peer.
-    env: ScriptEnv,
+    pub(super) env: ScriptEnv,
+    /// `ipchange` knows where the peer is.
+    pub(super) announced: bool,
     /// `session-timeout`.
     ends: Option<Instant>,
     /// `inactive`: period, bytes, due, counted.
@@ -67,6 +69,7 @@ impl Client {
         link: Link,
         offload: &Arc<dyn Offload>,
     ) -> Outcome {
+        self.hooks.forget_pushed();
         let mut env = self.hooks.environment();
         env.set_peer_address(Trust::Untrusted, link.remote);
         let mut progress = Progress {
@@ -77,6 +80,7 @@ impl Client {
             on_silence: PingAction::Restart,
             cc_exit: false,
             env,
+            announced: false,
             ends: None,
             inactive: None,
             surroundings: Surroundings::watch(),
@@ -185,6 +189,12 @@ impl Client {
             // The packet leaves at once; nothing answers it.
             Duration::from_millis(100)
         };
+        let ended = match request {
+            Request::Terminate | Request::Interrupt => {
+                Ended::Soft(Request::Terminate, "exit-with-notification")
+            }
+            _ => ended,
+        };
         progress.leaving = Some((Instant::now() + wait, ended));
         None
     }
@@ -224,7 +234,10 @@ impl Client {
                     .session
                     .command(Command::AuthVerdict(request.key, culvert_proto::Authorization::Accept));
             }
-            Event::OptionsRequested => self.management.set_state(StateName::GetConfig, ""),
+            Event::OptionsRequested => {
+                self.management.set_state(StateName::GetConfig, "");
+                self.announce_peer(progress).await;
+            }
             Event::PushReply(options) => return self.pushed(progress, &options),
             Event::Configure(params) => return self.configure(life, entry, progress, offload, params).await,
             Event::Established => self.remotes.succeeded(),
@@ -374,7 +387,7 @@ impl Client {
         spec: TunnelSpec,
         mss: Option<u16>,
     ) -> Option<Outcome> {
-        progress.env.set_peer_address(Trust::Trusted, progress.link.remote);
+        self.announce_peer(progress).await;
         let made_of = progress.pushed.lasting().map(str::to_owned).collect::<Vec<_>>();
         let device = offload.device();
         if let Some(up) = self.up.as_mut().filter(|up| up.made_of == made_of && up.device == device) {
@@ -394,9 +407,6 @@ impl Client {
             );
             old.tunnel.down("restart").await;
         }
-        let ipchange = self.hooks.scripts.ipchange.clone();
-        let arguments = ipchange_arguments(progress.link.remote);
-        self.hooks.run(Hook::IpChange, ipchange.as_ref(), &arguments, &progress.env).await;
         if let Some(guarded) = &mut life.kill_switch {
             guarded.set_device(Some(&device.name));
         }
@@ -408,10 +418,14 @@ impl Client {
             spec: spec.clone(),
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.outside()),
+            keeper: life.name_keeper.clone(),
             env: progress.env.clone(),
         };
         match Tunnel::up(request).await {
-            Ok((tunnel, completion)) => {
+            Ok((mut tunnel, completion)) => {
+                if life.is_about_to_drop_privileges() {
+                    life.name_keeper = tunnel.entrust_names(&self.profile.routes.dns_updown).await;
+                }
                 self.up = Some(Up { tunnel, device, guard, made_of });
                 // Only now, as in OpenVPN (`do_uid_gid_chroot`): `up` and what sets the name servers need root's rights.
                 if let Err(failure) = life.drop_privileges() {
@@ -423,14 +437,6 @@ impl Client {
             }
             Err(failure) => Some(Outcome::Ended(Ended::Fatal(failure.to_string()))),
         }
-    }
-
-    /// `tls-verify` of a client: root first.
-    async fn judge(&self, identity: &culvert_proto::tls::PeerIdentity, env: &ScriptEnv) -> Verdict {
-        if !self.hooks.are_set(Hook::TlsVerify, self.hooks.scripts.tls_verify.as_ref()) {
-            return Verdict::Accept;
-        }
-        self.hooks.judge_certificates(None, identity, env).await
     }
 
     async fn handle_message(&mut self, progress: &mut Progress, message: PeerMessage) -> Option<Outcome> {

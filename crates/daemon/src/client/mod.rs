@@ -14,6 +14,7 @@ mod network;
 mod process;
 mod proxy;
 mod remotes;
+mod scripts;
 mod update;
 
 use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -193,12 +194,12 @@ impl Client {
             ended.log();
             ended.tell(&self.management);
             if std::mem::take(&mut self.device_lost) || !self.keeps_device {
-                self.close_tunnel(restart.reason).await;
+                self.close_tunnel(&ended.script_word()).await;
                 if let Some(guarded) = &mut life.kill_switch {
                     guarded.set_device(None);
                 }
             } else if let Some(up) = &mut self.up {
-                up.tunnel.restarting(restart.reason).await;
+                up.tunnel.restarting(&ended.script_word()).await;
             }
             let pause = restart.pause.unwrap_or_else(|| self.pause());
             self.remotes.advance(restart.advance);

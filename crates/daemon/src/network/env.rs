@@ -42,60 +42,65 @@ pub fn hook_arguments(name: &str, mtu: u32, device: &Device, restart: bool) -> V
 }
 
 /// Sets the variables about routes: `route_net_gateway`, `route_vpn_gateway`, `route_network_N` and so on,
-/// `redirect_gateway`. Lines that refer to what is not known are left out, as in the plan; numbers have no gaps.
+/// `redirect_gateway`; also about those that `redirect-gateway` adds. Lines that refer to what is not known are left out,
+/// as in the plan; numbers have no gaps.
 pub fn export_routes(env: &mut ScriptEnv, settings: &RouteSettings, context: &RouteContext) {
     env.remove_prefix("route_");
-    let net4 = context.net4.as_ref().and_then(|net| net.gateway);
-    env.set_opt("route_net_gateway", net4).set_opt("route_vpn_gateway", context.vpn4);
+    env.set_opt("route_net_gateway", context.resolve(Place::NetGateway, Family::V4))
+        .set_opt("route_vpn_gateway", context.vpn4)
+        .set_opt("net_gateway_ipv6", context.default6.as_ref().and_then(|route| route.gateway));
     let redirect = settings.redirect;
-    env.set(
-        "redirect_gateway",
-        u8::from(redirect.is_some_and(|redirect| redirect.default_route && redirect.ipv4)),
-    );
-    if let Some(redirect) = redirect.filter(|redirect| redirect.default_route) {
+    // Also of `redirect-private`; the variables below tell one from the other.
+    env.set("redirect_gateway", u8::from(redirect.is_some_and(|redirect| redirect.ipv4)));
+    if let Some(redirect) = redirect {
         let value = if redirect.block_local { 2 } else { 1 };
-        if redirect.ipv4 {
+        if redirect.default_route && redirect.ipv4 {
             env.set("route_redirect_gateway_ipv4", value);
         }
         if redirect.ipv6 {
             env.set("route_redirect_gateway_ipv6", value);
         }
     }
-    let (mut four, mut six) = (0_u32, 0_u32);
-    for spec in &settings.routes {
-        let Some(network) = address(spec.network, spec.family, context) else { continue };
-        let gateway = address(spec.gateway.unwrap_or(Place::VpnGateway), spec.family, context);
-        let metric = spec.metric.or(settings.metric);
-        if spec.family == Family::V4 {
-            let Some(gateway) = gateway else { continue };
-            four += 1;
-            env.set(&format!("route_network_{four}"), network)
-                .set(&format!("route_netmask_{four}"), netmask(spec.prefix))
-                .set(&format!("route_gateway_{four}"), gateway)
-                .set_opt(&format!("route_metric_{four}"), metric);
-        } else {
-            six += 1;
-            let gateway = gateway.unwrap_or_else(|| Family::V6.any());
-            env.set(&format!("route_ipv6_network_{six}"), format_args!("{network}/{}", spec.prefix))
-                .set(&format!("route_ipv6_gateway_{six}"), gateway)
-                .set_opt(&format!("route_ipv6_metric_{six}"), metric);
-        }
+    export_lines_v4(env, settings, context);
+    export_lines_v6(env, settings, context);
+}
+
+fn export_lines_v4(env: &mut ScriptEnv, settings: &RouteSettings, context: &RouteContext) {
+    let written = settings.routes.iter().filter(|spec| spec.family == Family::V4).filter_map(|spec| {
+        let network = context.resolve(spec.network, Family::V4)?;
+        let gateway = context.resolve(spec.gateway.unwrap_or(Place::VpnGateway), Family::V4)?;
+        Some((network, spec.prefix, gateway, spec.metric.or(settings.metric)))
+    });
+    let vpn = context.vpn4.map(IpAddr::V4);
+    let blocked = settings.blocked_networks(context).into_iter().rev();
+    let blocked = blocked.filter_map(|(network, prefix)| vpn.map(|gateway| (network, prefix, gateway, None)));
+    for (index, (network, prefix, gateway, metric)) in written.chain(blocked).enumerate() {
+        let number = index + 1;
+        env.set(&format!("route_network_{number}"), network)
+            .set(&format!("route_netmask_{number}"), netmask(prefix))
+            .set(&format!("route_gateway_{number}"), gateway)
+            .set_opt(&format!("route_metric_{number}"), metric);
+    }
+}
+
+fn export_lines_v6(env: &mut ScriptEnv, settings: &RouteSettings, context: &RouteContext) {
+    let any = Family::V6.any();
+    let bypass = settings
+        .bypass_v6(context)
+        .map(|route| (route.network, route.prefix, route.gateway.unwrap_or(any), route.metric));
+    let lines = settings.lines_v6(context).into_iter().filter_map(|spec| {
+        let network = context.resolve(spec.network, Family::V6)?;
+        let gateway = context.resolve(spec.gateway.unwrap_or(Place::VpnGateway), Family::V6);
+        Some((network, spec.prefix, gateway.unwrap_or(any), spec.metric.or(settings.metric)))
+    });
+    for (index, (network, prefix, gateway, metric)) in bypass.into_iter().chain(lines).enumerate() {
+        let number = index + 1;
+        env.set(&format!("route_ipv6_network_{number}"), format_args!("{network}/{prefix}"))
+            .set(&format!("route_ipv6_gateway_{number}"), gateway)
+            .set_opt(&format!("route_ipv6_metric_{number}"), metric);
     }
 }
 
 fn netmask(prefix: u8) -> std::net::Ipv4Addr {
     std::net::Ipv4Addr::from_bits(u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0))
-}
-
-fn address(place: Place, family: Family, context: &RouteContext) -> Option<IpAddr> {
-    let net = |net: &Option<culvert_host::NetGateway>| net.as_ref().and_then(|net| net.gateway);
-    match (place, family) {
-        (Place::Address(address), _) => Some(address),
-        (Place::VpnGateway, Family::V4) => context.vpn4.map(IpAddr::from),
-        (Place::VpnGateway, Family::V6) => context.vpn6.map(IpAddr::from),
-        (Place::NetGateway, Family::V4) => net(&context.net4),
-        (Place::NetGateway, Family::V6) => net(&context.net6),
-        (Place::RemoteHost, _) => context.remote,
-    }
-    .filter(|address| Family::of(*address) == family)
 }

@@ -10,7 +10,7 @@ mod env;
 #[cfg(test)]
 mod tests;
 
-pub use dns::{dns_settings, export_dns, export_foreign_options};
+pub use dns::{Teller, dns_settings, export_dns, export_foreign_options, import_dns};
 pub use env::{export_device, export_routes, hook_arguments};
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use culvert_config::{
     Pushed,
     profile::{Device, Routes},
-    value::{Ifconfig, Redirect as ConfigRedirect, RouteHost, Topology},
+    value::{Ifconfig, Redirect as ConfigRedirect, Route, Route6, RouteHost, Topology},
 };
 use culvert_host::{Address, DeviceConfig, Family, Place, Redirect, RouteContext, RouteSettings, RouteSpec};
 
@@ -34,8 +34,10 @@ pub fn merge(device: &Device, routes: &Routes, pushed: &Pushed) -> (Device, Rout
     device.ifconfig_noexec |= pushed.ifconfig_noexec;
 
     let mut routes = routes.clone();
-    routes.routes.extend(pushed.routes.iter().cloned());
-    routes.routes6.extend(pushed.routes6.iter().copied());
+    // They go where the last of the configured ones went.
+    let table = routes.table;
+    routes.routes.extend(pushed.routes.iter().map(|route| Route { table, ..route.clone() }));
+    routes.routes6.extend(pushed.routes6.iter().map(|route| Route6 { table, ..*route }));
     routes.gateway = pushed.route_gateway.clone().or(routes.gateway);
     routes.gateway6 = pushed.route_gateway6.or(routes.gateway6);
     routes.metric = pushed.route_metric.or(routes.metric);
@@ -140,45 +142,45 @@ pub fn route_context(
     }
 }
 
-/// Returns the routes to set. `resolve` looks up host names; a line whose name has no address is told in the second
-/// value and left out. With `close_ipv6_leak`, a redirected gateway makes IPv6 unreachable where the tunnel has none.
+/// Returns the routes to set. `resolve` looks up host names: a network with several addresses becomes as many routes, a
+/// line whose name has none is told in the second value and left out. With `close_ipv6_leak`, a redirected gateway makes IPv6 unreachable where the tunnel has none.
 #[must_use]
 pub fn route_settings(
     routes: &Routes,
     close_ipv6_leak: bool,
-    mut resolve: impl FnMut(&str) -> Option<Ipv4Addr>,
+    mut resolve: impl FnMut(&str) -> Vec<Ipv4Addr>,
 ) -> (RouteSettings, Vec<String>) {
     let mut problems = Vec::new();
-    let mut place = |host: &RouteHost| match host {
-        RouteHost::Address(address) => Some(Place::Address((*address).into())),
-        RouteHost::VpnGateway => Some(Place::VpnGateway),
-        RouteHost::NetGateway => Some(Place::NetGateway),
-        RouteHost::RemoteHost => Some(Place::RemoteHost),
+    let mut places = |host: &RouteHost| match host {
+        RouteHost::Address(address) => vec![Place::Address((*address).into())],
+        RouteHost::VpnGateway => vec![Place::VpnGateway],
+        RouteHost::NetGateway => vec![Place::NetGateway],
+        RouteHost::RemoteHost => vec![Place::RemoteHost],
         RouteHost::Name(name) => {
             let found = resolve(name);
-            if found.is_none() {
+            if found.is_empty() {
                 problems
                     .push(format!("OpenVPN ROUTE: failed to parse/resolve route for host/network: {name}"));
             }
-            found.map(|address| Place::Address(address.into()))
+            found.into_iter().map(|address| Place::Address(address.into())).collect()
         }
     };
     let mut specs = Vec::new();
     for route in &routes.routes {
         let gateway = match &route.gateway {
             None => Some(None),
-            Some(host) => place(host).map(Some),
+            Some(host) => places(host).first().copied().map(Some),
         };
-        if let (Some(network), Some(gateway)) = (place(&route.network), gateway) {
-            specs.push(RouteSpec {
-                network,
-                prefix: route.bits,
-                gateway,
-                metric: route.metric,
-                table: table(route.table),
-                family: Family::V4,
-            });
-        }
+        let networks = places(&route.network);
+        let Some(gateway) = gateway else { continue };
+        specs.extend(networks.into_iter().map(|network| RouteSpec {
+            network,
+            prefix: route.bits,
+            gateway,
+            metric: route.metric,
+            table: table(route.table),
+            family: Family::V4,
+        }));
     }
     specs.extend(routes.routes6.iter().map(|route| RouteSpec {
         network: Place::Address(route.network.address.into()),
@@ -192,6 +194,7 @@ pub fn route_settings(
         routes: specs,
         redirect: routes.redirect.map(redirect),
         metric: routes.metric,
+        table: table(routes.table),
         close_ipv6_leak,
     };
     (settings, problems)

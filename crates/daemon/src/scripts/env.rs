@@ -47,7 +47,7 @@ impl CharClass {
 /// Variables for a program: nothing is inherited.
 ///
 /// Values are wiped when it is dropped: one of them may be a password.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ScriptEnv {
     /// `x509-track`; empty: all fields of a subject.
     tracked: Arc<[String]>,

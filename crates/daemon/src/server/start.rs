@@ -101,6 +101,7 @@ impl Standing {
             spec: TunnelSpec::from_profile(profile).on(&*offload, profile),
             dns_updown: profile.routes.dns_updown.clone(),
             remote: None,
+            keeper: None,
             env: hooks.environment(),
         })
         .await

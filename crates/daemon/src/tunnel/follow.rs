@@ -37,8 +37,8 @@ impl Tunnel {
     }
 
     /// Sets the routes anew where the machine's way out is another than they were made for, or `remote` is, or where they
-    /// do not keep packets to it out of the tunnel (`swallowed`). What leads into the tunnel stays as far as it can. Returns
-    /// whether the routes are this tunnel's to set.
+    /// do not keep packets to it out of the tunnel (`swallowed`). What leads into the tunnel stays as far as it can;
+    /// `route-up` hears of it. Returns whether the routes are this tunnel's to set.
     pub(crate) async fn follow_network(
         &mut self,
         remote: IpAddr,
@@ -77,6 +77,7 @@ impl Tunnel {
         if let (Some(routed), Some(changes)) = (&mut self.routed, &mut self.changes) {
             routed.way_out = way_out(&mut changes.host, &routed.context).ok();
         }
+        self.route_up().await;
         Ok(true)
     }
 }

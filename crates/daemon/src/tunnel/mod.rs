@@ -1,10 +1,11 @@
 //! The tunnel of this machine: addresses, routes, DNS and the scripts around them, brought up and taken down as one.
 //!
 //! The data plane made the device already; this module gives it a place in the machine's network, and takes away
-//! exactly what it added. Order of OpenVPN on Linux: device and addresses, `up`, DNS, routes (after `route-delay`),
-//! `route-up`; backwards at the end.
+//! exactly what it added. Order of OpenVPN on Linux: device and addresses, DNS, `up`, routes (after `route-delay`),
+//! `route-up`. At the end DNS goes first, then the rest backwards.
 
 mod follow;
+mod names;
 mod spec;
 
 use std::{
@@ -26,6 +27,7 @@ use culvert_offload::Device;
 use thiserror::Error;
 use tracing::{error, warn};
 
+pub(crate) use names::SharedKeeper;
 pub(crate) use spec::TunnelSpec;
 
 use crate::{
@@ -80,6 +82,8 @@ pub(crate) struct TunnelRequest {
     pub(crate) dns_updown: DnsUpdown,
     /// The peer on the network, for a client.
     pub(crate) remote: Option<SocketAddr>,
+    /// Who tells the resolver, once rights were given up.
+    pub(crate) keeper: Option<SharedKeeper>,
     /// What scripts are to know beside the device: the peer's certificate and addresses.
     pub(crate) env: ScriptEnv,
 }
@@ -95,6 +99,12 @@ pub(crate) struct Tunnel {
     arguments: Vec<String>,
     /// What stands, as it was planned.
     plans: Plans,
+    /// The name servers behind the tunnel.
+    names: names::Names,
+    /// Who tells the resolver in place of this process.
+    keeper: Option<SharedKeeper>,
+    /// Addresses of the hosts that routes name.
+    hosts: HashMap<String, Vec<Ipv4Addr>>,
     /// This end's addresses in the tunnel.
     addresses: Addresses,
     /// How the routes were found, to find them again on another network; `None`: they are somebody else's.
@@ -105,7 +115,6 @@ pub(crate) struct Tunnel {
 #[derive(Default)]
 struct Plans {
     device: Plan,
-    dns: Plan,
     routes: Plan,
 }
 
@@ -130,7 +139,7 @@ struct Changes {
 impl Tunnel {
     /// Brings a tunnel up.
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
-        let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env } = request;
+        let TunnelRequest { hooks, device, spec, dns_updown, remote, keeper, mut env } = request;
         let host = NetlinkHost::open()?;
         let journal = || Journal::create(&run_directory(), &device.name);
         // Where nothing is changed, nothing is written down.
@@ -146,6 +155,8 @@ impl Tunnel {
         };
         let mut changes = Changes { host, ledger };
 
+        // Before a name server behind the tunnel takes the place of this machine's own.
+        let hosts = resolve_names(&spec.routes).await;
         let mtu = u32::from(spec.mtu);
         hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
         let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
@@ -167,7 +178,7 @@ impl Tunnel {
         }
         let mut own = ScriptEnv::new();
         network::export_device(&mut own, &device.name, mtu, &spec.device, spec.topology);
-        network::export_foreign_options(&mut own, &spec.routes);
+        network::export_foreign_options(&mut own, &spec.routes, &dns_updown, hooks.scripts.up.is_some());
         own.set("script_context", "init");
         env.remove_prefix("ifconfig_").remove_prefix("foreign_option_").extend(&own);
         hooks.remember(own.clone());
@@ -179,9 +190,13 @@ impl Tunnel {
             own,
             arguments,
             plans,
+            names: names::Names::default(),
+            keeper,
+            hosts,
             addresses: spec.addresses(),
             routed: None,
         };
+        let mut completion = tunnel.set_names(&spec, &device.name, &dns_updown).await;
         // Programs that set routes in `up`, as NetworkManager's helper does, read them there.
         if let Err(failure) = tunnel.known_routes(&spec, &device.name, remote).await {
             tunnel.undo().await;
@@ -193,7 +208,6 @@ impl Tunnel {
             return Err(TunnelError::Up);
         }
         tunnel.hooks.management.up_down(true, &tunnel.env);
-        let mut completion = tunnel.dns(&spec, &device.name, &dns_updown).await;
         if let Some(delay) = spec.routes.delay {
             tokio::time::sleep(delay).await;
         }
@@ -213,8 +227,10 @@ impl Tunnel {
         Ok((tunnel, completion))
     }
 
-    /// A soft restart begins that leaves the tunnel standing (`persist-tun`): `down` hears of it with `up-restart`.
+    /// A soft restart begins that leaves the tunnel standing (`persist-tun`): `down` hears of it with `up-restart`. Name
+    /// servers behind it cannot be reached meanwhile, so those of before are asked, for the peer's own name too.
     pub(crate) async fn restarting(&mut self, signal: &str) {
+        self.suspend_names().await;
         if self.hooks.scripts.up_restart {
             self.env.set("signal", signal);
             let down = self.hooks.scripts.down.clone();
@@ -225,6 +241,8 @@ impl Tunnel {
     /// That restart is over, and the peer is there again: `up` hears of it with `up-restart`. `peer` is what scripts are to know of
     /// it.
     pub(crate) async fn restarted(&mut self, peer: &ScriptEnv) -> Result<(), TunnelError> {
+        // A failure was logged; the tunnel is of use without.
+        self.resume_names().await;
         if !self.hooks.scripts.up_restart {
             return Ok(());
         }
@@ -238,8 +256,9 @@ impl Tunnel {
         let mut arguments = self.arguments.clone();
         arguments.pop();
         arguments.push(CONTEXT.to_owned());
-        self.env.set("script_context", CONTEXT);
-        self.hooks.run(hook, program, &arguments, &self.env).await
+        let mut env = self.env.clone();
+        env.set("script_context", CONTEXT);
+        self.hooks.run(hook, program, &arguments, &env).await
     }
 
     /// Makes the tunnel look otherwise while it carries traffic: only what differs is touched. `up` and `down` do not
@@ -252,6 +271,7 @@ impl Tunnel {
         remote: Option<SocketAddr>,
     ) -> Result<Completion, TunnelError> {
         let mut completion = Completion::Complete;
+        self.hosts = resolve_names(&spec.routes).await;
         self.addresses = spec.addresses();
         let plan = device_plan(spec, device);
         if plan != self.plans.device {
@@ -263,40 +283,17 @@ impl Tunnel {
         }
         let mtu = u32::from(spec.mtu);
         network::export_device(&mut self.own, device, mtu, &spec.device, spec.topology);
-        network::export_foreign_options(&mut self.own, &spec.routes);
+        let has_up = self.hooks.scripts.up.is_some();
+        network::export_foreign_options(&mut self.own, &spec.routes, updown, has_up);
         self.env.remove_prefix("ifconfig_").remove_prefix("foreign_option_").extend(&self.own);
         self.arguments = network::hook_arguments(device, mtu, &spec.device, true);
-        completion = completion.and(self.dns(spec, device, updown).await);
+        completion = completion.and(self.set_names(spec, device, updown).await);
         let before = self.plans.routes.clone();
         completion = completion.and(self.routes(spec, device, remote).await?);
         if before != self.plans.routes {
             self.route_up().await;
         }
         Ok(completion)
-    }
-
-    async fn dns(&mut self, spec: &TunnelSpec, device: &str, updown: &DnsUpdown) -> Completion {
-        let settings = network::dns_settings(&spec.routes);
-        let step = settings.clone().map(|settings| Step::Dns { device: device.to_owned(), settings });
-        let plan = Plan::from_iter(step);
-        if plan == self.plans.dns {
-            return Completion::Complete;
-        }
-        let old = std::mem::replace(&mut self.plans.dns, plan.clone());
-        network::export_dns(&mut self.env, &settings.unwrap_or_default());
-        let wanted = match updown {
-            DnsUpdown::Default => self.hooks.scripts.up.is_none(),
-            DnsUpdown::Force => true,
-            DnsUpdown::Disable => false,
-            DnsUpdown::Command(command) => {
-                self.hooks.run(Hook::DnsUp, Some(command), &[], &self.env).await;
-                false
-            }
-        };
-        if !wanted || spec.device.is_virtual() {
-            return Completion::Complete;
-        }
-        self.revise(&old, &plan).await.unwrap_or(Completion::WithErrors)
     }
 
     /// Works out which routes there are to be, and tells scripts.
@@ -312,10 +309,10 @@ impl Tunnel {
             let known = network::route_context(device, &spec.device, spec.topology, &spec.routes, remote);
             RouteContext { many_peers: spec.routed_by_machine, ..known }.discover(&mut changes.host)?
         };
-        let names = resolve_names(&spec.routes).await;
         let close_ipv6_leak = spec.routes.redirect.is_some_and(|redirect| redirect.gateway);
-        let (mut settings, unresolved) =
-            network::route_settings(&spec.routes, close_ipv6_leak, |name| names.get(name).copied());
+        let (mut settings, unresolved) = network::route_settings(&spec.routes, close_ipv6_leak, |name| {
+            self.hosts.get(name).cloned().unwrap_or_default()
+        });
         if spec.routed_by_machine {
             settings.metric = settings.metric.or(Some(METRIC_BEHIND_CLIENTS));
         }
@@ -391,6 +388,7 @@ impl Tunnel {
 
     /// Takes the tunnel down: `signal` is what scripts are told (`sigterm`, `ping-restart` …).
     pub(crate) async fn down(mut self, signal: &str) {
+        self.suspend_names().await;
         self.env.set("signal", signal);
         self.hooks.management.up_down(false, &self.env);
         let scripts = self.hooks.scripts.clone();
@@ -450,7 +448,7 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// Looks up the names that routes hold: a lookup may take seconds, so it is done before anything is built.
-async fn resolve_names(routes: &profile::Routes) -> HashMap<String, Ipv4Addr> {
+async fn resolve_names(routes: &profile::Routes) -> HashMap<String, Vec<Ipv4Addr>> {
     let mut found = HashMap::new();
     let hosts = routes.routes.iter().flat_map(|route| std::iter::once(&route.network).chain(&route.gateway));
     let names: Vec<String> = hosts
@@ -460,14 +458,12 @@ async fn resolve_names(routes: &profile::Routes) -> HashMap<String, Ipv4Addr> {
         if found.contains_key(&name) {
             continue;
         }
-        let Ok(mut addresses) = tokio::net::lookup_host((name.clone(), 0)).await else { continue };
-        let v4 = addresses.find_map(|address| match address {
+        let Ok(addresses) = tokio::net::lookup_host((name.clone(), 0)).await else { continue };
+        let v4 = addresses.filter_map(|address| match address {
             SocketAddr::V4(address) => Some(*address.ip()),
             SocketAddr::V6(_) => None,
         });
-        if let Some(v4) = v4 {
-            found.insert(name, v4);
-        }
+        found.insert(name, v4.collect());
     }
     found
 }

@@ -141,7 +141,7 @@ impl DnsBackend {
     ///
     /// # Errors
     /// When the resolver cannot do what is asked, or refuses.
-    pub(crate) fn set(&self, device: &str, settings: &DnsSettings) -> Result<DnsUndo, HostError> {
+    pub fn set(&self, device: &str, settings: &DnsSettings) -> Result<DnsUndo, HostError> {
         match self {
             Self::Resolved { program } => programs::set_resolved(program, device, settings),
             Self::Resolvconf { program } => programs::set_resolvconf(program, device, settings),
@@ -151,6 +151,28 @@ impl DnsBackend {
 }
 
 impl DnsUndo {
+    /// Returns it as two words: the kind, and a device or file.
+    #[must_use]
+    pub fn words(&self) -> [&str; 2] {
+        match self {
+            Self::Resolved { device } => ["resolved", device],
+            Self::Resolvconf { device } => ["resolvconf", device],
+            Self::File { backup } => ["file", backup],
+        }
+    }
+
+    /// Reads these words; `None` when the first is no kind.
+    #[must_use]
+    pub fn from_words([kind, name]: [&str; 2]) -> Option<Self> {
+        let name = name.to_owned();
+        Some(match kind {
+            "resolved" => Self::Resolved { device: name },
+            "resolvconf" => Self::Resolvconf { device: name },
+            "file" => Self::File { backup: name },
+            _ => return None,
+        })
+    }
+
     /// Opens what taking back needs, where it is a file that the process may not be able to open later.
     pub(crate) fn keep(&self) -> Option<KeptFile> {
         match self {
@@ -167,7 +189,11 @@ impl DnsUndo {
         }
     }
 
-    pub(crate) fn run(&self) -> Result<(), HostError> {
+    /// Takes the settings back; what is gone already is no error. Blocks.
+    ///
+    /// # Errors
+    /// When the resolver refuses.
+    pub fn run(&self) -> Result<(), HostError> {
         match self {
             Self::File { backup } => file::restore(Path::new(backup)),
             Self::Resolved { device } | Self::Resolvconf { device } => match DnsBackend::detect()? {
