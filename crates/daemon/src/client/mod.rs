@@ -4,11 +4,16 @@
 //! outlives an attempt (device and addresses with `persist-tun`, credentials) stands in [`Client`].
 
 mod attempt;
+mod configure;
+mod data_plane;
 mod drive;
 mod ending;
 mod interface;
 mod kill_switch;
+mod leaving;
+mod limits;
 mod login;
+mod messages;
 mod network;
 mod process;
 mod proxy;
