@@ -114,6 +114,7 @@ impl Client {
                     ovlog!(error 1, "the SOCKS proxy closed its connection, and with it the relay");
                     Some(Outcome::Restart(Restart::because("socks-error")))
                 }
+                () = progress.surroundings.hear() => None,
                 () = sleep_until(deadline) => {
                     if Instant::now() >= status_due {
                         status_due = self.write_status(life);
