@@ -34,9 +34,7 @@ impl Client {
                 ovlog!(1, "Connection reset, restarting [0]");
                 Some(Outcome::Restart(Restart::because("connection-reset")))
             }
-            OffloadEvent::ExitNotified(_) => {
-                Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("remote-exit") }))
-            }
+            OffloadEvent::ExitNotified(_) => Some(Outcome::Restart(Restart::because("remote-exit"))),
             // News of a peer of an earlier session on a device that was kept.
             OffloadEvent::KeyExhausted(peer, _) | OffloadEvent::Floated(peer, _)
                 if progress.peer != Some(peer) =>

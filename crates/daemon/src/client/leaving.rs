@@ -7,8 +7,8 @@ use culvert_proto::Command;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Advance, Client, Outcome, Restart, drive::Progress};
-use crate::{exit::Ended, signals::Request};
+use super::{Client, Outcome, Restart, drive::Progress};
+use crate::{exit::Ended, ovlog, signals::Request};
 
 impl Client {
     pub(super) fn handle_signal(
@@ -17,22 +17,27 @@ impl Client {
         offload: &Arc<dyn Offload>,
         request: Request,
     ) -> Option<Outcome> {
-        let ended = Ended::by_signal(request);
         match request {
             Request::Statistics => {
                 self.log_statistics();
                 return None;
             }
             Request::SoftRestart => {
-                // A restart by hand: the same remote again.
-                return Some(Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("") }));
+                return Some(Outcome::Restart(Restart::by_hand()));
             }
             Request::Restart | Request::Terminate | Request::Interrupt => {}
         }
         let notify = self.exit_notify(progress);
         let (Some(peer), true, None) = (progress.peer, notify > 0, &progress.leaving) else {
             // A second signal, or nobody to tell.
-            return Some(Outcome::Ended(ended));
+            return Some(Outcome::Ended(Ended::by_signal(request)));
+        };
+        let ended = match request {
+            Request::Terminate | Request::Interrupt => {
+                ovlog!(1, "SIGTERM received, sending exit notification to peer");
+                Ended::Soft(Request::Terminate, "exit-with-notification")
+            }
+            request => Ended::by_signal(request),
         };
         let wait = if progress.cc_exit {
             progress.link.session.command(Command::Exit);

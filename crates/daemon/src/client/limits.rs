@@ -44,7 +44,7 @@ impl Progress {
 
     /// When something is due next.
     pub(super) fn deadline(&self, entry: &ConnectionEntry, status: Instant) -> Instant {
-        let poll = (!self.answered).then(|| self.link.started + entry.connect_timeout);
+        let poll = (!self.answered).then(|| self.link.began + entry.connect_timeout);
         let leaving = self.leaving.as_ref().map(|(at, _)| *at);
         let inactive = self.inactive.map(|(_, _, due, _)| due);
         let around = Some(self.surroundings.deadline());
@@ -62,7 +62,7 @@ impl Progress {
         {
             return Some(Outcome::Ended(ended.clone()));
         }
-        if !self.answered && now >= self.link.started + entry.connect_timeout {
+        if !self.answered && now >= self.link.began + entry.connect_timeout {
             ovlog!(1, "Server poll timeout, restarting");
             return Some(Outcome::Restart(Restart {
                 pause: Some(Duration::ZERO),

@@ -1,7 +1,5 @@
 //! What a client logs in with, and what it does when that is refused: tokens, challenges, `auth-retry`.
 
-use std::time::Duration;
-
 use culvert_config::{
     Profile, Pushed,
     profile::{AuthRetry, AuthUserPass, StaticChallenge},
@@ -156,15 +154,12 @@ impl Login {
 
     /// The server refused the login: whether and with what to try again (`auth-retry`).
     pub(super) fn refused(&mut self, retry: AuthRetry, reason: Option<&str>) -> Outcome {
-        let again = |pause| {
-            let advance = Advance::Stay;
-            Outcome::Restart(Restart { advance, pause, ..Restart::because("auth-failure") })
-        };
+        let again = |reason| Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because(reason) });
         let challenge = reason.and_then(DynamicChallenge::parse);
         if std::mem::take(&mut self.token_in_use) {
             // The token ran out; the password that was typed may still be good.
             self.next = self.typed.take();
-            return again(None);
+            return again("auth-failure (auth-token)");
         }
         match retry {
             AuthRetry::None => {
@@ -179,12 +174,12 @@ impl Login {
             }
             AuthRetry::NoInteract | AuthRetry::Interact if challenge.is_some() => {
                 self.challenge = challenge;
-                again(None)
+                again("auth-failure")
             }
-            AuthRetry::NoInteract => again(Some(Duration::from_secs(10))),
+            AuthRetry::NoInteract => again("auth-failure"),
             AuthRetry::Interact => {
                 self.next = None;
-                again(None)
+                again("auth-failure")
             }
         }
     }
@@ -254,7 +249,8 @@ mod tests {
         login.take_token(&pushed());
         assert_eq!(sent(&login), Some(("alice", "TOKEN")));
         let outcome = login.refused(AuthRetry::None, Some("SESSION: token expired"));
-        assert!(matches!(outcome, Outcome::Restart(_)), "also where a wrong password would end the process");
+        // Also where a wrong password would end the process.
+        assert!(matches!(outcome, Outcome::Restart(Restart { reason: "auth-failure (auth-token)", .. })));
         assert_eq!(sent(&login), Some(("alice", "secret")));
     }
 

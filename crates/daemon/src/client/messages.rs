@@ -29,7 +29,7 @@ impl Client {
             }
             PeerMessage::Restart { next_remote, text, .. } => {
                 ovlog!(1, "Connection reset command was pushed by server ('{text}')");
-                let advance = if next_remote { Advance::Remote } else { Advance::Stay };
+                let advance = if next_remote { Advance::Address } else { Advance::Usual };
                 let reason = "server-pushed-connection-reset";
                 self.notify(reason, text);
                 return Some(Outcome::Restart(Restart { advance, ..Restart::because(reason) }));
@@ -41,10 +41,7 @@ impl Client {
             }
             PeerMessage::Exit => {
                 self.notify("remote-exit", "EXIT".to_owned());
-                return Some(Outcome::Restart(Restart {
-                    advance: Advance::Stay,
-                    ..Restart::because("remote-exit")
-                }));
+                return Some(Outcome::Restart(Restart::because("remote-exit")));
             }
             PeerMessage::AuthToken(options) => {
                 let mut pushed = Pushed::default();
