@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use culvert_testkit::{Daemon, Namespace, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec};
+use culvert_testkit::{
+    Daemon, Login, Namespace, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec,
+};
 
 use crate::challenges::judging;
 use crate::units::{Site, client_config};
@@ -139,4 +141,30 @@ fn who_leaves_with_a_word_says_so() {
     ] {
         assert!(tunnel.client.has_logged(line), "{}", tunnel.client.tail());
     }
+}
+
+/// Starts a client whose file gets another password while the tunnel is up, and waits until it renegotiated.
+fn renegotiate_with_another_password(options: &str) -> (Tunnel, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let login = folder.write("login", "alice\ngood\n").unwrap();
+    let options = format!("auth-user-pass {}\n{options}", login.display());
+    let mut spec = judging(&folder, "[ \"$p\" = good ]", &options);
+    spec.login = Login::Certificate;
+    spec.server_extra.push_str("\nscript-security 2\nreneg-sec 3");
+    let tunnel = World::new().tunnel(Role::Client, Release::V2_7, &spec);
+    let mark = tunnel.client.mark();
+    fs::write(login, "alice\nbad\n").unwrap();
+    tunnel.client.wait_for_after(mark, "Control Channel: TLS", SOON).unwrap();
+    (tunnel, folder)
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_password_that_is_not_to_be_kept_is_read_again_for_each_key() {
+    let (tunnel, _folder) = renegotiate_with_another_password("auth-nocache");
+    tunnel.client.wait_for("AUTH: Received control message: AUTH_FAILED", SOON).unwrap();
+    drop(tunnel);
+    let (tunnel, _folder) = renegotiate_with_another_password("");
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(!tunnel.client.has_logged("AUTH_FAILED"), "{}", tunnel.client.tail());
 }

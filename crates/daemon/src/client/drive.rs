@@ -102,7 +102,7 @@ impl Client {
             let events = Arc::clone(offload);
             let outcome = tokio::select! {
                 report = progress.link.reports.recv() => match report {
-                    Some(report) => self.handle(life, entry, progress, offload, report.event).await,
+                    Some(report) => self.handle(life, signals, entry, progress, offload, report.event).await,
                     None => Some(Outcome::Restart(Restart::because("tls-error"))),
                 },
                 event = poll_fn(move |cx| events.poll_event(cx)) => match event {
@@ -138,6 +138,7 @@ impl Client {
     async fn handle(
         &mut self,
         life: &mut Life,
+        signals: &mut Signals,
         entry: &ConnectionEntry,
         progress: &mut Progress,
         offload: &Arc<dyn Offload>,
@@ -156,6 +157,11 @@ impl Client {
                 ovlog!(2, "Control Channel: {tls}");
                 progress.env.set_identity(&identity);
                 let verdict = self.judge(&identity, &progress.env).await;
+                if progress.params.is_some()
+                    && let Err(ended) = self.login_again(progress, signals).await
+                {
+                    return Some(Outcome::Ended(ended));
+                }
                 progress.link.session.command(Command::PeerVerdict(key, verdict));
             }
             Event::Authenticate(request) => {
