@@ -11,6 +11,8 @@ use crate::challenges::judging;
 use crate::units::{Site, client_config};
 use crate::{SOON, World, assert_no_panic};
 
+const REFUSED: &str = "AUTH: Received control message: AUTH_FAILED";
+
 /// Addresses of the server's machine, where nobody listens.
 const SILENT: [&str; 3] = ["10.99.0.11", "10.99.0.12", "10.99.0.13"];
 
@@ -143,17 +145,22 @@ fn who_leaves_with_a_word_says_so() {
     }
 }
 
-/// Starts a client whose file gets another password while the tunnel is up, and waits until it renegotiated.
-fn renegotiate_with_another_password(options: &str) -> (Tunnel, TempDir) {
+/// A client that is up, and its file.
+fn with_a_login(options: &str, server_options: &str) -> (Tunnel, TempDir) {
     let folder = TempDir::new().unwrap();
     let login = folder.write("login", "alice\ngood\n").unwrap();
     let options = format!("auth-user-pass {}\n{options}", login.display());
     let mut spec = judging(&folder, "[ \"$p\" = good ]", &options);
     spec.login = Login::Certificate;
-    spec.server_extra.push_str("\nscript-security 2\nreneg-sec 3");
-    let tunnel = World::new().tunnel(Role::Client, Release::V2_7, &spec);
+    spec.server_extra.push_str(&format!("\nscript-security 2\n{server_options}"));
+    (World::new().tunnel(Role::Client, Release::V2_7, &spec), folder)
+}
+
+/// Waits until a client renegotiated whose file got another password meanwhile.
+fn renegotiate_with_another_password(options: &str) -> (Tunnel, TempDir) {
+    let (tunnel, folder) = with_a_login(options, "reneg-sec 3");
     let mark = tunnel.client.mark();
-    fs::write(login, "alice\nbad\n").unwrap();
+    folder.write("login", "alice\nbad\n").unwrap();
     tunnel.client.wait_for_after(mark, "Control Channel: TLS", SOON).unwrap();
     (tunnel, folder)
 }
@@ -162,9 +169,22 @@ fn renegotiate_with_another_password(options: &str) -> (Tunnel, TempDir) {
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_password_that_is_not_to_be_kept_is_read_again_for_each_key() {
     let (tunnel, _folder) = renegotiate_with_another_password("auth-nocache");
-    tunnel.client.wait_for("AUTH: Received control message: AUTH_FAILED", SOON).unwrap();
+    tunnel.client.wait_for(REFUSED, SOON).unwrap();
     drop(tunnel);
     let (tunnel, _folder) = renegotiate_with_another_password("");
     tunnel.wait_traffic(SOON).unwrap();
-    assert!(!tunnel.client.has_logged("AUTH_FAILED"), "{}", tunnel.client.tail());
+    assert!(!tunnel.client.has_logged(REFUSED), "{}", tunnel.client.tail());
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_that_restarts_has_the_password_read_again() {
+    let (mut tunnel, folder) = with_a_login("", "explicit-exit-notify 1");
+    let mark = tunnel.client.mark();
+    folder.write("login", "alice\nbad\n").unwrap();
+    tunnel.server.stop(SOON).unwrap();
+    let reset = "SIGUSR1[soft,server-pushed-connection-reset] received";
+    tunnel.client.wait_for_after(mark, reset, SOON).unwrap();
+    tunnel.restart(Role::Server).unwrap();
+    tunnel.client.wait_for(REFUSED, SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
 }

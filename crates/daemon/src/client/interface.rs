@@ -39,7 +39,9 @@ impl Client {
                     return Ok(());
                 }
                 Ok(Err(credentials::CredentialError::NobodyToAsk(_))) => {}
-                Ok(Err(failure)) => return Err(Ended::Fatal(failure.to_string())),
+                Ok(Err(failure)) => {
+                    return self.login.outdated_instead(failure.to_string()).map_err(Ended::Fatal);
+                }
                 Err(failure) => return Err(Ended::Fatal(failure.to_string())),
             }
         }

@@ -27,8 +27,11 @@ impl Client {
                 }
                 self.management.tell(&Notification::InfoMessage(text));
             }
-            PeerMessage::Restart { next_remote, text, .. } => {
+            PeerMessage::Restart { next_remote, keep_password, text } => {
                 ovlog!(1, "Connection reset command was pushed by server ('{text}')");
+                if !keep_password {
+                    self.login.outdate();
+                }
                 let advance = if next_remote { Advance::Address } else { Advance::Usual };
                 let reason = "server-pushed-connection-reset";
                 self.notify(reason, text);
