@@ -33,6 +33,17 @@ pub enum CredentialError {
         /// Why.
         source: io::Error,
     },
+    /// The file begins with an empty line.
+    #[error("ERROR: username from {kind} authfile '{}' is empty", path.display())]
+    UnnamedFile {
+        /// Of what.
+        kind: String,
+        /// Which.
+        path: PathBuf,
+    },
+    /// The question for a user name was answered with nothing.
+    #[error("ERROR: {0} username is empty")]
+    Unnamed(String),
     /// Nobody can be asked: no terminal and no systemd.
     #[error(
         "neither stdin nor stderr are a tty device and you have neither a controlling tty nor systemd - can't ask for \
@@ -154,7 +165,7 @@ pub fn login(source: &AuthUserPass, prompter: &Prompter) -> Result<Credentials, 
     let found = match source {
         AuthUserPass::Ask => (None, None),
         AuthUserPass::UsernameOnly => (None, Some(Zeroizing::new(String::new()))),
-        AuthUserPass::Stored(stored) => two_lines(stored)?,
+        AuthUserPass::Stored(stored) => two_lines("Auth", stored)?,
     };
     complete("Auth", found, prompter)
 }
@@ -169,17 +180,20 @@ pub fn proxy_login(
     stored: Option<&FileOrInline>,
     prompter: &Prompter,
 ) -> Result<Credentials, CredentialError> {
-    let found = stored.map(two_lines).transpose()?.unwrap_or_default();
+    let found = stored.map(|stored| two_lines(kind, stored)).transpose()?.unwrap_or_default();
     complete(kind, found, prompter)
 }
 
 /// User name and password, as far as they are known.
 type Found = (Option<String>, Option<Zeroizing<String>>);
 
-fn two_lines(stored: &FileOrInline) -> Result<Found, CredentialError> {
+fn two_lines(kind: &str, stored: &FileOrInline) -> Result<Found, CredentialError> {
     let content = read(stored)?;
     let mut lines = content.lines();
     let username = lines.next().filter(|line| !line.is_empty()).map(str::to_owned);
+    if let (None, FileOrInline::File(path)) = (&username, stored) {
+        return Err(CredentialError::UnnamedFile { kind: kind.to_owned(), path: path.clone() });
+    }
     let password = lines.next().filter(|line| !line.is_empty()).map(|line| Zeroizing::new(line.to_owned()));
     Ok((username, password))
 }
@@ -193,6 +207,9 @@ fn complete(
         Some(username) => username,
         None => prompter.ask(&format!("Enter {kind} Username:"), Echo::Shown)?.to_string(),
     };
+    if username.is_empty() {
+        return Err(CredentialError::Unnamed(kind.to_owned()));
+    }
     let password = match password {
         Some(password) => password,
         None => prompter.ask(&format!("Enter {kind} Password:"), Echo::Hidden)?,
@@ -329,6 +346,21 @@ mod tests {
         let credentials = login(&source, &Prompter::Systemd("/bin/echo".into())).expect("answered");
         assert_eq!(credentials.password.as_str(), "--icon network-vpn --timeout=0 Enter Auth Password:");
         std::fs::remove_file(&path).expect("the file goes");
+    }
+
+    #[test]
+    fn a_login_needs_a_name() {
+        let path = std::env::temp_dir().join(format!("culvert-nobody-{}", std::process::id()));
+        std::fs::write(&path, "\nsecret\n").expect("written");
+        let stored = AuthUserPass::Stored(FileOrInline::File(path.clone()));
+        let error = login(&stored, &Prompter::Nobody).expect_err("a name is missing");
+        let expected = format!("ERROR: username from Auth authfile '{}' is empty", path.display());
+        assert_eq!(error.to_string(), expected);
+        std::fs::remove_file(&path).expect("the file goes");
+
+        // true(1) answers with nothing.
+        let error = login(&AuthUserPass::Ask, &Prompter::Systemd("/bin/true".into())).expect_err("no name");
+        assert_eq!(error.to_string(), "ERROR: Auth username is empty");
     }
 
     #[test]

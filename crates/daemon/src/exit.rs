@@ -86,6 +86,9 @@ impl Ended {
     pub(crate) fn log(&self) {
         let (kind, request, reason) = match self {
             Self::Signal(request) => ("hard", *request, ""),
+            Self::Soft(request, reason @ "connection-failed") => {
+                ("connection failed(soft)", *request, *reason)
+            }
             Self::Soft(request, reason) => ("soft", *request, *reason),
             Self::Fatal(text) | Self::Unreachable(text) => {
                 for line in text.lines() {

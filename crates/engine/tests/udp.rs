@@ -13,8 +13,8 @@ use std::{
 use culvert_crypto::AuthDigest;
 use culvert_engine::EngineConfig;
 use culvert_offload::{
-    DeleteReason, DeviceMode, Framing, Keepalive, MeasuredSizes, OffloadEvent, PeerSpec, Shape, SizeTest, SocksRelay,
-    TransportSpec, UdpOptions,
+    DeleteReason, DeviceMode, Framing, Keepalive, MeasuredSizes, OffloadEvent, PeerSpec, Shape, SizeTest,
+    SocksRelay, TransportSpec, UdpOptions,
 };
 use culvert_wire::{CipherName, PeerId, Slot, Transmit};
 use support::{End, PATIENCE, Side, classic, device, epoch, key, loopback, numbered, old, pair, peer};

@@ -1,6 +1,9 @@
 //! Tells that something about this machine's network changed: links, addresses, routes. What it was has to be asked.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+};
 
 use culvert_sys::{NetlinkFamily, NetlinkSocket};
 
@@ -16,10 +19,8 @@ const GROUPS: [u32; 5] = [
 ];
 /// Nothing of a message is read but that it came.
 const BUFFER: usize = 4096;
-/// Messages taken at a time: a storm of them cannot hold up the caller.
-const ROUND: usize = 4096;
 
-/// News of the network namespace of the thread that opened it. Needs no privilege.
+/// News of the network namespace of the thread that opened it. Needs no privilege. The descriptor is readable while some wait.
 #[derive(Debug)]
 pub struct NetworkNews {
     socket: NetlinkSocket,
@@ -40,17 +41,26 @@ impl NetworkNews {
         Ok(Self { socket })
     }
 
-    /// Takes the news that wait, without waiting for more; returns whether there were any.
-    pub fn drain(&self) -> bool {
-        let mut buffer = [0; BUFFER];
-        for round in 0..ROUND {
-            match self.socket.try_recv(&mut buffer) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return round > 0,
-                // Some were lost, or too long: news all the same.
-                Err(_) => return true,
-            }
+    /// Takes one piece of news, without waiting for it. What was lost, or is too long, is news all the same.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none.
+    pub fn take(&self) -> io::Result<()> {
+        match self.socket.try_recv(&mut [0; BUFFER]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Ok(_) | Err(_) => Ok(()),
         }
-        true
+    }
+}
+
+impl AsFd for NetworkNews {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for NetworkNews {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }

@@ -1,12 +1,13 @@
-//! Routes that an administrator puts on a tunnel device, as [`RouteWatch`] sees them. Needs root.
+//! Routes that an administrator puts on a tunnel device, as [`RouteWatch`] sees them, and what [`NetworkNews`] hears. Needs root.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod namespace;
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use culvert_host::{Host as _, NetlinkHost, Route, RouteWatch, ViaRoute};
+use culvert_host::{Host as _, NetlinkHost, NetworkNews, Route, RouteWatch, ViaRoute};
 use culvert_sys::{Epoll, Interest};
 use namespace::{ip, namespaced};
 
@@ -15,6 +16,7 @@ namespaced! {
     routes_that_do_not_concern_the_device_are_not_news
     routes_that_vanish_silently_are_noticed
     lost_news_count_as_news
+    who_waits_for_news_is_woken_by_them
 }
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -142,5 +144,25 @@ mod inside {
         }
         wait_for_news(&mut watch);
         while watch.drain() {}
+    }
+
+    #[test]
+    #[ignore = "runs in a namespace"]
+    fn who_waits_for_news_is_woken_by_them() {
+        ip("link set lo up");
+        let news = NetworkNews::open().expect("a subscription");
+        let is_empty = || news.take().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(is_empty());
+        let epoll = Epoll::new().expect("epoll");
+        epoll.add(&news, 0, Interest::Read).expect("watched");
+        let mut ready = Vec::new();
+        for change in
+            ["address add 192.0.2.1/32 dev lo", "route add 198.51.100.0/24 dev lo", "link set lo down"]
+        {
+            ip(change);
+            epoll.wait(&mut ready, Some(WAIT)).expect("waits");
+            assert!(!ready.is_empty(), "{change}");
+            while !is_empty() {}
+        }
     }
 }

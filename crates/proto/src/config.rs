@@ -27,6 +27,9 @@ pub struct SessionConfig {
     pub check_options: bool,
     /// TLS server: ask for a verdict about user name and password even when both are empty.
     pub require_credentials: bool,
+    /// TLS client: forget user name and password once they are sent (`auth-nocache`). Whoever drives the session gives them
+    /// anew ([`crate::Command::Credentials`]) before the verdict on the peer of each renegotiation.
+    pub forget_credentials: bool,
     /// Keying material to export from the first TLS connection, for other programs: label and length
     /// (`keying-material-exporter`).
     pub exporter: Option<(String, u16)>,

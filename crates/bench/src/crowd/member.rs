@@ -331,6 +331,7 @@ fn session_config(patience: Duration) -> SessionConfig {
         exit_notify: Some(1),
         check_options: false,
         require_credentials: false,
+        forget_credentials: false,
         exporter: None,
     }
 }

@@ -220,9 +220,9 @@ pub enum MtuDiscovery {
 /// `resolv-retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResolvRetry {
-    /// Never give up.
+    /// One try for each attempt, and attempts without end.
     Infinite,
-    /// Give up after this long; zero: at the first failure.
+    /// Tries within an attempt for this long; zero: the first failure ends the process.
     For(Duration),
 }
 

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod address_rewriting;
+mod attempts;
 mod authentication;
 #[cfg(feature = "bench")]
 mod bench;

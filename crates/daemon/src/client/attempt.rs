@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, warn};
 
 use super::{
-    Advance, Client, LookedUp, Outcome, Restart,
+    Client, LookedUp, Outcome, Restart,
     kill_switch::{Guarded, Lookup, keeps_addresses, resolve_outside},
     proxy::{Association, NoWay, first_hop},
 };
@@ -39,7 +39,8 @@ pub(super) struct Link {
     pub(super) transport: TransportId,
     pub(super) session: SessionHandle,
     pub(super) reports: mpsc::Receiver<Report>,
-    pub(super) started: Instant,
+    /// When its way to the server was begun with.
+    pub(super) began: Instant,
 }
 
 impl Link {
@@ -82,6 +83,17 @@ fn server_family(entry: &ConnectionEntry) -> Family {
 /// How long to wait between two tries to resolve a name.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
 
+/// What the restart is called when there is no address to connect to.
+const UNRESOLVED: &str = "Could not determine IPv4/IPv6 protocol";
+
+/// How often one attempt tries to resolve a name. The attempts themselves are what goes on without end.
+fn tries(retry: ResolvRetry) -> u64 {
+    match retry {
+        ResolvRetry::Infinite => 1,
+        ResolvRetry::For(limit) => limit.as_secs().div_ceil(RESOLVE_PAUSE.as_secs()).max(1),
+    }
+}
+
 impl Client {
     /// Makes one attempt, from the name of the remote to the end of its session.
     pub(super) async fn attempt(&mut self, life: &mut Life, signals: &mut Signals) -> Outcome {
@@ -116,6 +128,8 @@ impl Client {
         if !through_relay(&entry) {
             self.follow_network(remote).await;
         }
+        // `connect-timeout` counts from here on, whatever the way to the server takes.
+        let began = Instant::now();
         let guarded = life.kill_switch.as_mut();
         let opened = match self.open_transport(&*offload, &entry, remote, guarded, signals).await {
             Ok(opened) => opened,
@@ -126,7 +140,7 @@ impl Client {
             self.follow_network(association.relay).await;
         }
         life.ready();
-        let started = match self.start_session(&offload, &entry, remote, opened) {
+        let started = match self.start_session(&offload, &entry, remote, opened, began) {
             Ok(started) => started,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
@@ -145,7 +159,11 @@ impl Client {
 
     /// With `remote-random-hostname` a name gets random digits in front, so that no cache knows it.
     fn looked_up_as(&self, host: String) -> String {
-        if !self.profile.link.remote_random_hostname || host.parse::<std::net::IpAddr>().is_ok() {
+        if !self.profile.link.remote_random_hostname {
+            return host;
+        }
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            ovlog!(warn 1, "WARNING: ignoring --remote-random-hostname because the hostname is an IP address");
             return host;
         }
         let mut bytes = [0; 6];
@@ -163,11 +181,8 @@ impl Client {
         let fatal = |text: &str| Outcome::Ended(Ended::Fatal(text.to_owned()));
         let (host, port) = self.first_hop.clone().ok_or_else(|| fatal("this connection has no `remote`"))?;
         let port = link::port_number(&port).map_err(|failure| fatal(&failure))?;
-        let give_up = match self.profile.link.resolv_retry {
-            ResolvRetry::Infinite => None,
-            ResolvRetry::For(limit) => Some(Instant::now() + limit),
-        };
-        let several = self.profile.connections.len() > 1;
+        let retry = self.profile.link.resolv_retry;
+        let mut tries = tries(retry);
         let family = server_family(entry);
         let kept_as = (host.clone(), port, family);
         if let Some(kept) = self.kept_addresses.get(&kept_as) {
@@ -188,13 +203,17 @@ impl Client {
                     let first = addresses.first().copied();
                     self.keep_addresses(&kept_as, &addresses);
                     self.remotes.resolved(addresses);
-                    return first.ok_or_else(|| Outcome::Restart(Restart::because("init_instance")));
+                    return first.ok_or_else(|| Outcome::Restart(Restart::because(UNRESOLVED)));
+                }
+                Err(failure) if retry == ResolvRetry::For(Duration::ZERO) => {
+                    let hint = "(I would have retried this name query if you had specified the --resolv-retry option.)";
+                    return Err(fatal(&format!("{failure} {hint}")));
                 }
                 Err(failure) => ovlog!(error 1, "{failure}"),
             }
-            if several || give_up.is_some_and(|limit| Instant::now() >= limit) {
-                let advance = Advance::Remote;
-                return Err(Outcome::Restart(Restart { advance, ..Restart::because("init_instance") }));
+            tries -= 1;
+            if tries == 0 {
+                return Err(Outcome::Restart(Restart::because(UNRESOLVED)));
             }
             tokio::select! {
                 () = tokio::time::sleep(RESOLVE_PAUSE) => {}
@@ -322,6 +341,7 @@ impl Client {
         entry: &ConnectionEntry,
         remote: SocketAddr,
         opened: Opened,
+        began: Instant,
     ) -> Result<Link, String> {
         let Opened { transport, receiver, control, association } = opened;
         let config = Arc::new(session_config(&self.profile, entry, offload.capabilities(), 0));
@@ -339,7 +359,7 @@ impl Client {
         };
         let handle = session_task::spawn(SessionKey(0), session, ports, owner, tracing::Span::none());
         tokio::spawn(pump(receiver, handle.clone()));
-        Ok(Link { remote, association, transport, session: handle, reports, started: Instant::now() })
+        Ok(Link { remote, association, transport, session: handle, reports, began })
     }
 }
 

@@ -19,12 +19,16 @@ impl Client {
             return self.login.refused(self.management.auth_retry(), failure.reason.as_deref());
         };
         let advance = match temporary.advance {
-            Some(culvert_proto::Advance::No) => Advance::Stay,
+            Some(culvert_proto::Advance::No) | None => Advance::Stay,
             Some(culvert_proto::Advance::Remote) => Advance::Remote,
-            Some(culvert_proto::Advance::Address) | None => Advance::Address,
+            Some(culvert_proto::Advance::Address) => Advance::Address,
         };
-        let pause =
-            temporary.backoff.map(|seconds| Duration::from_secs(u64::from(seconds)).max(self.pause()));
+        // Not beyond what this end's own administrator allows.
+        let entry = self.profile.connections.get(self.remotes.current());
+        let longest = entry.map_or(Duration::MAX, |entry| entry.connect_retry_max);
+        let pause = temporary
+            .backoff
+            .map(|seconds| Duration::from_secs(u64::from(seconds)).max(self.pause()).min(longest));
         Outcome::Restart(Restart {
             advance,
             pause,

@@ -2,6 +2,7 @@
 
 use culvert_config::profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, SocksProxy};
 use culvert_mgmt::{Notification, ProxyChoice, StateName};
+use culvert_proto::Command;
 
 use super::{Advance, Client, Outcome, Restart, drive::Progress};
 use crate::{
@@ -38,7 +39,9 @@ impl Client {
                     return Ok(());
                 }
                 Ok(Err(credentials::CredentialError::NobodyToAsk(_))) => {}
-                Ok(Err(failure)) => return Err(Ended::Fatal(failure.to_string())),
+                Ok(Err(failure)) => {
+                    return self.login.outdated_instead(failure.to_string()).map_err(Ended::Fatal);
+                }
                 Err(failure) => return Err(Ended::Fatal(failure.to_string())),
             }
         }
@@ -51,6 +54,23 @@ impl Client {
             }
             Err(request) => Err(Ended::by_signal(request)),
         }
+    }
+
+    /// What a renegotiation logs in with, where `auth-nocache` let it be forgotten and no token took its place.
+    pub(super) async fn login_again(
+        &mut self,
+        progress: &Progress,
+        signals: &mut Signals,
+    ) -> Result<(), Ended> {
+        if !self.profile.client.auth_nocache {
+            return Ok(());
+        }
+        self.ask_login(signals).await?;
+        if let Some(login) = self.login.credentials() {
+            progress.link.session.command(Command::Credentials(login.clone()));
+        }
+        self.login.forget_used();
+        Ok(())
     }
 
     /// `management-query-remote`, else `management-query-proxy`, as OpenVPN asks: who is connected decides where to.

@@ -1,7 +1,5 @@
 //! What a client logs in with, and what it does when that is refused: tokens, challenges, `auth-retry`.
 
-use std::time::Duration;
-
 use culvert_config::{
     Profile, Pushed,
     profile::{AuthRetry, AuthUserPass, StaticChallenge},
@@ -27,6 +25,8 @@ pub(super) struct Login {
     token_in_use: bool,
     /// What a token took the place of, where it can be used again.
     typed: Option<Credentials>,
+    /// What the server wants forgotten, until there is another.
+    outdated: Option<Credentials>,
     /// The name that was used last: a token goes with it.
     username: String,
     /// The answer that the server wants before anything else.
@@ -56,6 +56,7 @@ impl Login {
             next,
             token_in_use: false,
             typed: None,
+            outdated: None,
             username: String::new(),
             challenge: None,
             is_once,
@@ -94,13 +95,29 @@ impl Login {
 
     /// Takes what was answered. With the response to a challenge in it, it is good once.
     pub(super) fn answered(&mut self, login: Credentials, is_once: bool) {
-        self.next = Some(login);
+        (self.next, self.outdated) = (Some(login), None);
         self.is_once = is_once;
     }
 
     /// `forget-passwords` of the management interface.
     pub(super) fn forget(&mut self) {
-        (self.next, self.typed, self.token_in_use) = (None, None, false);
+        (self.next, self.typed, self.outdated, self.token_in_use) = (None, None, None, false);
+    }
+
+    /// The server restarts without `P`: the login is to be had anew. A token stays.
+    pub(super) fn outdate(&mut self) {
+        if !self.token_in_use && self.next.is_some() {
+            self.outdated = self.next.take();
+        }
+    }
+
+    /// There is no other login: the one from before has to do, if there was one. OpenVPN ends here; a server that restarts
+    /// should not end clients that cannot read their file any more (`user`), or have no terminal.
+    pub(super) fn outdated_instead(&mut self, failure: String) -> Result<(), String> {
+        let Some(login) = self.outdated.take() else { return Err(failure) };
+        ovlog!(warn 1, "{failure}: the login from before is used again");
+        self.next = Some(login);
+        Ok(())
     }
 
     /// Asks whoever is at the terminal for the login, where one is wanted and none is at hand, and for the answer to the
@@ -125,7 +142,10 @@ impl Login {
         let challenge = profile.client.static_challenge.clone();
         self.is_once = challenge.is_some();
         let ask = move || credentials::login_with_challenge(&source, challenge.as_ref(), &Prompter::detect());
-        self.next = Some(blocking(ask).await?);
+        match blocking(ask).await {
+            Ok(login) => (self.next, self.outdated) = (Some(login), None),
+            Err(failure) => return self.outdated_instead(failure),
+        }
         Ok(())
     }
 
@@ -156,15 +176,12 @@ impl Login {
 
     /// The server refused the login: whether and with what to try again (`auth-retry`).
     pub(super) fn refused(&mut self, retry: AuthRetry, reason: Option<&str>) -> Outcome {
-        let again = |pause| {
-            let advance = Advance::Stay;
-            Outcome::Restart(Restart { advance, pause, ..Restart::because("auth-failure") })
-        };
+        let again = |reason| Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because(reason) });
         let challenge = reason.and_then(DynamicChallenge::parse);
         if std::mem::take(&mut self.token_in_use) {
             // The token ran out; the password that was typed may still be good.
             self.next = self.typed.take();
-            return again(None);
+            return again("auth-failure (auth-token)");
         }
         match retry {
             AuthRetry::None => {
@@ -179,12 +196,12 @@ impl Login {
             }
             AuthRetry::NoInteract | AuthRetry::Interact if challenge.is_some() => {
                 self.challenge = challenge;
-                again(None)
+                again("auth-failure")
             }
-            AuthRetry::NoInteract => again(Some(Duration::from_secs(10))),
+            AuthRetry::NoInteract => again("auth-failure"),
             AuthRetry::Interact => {
                 self.next = None;
-                again(None)
+                again("auth-failure")
             }
         }
     }
@@ -230,6 +247,7 @@ mod tests {
             }),
             token_in_use: false,
             typed: None,
+            outdated: None,
             username: String::new(),
             challenge: None,
             is_once: false,
@@ -254,7 +272,8 @@ mod tests {
         login.take_token(&pushed());
         assert_eq!(sent(&login), Some(("alice", "TOKEN")));
         let outcome = login.refused(AuthRetry::None, Some("SESSION: token expired"));
-        assert!(matches!(outcome, Outcome::Restart(_)), "also where a wrong password would end the process");
+        // Also where a wrong password would end the process.
+        assert!(matches!(outcome, Outcome::Restart(Restart { reason: "auth-failure (auth-token)", .. })));
         assert_eq!(sent(&login), Some(("alice", "secret")));
     }
 
@@ -277,6 +296,20 @@ mod tests {
         login.take_token(&pushed());
         login.refused(AuthRetry::NoInteract, None);
         assert_eq!(sent(&login), None, "it is asked for again");
+    }
+
+    #[test]
+    fn what_a_server_wants_forgotten_is_used_only_where_there_is_nothing_else() {
+        let mut login = login("secret");
+        login.outdate();
+        assert_eq!(sent(&login), None);
+        assert!(login.outdated_instead("the file is gone".to_owned()).is_ok());
+        assert_eq!(sent(&login), Some(("alice", "secret")));
+        assert!(login.outdated_instead("the file is gone".to_owned()).is_err());
+        login.forget_used();
+        login.take_token(&pushed());
+        login.outdate();
+        assert_eq!(sent(&login), Some(("alice", "TOKEN")), "a token is the server's own");
     }
 
     #[test]

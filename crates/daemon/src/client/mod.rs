@@ -5,11 +5,16 @@
 
 mod attempt;
 mod buffers;
+mod configure;
+mod data_plane;
 mod drive;
 mod ending;
 mod interface;
 mod kill_switch;
+mod leaving;
+mod limits;
 mod login;
+mod messages;
 mod network;
 mod process;
 mod proxy;
@@ -21,7 +26,7 @@ use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Dura
 
 use culvert_config::{
     Profile,
-    profile::ConnectRetryMax,
+    profile::{AuthRetry, ConnectRetryMax},
     value::{Family, Port},
 };
 use culvert_offload::{Device, Offload};
@@ -68,6 +73,9 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals) -> Ended {
     client.close_tunnel(&ended.script_word()).await;
     ended
 }
+
+/// The pause between attempts with `auth-retry nointeract`: none of them is waited for by anybody.
+const UNATTENDED: Duration = Duration::from_secs(10);
 
 /// How long a session that is over may hold the device.
 const LETTING_GO: Duration = Duration::from_secs(1);
@@ -119,10 +127,10 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// A signal came before there was a session: a restart by hand tries the same remote again.
+    /// A signal came before there was a session.
     const fn by_signal(request: Request) -> Self {
         match request {
-            Request::SoftRestart => Self::Restart(Restart { advance: Advance::Stay, ..Restart::because("") }),
+            Request::SoftRestart => Self::Restart(Restart::by_hand()),
             request => Self::Ended(Ended::by_signal(request)),
         }
     }
@@ -130,6 +138,7 @@ impl Outcome {
 
 /// Another attempt is due.
 struct Restart {
+    /// What it is called; empty: a signal.
     reason: &'static str,
     advance: Advance,
     /// `None`: as configured.
@@ -138,7 +147,12 @@ struct Restart {
 
 impl Restart {
     const fn because(reason: &'static str) -> Self {
-        Self { reason, advance: Advance::Address, pause: None }
+        Self { reason, advance: Advance::Usual, pause: None }
+    }
+
+    /// SIGUSR1.
+    const fn by_hand() -> Self {
+        Self { advance: Advance::ByHand, ..Self::because("") }
     }
 }
 
@@ -176,21 +190,21 @@ impl Client {
         loop {
             if let ConnectRetryMax::Rounds(rounds) = self.profile.link.connect_retry_max
                 && rounds > 0
-                && self.remotes.failed_rounds() >= rounds
+                && self.remotes.are_exhausted(rounds)
             {
                 return Ended::Unreachable(format!(
                     "All connections have been connect-retry-max ({rounds}) times unsuccessful, exiting"
                 ));
             }
-            self.remotes.attempting();
             let restart = match self.attempt(life, signals).await {
                 Outcome::Ended(ended) => return ended,
                 Outcome::Restart(restart) => restart,
             };
-            let ended = Ended::Soft(self.restart_signal(), restart.reason);
-            if ended != Ended::Soft(Request::SoftRestart, restart.reason) {
-                return ended;
-            }
+            let ended = match self.restart_signal() {
+                Request::SoftRestart if restart.reason.is_empty() => Ended::Signal(Request::SoftRestart),
+                Request::SoftRestart => Ended::Soft(Request::SoftRestart, restart.reason),
+                other => return Ended::Soft(other, restart.reason),
+            };
             ended.log();
             ended.tell(&self.management);
             if std::mem::take(&mut self.device_lost) || !self.keeps_device {
@@ -202,7 +216,11 @@ impl Client {
                 up.tunnel.restarting(&ended.script_word()).await;
             }
             let pause = restart.pause.unwrap_or_else(|| self.pause());
-            self.remotes.advance(restart.advance);
+            self.remotes.advance(match restart.advance {
+                // What it resolved to is to be kept.
+                Advance::ByHand if self.profile.link.persist_remote_ip => Advance::Usual,
+                advance => advance,
+            });
             if let Some(ended) = self.rest(signals, pause).await {
                 return ended;
             }
@@ -222,7 +240,9 @@ impl Client {
     fn pause(&self) -> Duration {
         let entry = self.profile.connections.get(self.remotes.current());
         entry.map_or(Duration::from_secs(1), |entry| {
-            self.remotes.pause(entry.connect_retry, entry.connect_retry_max)
+            let unattended = self.management.auth_retry() == AuthRetry::NoInteract;
+            let first = if unattended { UNATTENDED } else { entry.connect_retry };
+            self.remotes.pause(first, entry.connect_retry_max)
         })
     }
 

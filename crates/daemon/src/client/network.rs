@@ -1,10 +1,11 @@
 //! What happens to the network below a tunnel: another address, no network for a while, a machine that was asleep.
 //!
-//! The kernel tells of every change; what counts is whether packets to the server take another way. Over UDP the server
+//! The kernel tells of every change as it happens; what counts is whether packets to the server take another way. Over UDP the server
 //! follows a client that moves as soon as it hears of it, so it is sent something through the tunnel; when nothing comes
 //! back, and over TCP in any case, the client connects again instead of waiting for `ping-restart`.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
@@ -13,15 +14,20 @@ use std::{
 use culvert_config::{Profile, profile::ConnectionEntry};
 use culvert_host::NetworkNews;
 use culvert_offload::Offload;
-use tokio::time::Instant;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::Instant,
+};
 use tracing::debug;
 
 use super::{Advance, Client, Outcome, Restart, drive::Progress};
 use crate::{link, network, ovlog, tunnel::TunnelSpec};
 
-/// Changes come in flocks: how long to wait for the last.
+/// Changes come in flocks: how long after the first to look.
 const SETTLE: Duration = Duration::from_millis(500);
-/// How often to look for news, and whether the machine was asleep.
+/// Pieces of news taken at a time: a storm of them cannot hold up the session.
+const ROUND: usize = 4096;
+/// How often to look whether the machine was asleep.
 const TICK: Duration = Duration::from_secs(1);
 /// A sleep that counts.
 const NAP: Duration = Duration::from_secs(2);
@@ -34,7 +40,7 @@ const DISCARD: u16 = 9;
 
 /// The network, as far as a session depends on it.
 pub(super) struct Surroundings {
-    news: Option<NetworkNews>,
+    news: Option<AsyncFd<NetworkNews>>,
     /// The address that packets to the server leave from.
     source: Option<IpAddr>,
     look_due: Option<Instant>,
@@ -65,11 +71,26 @@ enum Stir {
 impl Surroundings {
     /// Begins to watch.
     pub(super) fn watch() -> Self {
-        let news = NetworkNews::open()
-            .map_err(|failure| debug!("changes of the network are not noticed: {failure}"))
-            .ok();
+        #[expect(deprecated, reason = "its successor is unsafe; this descriptor is owned and stays the same")]
+        let news = NetworkNews::open().map_err(io::Error::other).and_then(AsyncFd::new);
+        let news = news.map_err(|failure| debug!("changes of the network are not noticed: {failure}")).ok();
         let tick_due = Instant::now() + TICK;
         Self { news, source: None, look_due: None, tick_due, slept: slept(), probe: None }
+    }
+
+    /// Waits for news, after which [`Self::deadline`] is soon. Until then none are waited for: they come in flocks. Cancel safe.
+    pub(super) async fn hear(&mut self) {
+        match &self.news {
+            Some(news) if self.look_due.is_none() => {
+                if let Err(failure) = news.readable().await {
+                    debug!("changes of the network are no longer noticed: {failure}");
+                    self.news = None;
+                    return;
+                }
+                self.look_due = Some(Instant::now() + SETTLE);
+            }
+            _ => std::future::pending().await,
+        }
     }
 
     /// Remembers the way to the server as it is now. `is_own` tells this end's addresses in the tunnel.
@@ -117,14 +138,15 @@ impl Surroundings {
         let now = Instant::now();
         if now >= self.tick_due {
             self.tick_due = now + TICK;
-            if self.news.as_ref().is_some_and(NetworkNews::drain) {
-                self.look_due = Some(now + SETTLE);
-            }
         }
         if let Some(change) = after_sleep(std::mem::replace(&mut self.slept, slept()), self.slept) {
             return Some(Stir::Sleep(change));
         }
-        self.look_due.take_if(|due| now >= *due).map(|_| Stir::News)
+        self.look_due.take_if(|due| now >= *due)?;
+        if let Some(news) = &self.news {
+            let _all = (0..ROUND).all(|_| news.try_io(Interest::READABLE, NetworkNews::take).is_ok());
+        }
+        Some(Stir::News)
     }
 
     /// Sends something through the tunnel, so that the server learns this end's address, and expects an answer within

@@ -1,13 +1,18 @@
 //! Which remote comes next, and after which pause.
 //!
-//! Each soft restart goes on to the next address of the current `remote`, then to the next `remote`. Source: protocol
-//! document, "Restart classes".
+//! An attempt that fails goes on to the next address of the current `remote`, then to the next `remote`; a session that was
+//! up is tried again where it was. What counts as unsuccessful are remotes, not addresses, and not what stays where it is.
+//! Source: OpenVPN 2.7, `next_connection_entry` and `socket_restart_pause` (init.c).
 
 use std::{net::SocketAddr, time::Duration};
 
 /// Where to go on after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
+    /// The same address again, once, where the session was up; else [`Self::Address`].
+    Usual,
+    /// A signal: the same remote, resolved anew, where the session was up; else [`Self::Remote`].
+    ByHand,
     /// The same address again.
     Stay,
     /// The next address of this remote, else the next remote.
@@ -25,15 +30,17 @@ pub(super) struct Remotes {
     /// What the current remote's name resolved to; empty: not resolved yet.
     addresses: Vec<SocketAddr>,
     address: usize,
-    /// Attempts since the last one that succeeded.
+    /// Remotes that were begun with since the tunnel was last up.
     unsuccessful: u32,
+    /// The tunnel came up at this address.
+    is_up: bool,
 }
 
 impl Remotes {
     /// Walks over connections in the given order, which must not be empty.
     pub(super) fn new(order: Vec<usize>) -> Self {
         debug_assert!(!order.is_empty(), "a client has a remote");
-        Self { order, position: 0, addresses: Vec::new(), address: 0, unsuccessful: 0 }
+        Self { order, position: 0, addresses: Vec::new(), address: 0, unsuccessful: 1, is_up: false }
     }
 
     /// The current connection's index.
@@ -55,35 +62,34 @@ impl Remotes {
     /// The tunnel came up: pauses start over.
     pub(super) fn succeeded(&mut self) {
         self.unsuccessful = 0;
-    }
-
-    /// An attempt begins.
-    pub(super) fn attempting(&mut self) {
-        self.unsuccessful = self.unsuccessful.saturating_add(1);
+        self.is_up = true;
     }
 
     /// Goes on.
     pub(super) fn advance(&mut self, how: Advance) {
+        let was_up = std::mem::take(&mut self.is_up);
         match how {
             Advance::Stay => {}
-            Advance::Address if self.address + 1 < self.addresses.len() => self.address += 1,
-            Advance::Address | Advance::Remote => {
+            Advance::Usual if was_up => {}
+            Advance::ByHand if was_up => self.resolved(Vec::new()),
+            Advance::Usual | Advance::Address if self.address + 1 < self.addresses.len() => self.address += 1,
+            Advance::Usual | Advance::Address | Advance::ByHand | Advance::Remote => {
                 self.position = (self.position + 1) % self.order.len().max(1);
-                self.addresses.clear();
-                self.address = 0;
+                self.unsuccessful = self.unsuccessful.saturating_add(1);
+                self.resolved(Vec::new());
             }
         }
     }
 
-    /// Whole rounds over the list without success.
-    pub(super) fn failed_rounds(&self) -> u32 {
-        self.unsuccessful / self.len()
+    /// Whether the list was gone through so many times without success, and another time would begin (`connect-retry-max`).
+    pub(super) fn are_exhausted(&self, rounds: u32) -> bool {
+        self.unsuccessful > rounds.saturating_mul(self.len())
     }
 
     /// The pause before the next attempt: `first`, doubled for every round from the fifth on, at most `longest`.
     pub(super) fn pause(&self, first: Duration, longest: Duration) -> Duration {
-        let doublings = (self.unsuccessful / self.len()).saturating_sub(4).min(16);
-        first.saturating_mul(1 << doublings).min(longest.max(first))
+        let doublings = (self.unsuccessful / self.len()).saturating_sub(4).min(15);
+        first.saturating_mul(1 << doublings).min(longest)
     }
 
     fn len(&self) -> u32 {
@@ -117,12 +123,59 @@ mod tests {
         let (first, longest) = (Duration::from_secs(1), Duration::from_secs(300));
         let mut pauses = Vec::new();
         for _ in 0..16 {
-            remotes.attempting();
             pauses.push(remotes.pause(first, longest).as_secs());
+            remotes.advance(Advance::Usual);
         }
         assert_eq!(pauses, [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
         remotes.succeeded();
-        remotes.attempting();
         assert_eq!(remotes.pause(first, longest), first);
+    }
+
+    #[test]
+    fn every_address_of_every_remote_is_tried_before_the_round_counts() {
+        let mut remotes = Remotes::new(vec![0, 1]);
+        let mut tried = 0;
+        while !remotes.are_exhausted(1) {
+            if remotes.address().is_none() {
+                remotes.resolved(addresses(3));
+            }
+            tried += 1;
+            remotes.advance(Advance::Usual);
+        }
+        assert_eq!(tried, 6);
+    }
+
+    #[test]
+    fn what_stays_where_it_is_does_not_count() {
+        let mut remotes = Remotes::new(vec![0]);
+        for _ in 0..10 {
+            remotes.advance(Advance::Stay);
+        }
+        assert!(!remotes.are_exhausted(1));
+    }
+
+    #[test]
+    fn a_remote_that_was_up_is_tried_once_more_before_the_next() {
+        let mut remotes = Remotes::new(vec![0, 1]);
+        remotes.resolved(addresses(2));
+        remotes.succeeded();
+        remotes.advance(Advance::Usual);
+        assert_eq!((remotes.current(), remotes.address().map(|a| a.port())), (0, Some(1)));
+        remotes.advance(Advance::Usual);
+        assert_eq!((remotes.current(), remotes.address().map(|a| a.port())), (0, Some(2)));
+        remotes.advance(Advance::Usual);
+        assert_eq!(remotes.current(), 1);
+    }
+
+    #[test]
+    fn a_restart_by_hand_resolves_the_name_of_a_session_anew_and_else_goes_on() {
+        let mut remotes = Remotes::new(vec![0, 1]);
+        remotes.resolved(addresses(2));
+        remotes.succeeded();
+        remotes.advance(Advance::ByHand);
+        assert_eq!((remotes.current(), remotes.address()), (0, None));
+        remotes.resolved(addresses(2));
+        remotes.advance(Advance::ByHand);
+        assert_eq!((remotes.current(), remotes.address()), (1, None));
     }
 }

@@ -27,8 +27,7 @@ use super::{
     up_delay,
 };
 use crate::{
-    bridge, clock,
-    ovlog,
+    bridge, clock, ovlog,
     scripts::{Hook, Learned},
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},

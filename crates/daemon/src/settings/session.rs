@@ -61,6 +61,7 @@ pub(crate) fn session_config(
         exit_notify: (entry.explicit_exit_notify > 0).then_some(entry.explicit_exit_notify),
         check_options: true,
         require_credentials: requires_credentials(profile),
+        forget_credentials: profile.client.auth_nocache,
         exporter: profile.tls.keying_material_exporter.clone(),
     }
 }

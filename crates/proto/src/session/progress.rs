@@ -103,6 +103,9 @@ impl Session {
                 None => ("", ""),
             };
         exchange.write_key_message(&options, username, password, peer_info)?;
+        if self.config.forget_credentials {
+            self.credentials = None;
+        }
         Ok(())
     }
 

@@ -98,6 +98,7 @@ fn config(mode: Mode) -> SessionConfig {
         exit_notify: Some(3),
         check_options: true,
         require_credentials: false,
+        forget_credentials: false,
         exporter: None,
     }
 }

@@ -168,6 +168,21 @@ fn a_session_that_began_without_logins_is_asked_once_they_are_judged() {
 }
 
 #[test]
+fn a_login_that_is_to_be_forgotten_is_sent_once() {
+    let mut setup = Setup { credentials: Some(login("joe", "secret")), ..Setup::new() };
+    setup.client.forget_credentials = true;
+    let mut pair = Pair::new(setup);
+    pair.establish();
+    pair.command(Side::Client, Command::Credentials(login("joe", "secret")));
+    pair.command(Side::Client, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(120)); // beyond `hand-window`: keys change no sooner
+    assert_eq!(pair.at_client.renegotiated, [key(1)], "it was given anew");
+    pair.command(Side::Client, Command::Renegotiate);
+    pair.run_for(Duration::from_secs(10));
+    assert!(pair.at_server.has_line("username attempted to change from 'joe' to '' -- tunnel disabled"));
+}
+
+#[test]
 fn another_user_name_ends_the_session() {
     // SEC-AUTH-2
     let mut pair = Pair::new(Setup { credentials: Some(login("joe", "secret")), ..Setup::new() });
