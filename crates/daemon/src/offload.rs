@@ -184,7 +184,7 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
         // `tun` or `tap` alone: the system chooses the number.
         name: match device.dev.as_str() {
             "tun" | "tap" => None,
-            name => Some(name.to_owned()),
+            name => Some(system_name(name).to_owned()),
         },
         kind: device_kind(profile),
         node: device.dev_node.clone(),
@@ -197,6 +197,19 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
         threads: Some(threads.engine),
         ethernet: device.tap.then(|| bridge::ethernet(profile)),
     }
+}
+
+/// The longest name of a network device, in bytes (`IFNAMSIZ`, less its end).
+const LONGEST_NAME: usize = 15;
+
+/// As much of a name as the system takes: OpenVPN cuts the rest off.
+fn system_name(name: &str) -> &str {
+    let cut = name.floor_char_boundary(LONGEST_NAME);
+    let (name, rest) = name.split_at_checked(cut).unwrap_or((name, ""));
+    if !rest.is_empty() {
+        ovlog!(warn 1, "Note: the system takes 15 bytes of a device's name: --dev {name}{rest} is {name}");
+    }
+    name
 }
 
 /// A device of the system, or one that it does not know. As with OpenVPN a program takes the place of any other device, `dev
@@ -217,6 +230,13 @@ const DEFAULT_REPLAY_WINDOW: (u32, u32) = (2048, 15);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_cut_where_the_system_would_refuse_it() {
+        assert_eq!(system_name("tun-of-15-bytes"), "tun-of-15-bytes");
+        assert_eq!(system_name("tun-with-a-very-long-name"), "tun-with-a-very");
+        assert_eq!(system_name("tun-ëëëëëëëë"), "tun-ëëëëë");
+    }
 
     #[test]
     fn a_program_takes_the_place_of_any_device() {

@@ -138,7 +138,7 @@ fn a_server_has_a_program_as_its_device() {
     let world = World::new();
     let folder = TempDir::new().unwrap();
     let program = folder.write_script("echo", ECHO).unwrap();
-    let server_extra = format!("dev-node unix:{}\nscript-security 2\n", program.display());
+    let server_extra = format!("dev null\ndev-node unix:{}\nscript-security 2\n", program.display());
     let mut tunnel =
         world.start(Role::Server, Release::V2_6, &TunnelSpec { server_extra, ..TunnelSpec::default() });
     tunnel.wait_up().unwrap();
@@ -148,6 +148,20 @@ fn a_server_has_a_program_as_its_device() {
     assert!(tunnel.server.has_logged("has 10.8.0.1 255.255.255.0"), "{}", tunnel.server.tail());
     tunnel.server.signal(Signal::Terminate).unwrap();
     assert_eq!(tunnel.server.wait_exit(SOON).unwrap().code(), Some(0), "{}", tunnel.server.tail());
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_without_device_has_clients() {
+    let world = World::new();
+    for role in [Role::Server, Role::Client] {
+        let spec = TunnelSpec { server_extra: "dev null\n".to_owned(), ..TunnelSpec::default() };
+        let tunnel = world.start(role, Release::V2_7, &spec);
+        tunnel.wait_up().unwrap();
+        assert!(tunnel.lab.server.tunnel_devices().unwrap().tun.is_empty());
+        let given = tunnel.lab.client.ip(&["address", "show"]).unwrap();
+        assert!(given.contains("10.8.0.2/24"), "{given}");
+    }
 }
 
 #[test]
