@@ -177,6 +177,21 @@ fn ports_bind_as_openvpn_binds_them() {
     assert_eq!(entry("mssfix 0").mtu.mssfix, MssFix::Off);
 }
 
+/// Seen with 2.7.8: over `fragment 1200` TCP connections get an MSS of 1100, not 1128.
+#[test]
+fn mssfix_follows_fragment_and_counts_outer_headers_unless_told_otherwise() {
+    let mssfix = |more: &str| {
+        let text = format!("client\ndev tun\nremote a 443 udp\nca x\nauth-user-pass\n{more}\n");
+        let files = none().with("a.conf", &*text).with("x", "");
+        good("a.conf", &files).check(&files).profile.connections[0].mtu.mssfix
+    };
+    for more in ["fragment 1200", "fragment 1200 mtu", "fragment 1200\nmssfix"] {
+        assert_eq!(mssfix(more), MssFix::Mtu(1200), "{more}");
+    }
+    assert_eq!(mssfix("fragment 1200\nmssfix 1200"), MssFix::Payload(1200));
+    assert_eq!(mssfix("fragment 1200\nmssfix 0"), MssFix::Off);
+}
+
 #[test]
 fn a_client_over_udp_gives_a_silent_server_up_unless_told_otherwise() {
     let timeout = |more: &str| {

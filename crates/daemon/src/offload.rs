@@ -8,22 +8,16 @@ use std::sync::Arc;
 use culvert_config::{
     Profile, Role,
     profile::{OffloadChoice, OffloadPolicy, ScriptSecurity},
-    value::RouteHost,
     verdict,
 };
 use culvert_engine::EngineBackend;
 use culvert_offload::{
-    Backend, DeviceKind, DeviceMode, DeviceProgram, DeviceSpec, LinuxBackend, Offload, OffloadError, Paired,
-    Support,
+    Backend, DeviceKind, DeviceMode, DeviceSpec, LinuxBackend, Offload, OffloadError, Paired, Support,
 };
 use culvert_wire::{CipherName, OffloadKind};
 
 use crate::{
-    bridge, link, network, ovlog,
-    scripts::{ScriptEnv, ScriptError},
-    settings::session::is_carried,
-    threads::ThreadBudget,
-    tunnel::TunnelSpec,
+    bridge, link, ovlog, scripts::ScriptError, settings::session::is_carried, threads::ThreadBudget,
 };
 
 /// Opens the best data plane for a profile, and says in one line which one it is and why.
@@ -32,10 +26,10 @@ use crate::{
 /// When no device can be opened, or the profile insists on the kernel and cannot have it; the text names the remedy.
 pub(crate) fn open(profile: &Profile, threads: ThreadBudget) -> Result<Arc<dyn Offload>, String> {
     let spec = device_spec(profile, threads);
-    if let DeviceKind::Program(program) = &spec.kind
+    if let DeviceKind::Program(path) = &spec.kind
         && profile.scripts.security < ScriptSecurity::Scripts
     {
-        return Err(format!("{}: {}", ScriptError::Forbidden, program.path.display()));
+        return Err(format!("{}: {}", ScriptError::Forbidden, path.display()));
     }
     let offload = match open_kernel(profile, &spec) {
         Ok(offload) => offload,
@@ -190,7 +184,7 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
         // `tun` or `tap` alone: the system chooses the number.
         name: match device.dev.as_str() {
             "tun" | "tap" => None,
-            name => Some(name.to_owned()),
+            name => Some(system_name(name).to_owned()),
         },
         kind: device_kind(profile),
         node: device.dev_node.clone(),
@@ -205,40 +199,30 @@ fn device_spec(profile: &Profile, threads: ThreadBudget) -> DeviceSpec {
     }
 }
 
-/// A device of the system, or one that it does not know.
+/// The longest name of a network device, in bytes (`IFNAMSIZ`, less its end).
+const LONGEST_NAME: usize = 15;
+
+/// As much of a name as the system takes: OpenVPN cuts the rest off.
+fn system_name(name: &str) -> &str {
+    let cut = name.floor_char_boundary(LONGEST_NAME);
+    let (name, rest) = name.split_at_checked(cut).unwrap_or((name, ""));
+    if !rest.is_empty() {
+        ovlog!(warn 1, "Note: the system takes 15 bytes of a device's name: --dev {name}{rest} is {name}");
+    }
+    name
+}
+
+/// A device of the system, or one that it does not know. As with OpenVPN a program takes the place of any other device, `dev
+/// null` too, its path is relative to the directory, and it is never searched (SEC-EXEC-1).
 fn device_kind(profile: &Profile) -> DeviceKind {
     let device = &profile.device;
     match device.program() {
-        _ if device.null => DeviceKind::Null,
-        Some(program) => DeviceKind::Program(device_program(profile, program)),
+        // It fails for an empty path, and without a directory: neither starts.
+        Some(program) => DeviceKind::Program(std::path::absolute(program).unwrap_or_default()),
+        None if device.null => DeviceKind::Null,
         None => DeviceKind::Tun,
     }
 }
-
-/// The program of `dev-node unix:PROGRAM`, with what the configuration says about the device: as with OpenVPN, its path is
-/// relative to the directory, and never searched (SEC-EXEC-1).
-fn device_program(profile: &Profile, program: &str) -> DeviceProgram {
-    let spec = TunnelSpec::from_profile(profile);
-    let mut env = ScriptEnv::new();
-    for (name, value) in &profile.setenv {
-        env.set(name, value);
-    }
-    network::export_device(&mut env, PROGRAM_DEVICE, spec.mtu.into(), &spec.device, spec.topology);
-    if let Some(RouteHost::Address(gateway)) = &profile.routes.gateway {
-        env.set("ifconfig_gateway", gateway);
-    }
-    if let Some([a, b, c, d, e, f]) = profile.device.lladdr {
-        env.set("TUNTAP_LLADDR", format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
-    }
-    DeviceProgram {
-        // It fails for an empty path, and without a directory: neither starts.
-        path: std::path::absolute(program).unwrap_or_default(),
-        env: env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-    }
-}
-
-/// OpenVPN's name for a device that is a program.
-const PROGRAM_DEVICE: &str = "internal:af_unix";
 
 /// Packets and seconds, as the kernel module's: more than OpenVPN's 64, which loses packets to mild reordering.
 const DEFAULT_REPLAY_WINDOW: (u32, u32) = (2048, 15);
@@ -248,20 +232,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_as_the_device_is_told_what_the_configuration_says() {
+    fn a_name_is_cut_where_the_system_would_refuse_it() {
+        assert_eq!(system_name("tun-of-15-bytes"), "tun-of-15-bytes");
+        assert_eq!(system_name("tun-with-a-very-long-name"), "tun-with-a-very");
+        assert_eq!(system_name("tun-ëëëëëëëë"), "tun-ëëëëë");
+    }
+
+    #[test]
+    fn a_program_takes_the_place_of_any_device() {
         let mut profile = Profile::default();
         profile.device.dev_node = Some("unix:lwipovpn".to_owned());
-        profile.device.tap = true;
-        profile.device.lladdr = Some([2, 0, 0, 0, 0, 0x0A]);
-        profile.routes.gateway = Some(RouteHost::Address([10, 8, 0, 1].into()));
-        profile.setenv.push(("OPENVPN_x".to_owned(), "y".to_owned()));
-        let DeviceKind::Program(program) = device_kind(&profile) else { panic!("it is a program") };
-        assert_eq!(program.path, std::env::current_dir().unwrap().join("lwipovpn"));
-        let value =
-            |name: &str| program.env.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_str());
-        assert_eq!(value("TUNTAP_LLADDR"), Some("02:00:00:00:00:0a"));
-        assert_eq!(value("ifconfig_gateway"), Some("10.8.0.1"));
-        assert_eq!((value("dev_type"), value("OPENVPN_x")), (Some("tap"), Some("y")));
-        assert_eq!(value("PATH"), None, "nothing is inherited");
+        profile.device.null = true;
+        let path = std::env::current_dir().unwrap().join("lwipovpn");
+        assert_eq!(device_kind(&profile), DeviceKind::Program(path));
     }
 }

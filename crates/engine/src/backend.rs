@@ -92,7 +92,7 @@ impl Backend for EngineBackend {
         let device = match &spec.kind {
             DeviceKind::Tun => open_tun(&spec, self.workers(&spec), self.config.vnet_header)?,
             DeviceKind::Null => open_null()?,
-            DeviceKind::Program(program) => open_program(&spec, program)?,
+            DeviceKind::Program(program) => open_program(program)?,
         };
         Ok(Arc::new(Engine::start(&spec, device, self.config)?))
     }

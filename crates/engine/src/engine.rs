@@ -24,7 +24,7 @@ use crate::{
     EngineConfig,
     clock::Clock,
     control::{PortReceiver, PortSender},
-    device::{OpenDevice, QueueLength},
+    device::{OpenDevice, ProgramStart, QueueLength},
     key::Key,
     message::EXIT,
     outbox::{Outbox, Single},
@@ -46,6 +46,7 @@ pub(crate) struct Engine {
     config: EngineConfig,
     capabilities: Capabilities,
     device: Device,
+    program: Option<ProgramStart>,
     replay_window: (u32, u32),
     transports: Mutex<HashMap<TransportId, Arc<Transport>>>,
     next_transport: AtomicU32,
@@ -132,6 +133,7 @@ impl Engine {
             config,
             capabilities: capabilities(),
             device: device.device,
+            program: device.program,
             replay_window: spec.replay_window,
             transports: Mutex::default(),
             next_transport: AtomicU32::new(0),
@@ -243,6 +245,10 @@ impl Offload for Engine {
 
     fn device(&self) -> Device {
         self.device.clone()
+    }
+
+    fn start_program(&self, env: &[(String, String)]) -> Result<(), OffloadError> {
+        self.program.as_ref().map_or(Ok(()), |program| program.start(env))
     }
 
     fn open_transport(

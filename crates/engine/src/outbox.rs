@@ -277,6 +277,7 @@ impl Outbox {
         self.len += len;
         if let Some(train) = self.trains.last_mut()
             && train.peer == peer
+            && train.tos == self.tos
             && (!udp
                 || (!train.closed
                     && len <= train.segment

@@ -93,6 +93,16 @@ pub trait Offload: Send + Sync {
         self.device()
     }
 
+    /// Starts the program that is the device, where one is, with all of its environment but what tells it about the
+    /// socket. Once: what it has to know may come from the peer.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn start_program(&self, env: &[(String, String)]) -> Result<(), OffloadError> {
+        let _ = env;
+        Ok(())
+    }
+
     /// Where such a peer would be put; its id does not matter for that.
     fn placement(&self, peer: &PeerSpec) -> Placement {
         let _ = peer;
@@ -289,17 +299,9 @@ pub enum DeviceKind {
     Tun,
     /// None: packets that come in vanish, none go out (`dev null`).
     Null,
-    /// This program exchanges packets over a socket (`dev-node unix:PROGRAM`).
-    Program(DeviceProgram),
-}
-
-/// A program that is a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceProgram {
-    /// Its absolute path: nothing is searched for it.
-    pub path: PathBuf,
-    /// All of its environment but what tells it about the socket: nothing is inherited.
-    pub env: Vec<(String, String)>,
+    /// This program exchanges packets over a socket (`dev-node unix:PROGRAM`), once it is started
+    /// ([`Offload::start_program`]). The path is absolute: nothing is searched for it.
+    Program(PathBuf),
 }
 
 /// Whether a device has one peer or many.

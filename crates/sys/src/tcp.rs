@@ -58,6 +58,14 @@ impl TcpSocket {
         sockopt::set_tcp_unsent_limit(&self.fd, bytes)
     }
 
+    /// Sets the TOS byte of the packets that are sent from now on; the two bits of ECN stay the system's.
+    ///
+    /// # Errors
+    /// When this is not a TCP stream.
+    pub fn set_tos(&self, tos: u8) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_ip_tos(&self.fd, tos)?)
+    }
+
     /// Writes as much as fits. Never raises a signal.
     ///
     /// # Errors

@@ -144,8 +144,9 @@ fn entry(d: &Draft, c: &ConnectionDraft) -> ConnectionEntry {
         entry.tls_crypt_v2.clone_from(&d.wrap.tls_crypt_v2);
         entry.key_direction = d.wrap.key_direction;
     }
-    if let (Some((size, mtu)), MssFix::Default) = (entry.mtu.fragment, entry.mtu.mssfix) {
-        entry.mtu.mssfix = if mtu { MssFix::Mtu(size) } else { MssFix::Payload(size) };
+    if let (Some((size, _)), MssFix::Default) = (entry.mtu.fragment, entry.mtu.mssfix) {
+        // With outer headers, as OpenVPN does, whether or not `fragment` counts them.
+        entry.mtu.mssfix = MssFix::Mtu(size);
     }
     entry
 }

@@ -45,7 +45,7 @@ fn become_server(d: &mut Draft) {
 }
 
 fn default_topology(p: &mut Profile) {
-    if p.device.topology.is_none() && !p.device.tap && !p.device.null {
+    if p.device.topology.is_none() && !p.device.tap {
         let server = p.mode == Mode::Server;
         p.device.topology = Some(if server { Topology::Subnet } else { Topology::Net30 });
     }
@@ -95,7 +95,7 @@ fn server(d: &mut Draft, f: &mut Findings, server: ServerNet) {
             "--server already defines an ifconfig-pool, so you can't also specify --ifconfig-pool explicitly";
         f.error(NAME, text, "write `nopool` after the netmask, or remove `ifconfig-pool`");
     }
-    if !has_kind(d) || d.profile.device.null {
+    if !has_kind(d) {
         let text = "--server directive only makes sense with --dev tun or --dev tap";
         f.error(NAME, text, "write `dev tun`");
         return;

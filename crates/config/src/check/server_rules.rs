@@ -12,8 +12,7 @@ use crate::{
 
 /// Checks what `mode server` demands and forbids.
 pub(super) fn check(d: &Draft, f: &mut Findings) {
-    let device = &d.profile.device;
-    if device.null || !super::has_kind(d) {
+    if !super::has_kind(d) {
         f.error("dev", "--mode server only works with --dev tun or --dev tap", "write `dev tun`");
     }
     if !d.profile.client.pull_filters.is_empty() {

@@ -38,6 +38,12 @@ impl Device {
         self.dev_node.as_deref()?.strip_prefix("unix:")
     }
 
+    /// Returns whether it stays over soft restarts (`persist-tun`). A program starts anew each time, as with OpenVPN: it may be
+    /// given another address.
+    pub fn is_kept(&self) -> bool {
+        self.persist_tun && self.program().is_none()
+    }
+
     /// Returns whether the system knows no such device: it has no addresses, and no route leads to it.
     pub fn is_virtual(&self) -> bool {
         self.null || self.program().is_some()

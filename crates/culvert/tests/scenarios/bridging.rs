@@ -1,6 +1,7 @@
 //! TAP devices: Ethernet through the tunnel, with real peers at the other end.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, UdpSocket},
     path::Path,
@@ -377,4 +378,158 @@ fn clients_are_in_the_vlans_that_their_options_say() {
     assert_eq!([hears(&second), hears(&second)], ["from seven", "last for seven"]);
     has_status(&tunnel, "@7,");
     assert_no_panic(&tunnel);
+}
+
+/// What becomes of frames from either side of a bridged server, one delivery a word: who gets which, and with which tag.
+/// Where there are VLANs, the first client is in VLAN 1, the second in 7.
+fn deliveries(world: &World, role: Role, extra: &str, expected: &[&str]) {
+    let folder = TempDir::new().unwrap();
+    let lab = NetnsLab::new().unwrap();
+    let _host = bridge(&lab);
+    let probe = Probe::new(&lab);
+    let up = script(&folder, "up", "ip link set \"$1\" master br0 up");
+    let connect =
+        script(&folder, "connect", r#"[ "$trusted_ip" != 10.99.2.2 ] || echo "$OPENVPN_second" > "$1""#);
+    let spec = bridged(
+        "server-bridge 10.8.0.1 255.255.255.0 10.8.0.2 10.8.0.40",
+        &format!("duplicate-cn\n{extra}\nup {up}\nclient-connect {connect}"),
+    );
+    let (server, client) = world.ends(role, Release::V2_7);
+    let tunnel = Tunnel::start_in(lab, &spec, &server, &client, &world.materials).unwrap();
+    tunnel.wait_up().unwrap();
+    let (other, wire) = tunnel.lab.add_client(2).unwrap();
+    let second = tunnel.start_another_client(2, (&other, wire), "").unwrap();
+    second.wait_up(SOON * 2).unwrap();
+
+    let sockets = [("first", &tunnel.lab.client), ("second", &other)].map(|(name, namespace)| {
+        let socket = traffic::udp_socket(namespace, (Ipv4Addr::UNSPECIFIED, PORT).into()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.set_broadcast(true).unwrap();
+        (name, socket)
+    });
+    for (vlan, text) in
+        [(None, "plain"), (Some(0), "priority"), (Some(1), "one"), (Some(7), "seven"), (Some(9), "nine")]
+    {
+        probe.send(vlan, text);
+    }
+    for (name, socket) in &sockets {
+        let text = format!("of-{name}");
+        socket.send_to(text.as_bytes(), (Ipv4Addr::new(10, 8, 0, 255), PORT)).unwrap();
+    }
+    let mut seen = BTreeSet::new();
+    let mut listen = || {
+        let mut buf = [0; 2000];
+        for (name, socket) in &sockets {
+            while let Ok(len) = socket.recv(&mut buf) {
+                let text = String::from_utf8_lossy(&buf[..len]);
+                // Whoever broadcasts hears itself.
+                if text != format!("of-{name}") {
+                    seen.insert(format!("{name}:{text}"));
+                }
+            }
+        }
+        while let Ok(len) = probe.0.queues[0].read(&mut buf) {
+            let frame = &buf[..len];
+            if let Some((name, _)) =
+                sockets.iter().find(|(name, _)| frame.ends_with(format!("of-{name}").as_bytes()))
+            {
+                let tagged = frame[12..14] == [0x81, 0x00];
+                let tag = tagged.then(|| u16::from_be_bytes([frame[14], frame[15]]));
+                let tag = tag.map_or_else(|| "no".to_owned(), |tag| tag.to_string());
+                seen.insert(format!("probe:of-{name}@{tag}"));
+            }
+        }
+        holds(format!("{seen:?}"), |_| seen.iter().eq(expected))
+    };
+    eventually(SOON, &mut listen);
+    std::thread::sleep(A_WHILE / 2);
+    listen().map_err(|seen| format!("{role:?} {extra}: {seen}")).unwrap();
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn frames_go_where_2_7_lets_them_go() {
+    let world = World::new();
+    let vlans = |accept| format!("vlan-tagging\nvlan-accept {accept}\nsetenv OPENVPN_second \"vlan-pvid 7\"");
+    for (extra, expected) in [
+        (
+            vlans("all"),
+            &[
+                "first:one",
+                "first:plain",
+                "first:priority",
+                "probe:of-first@no",
+                "probe:of-second@7",
+                "second:seven",
+            ][..],
+        ),
+        (
+            vlans("tagged"),
+            &["first:one", "first:priority", "probe:of-first@1", "probe:of-second@7", "second:seven"],
+        ),
+        (vlans("untagged"), &["first:plain", "first:priority", "probe:of-first@no"]),
+        (
+            String::new(),
+            &[
+                "first:plain",
+                "first:priority",
+                "probe:of-first@no",
+                "probe:of-second@no",
+                "second:plain",
+                "second:priority",
+            ],
+        ),
+        (
+            "client-to-client".to_owned(),
+            &[
+                "first:of-second",
+                "first:plain",
+                "first:priority",
+                "probe:of-first@no",
+                "probe:of-second@no",
+                "second:of-first",
+                "second:plain",
+                "second:priority",
+            ],
+        ),
+    ] {
+        // The reference first.
+        for role in [Role::Client, Role::Server] {
+            deliveries(&world, role, &extra, expected);
+        }
+    }
+}
+
+/// What busybox gives by DHCP.
+const LEASE: &str = "start 10.8.0.60\nend 10.8.0.60\ninterface wire\nlease_file LEASES\noption subnet 255.255.255.0\n\
+                     option router 10.8.0.50\n";
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_bridged_client_gets_its_address_by_dhcp() {
+    let world = World::new();
+    for (role, line) in [(Role::Server, "server-bridge"), (Role::Client, "server-bridge nogw")] {
+        let lab = NetnsLab::new().unwrap();
+        let (host, address) = bridge(&lab);
+        let folder = TempDir::new().unwrap();
+        let up = script(&folder, "up", "ip link set \"$1\" master br0 up");
+        let (server, client) = world.ends(role, Release::V2_7);
+        let spec = bridged(line, &format!("up {up}"));
+        let tunnel = Tunnel::start_in(lab, &spec, &server, &client, &world.materials).unwrap();
+        tunnel.wait_up().unwrap();
+        let namespace = &tunnel.lab.client;
+        let device = device(namespace);
+        namespace.ip(&["link", "set", &device, "up"]).unwrap();
+        let bound = script(&folder, "bound", r#"[ "$1" != bound ] || ip address add $ip/24 dev $interface"#);
+        let leases = folder.write("leases", "").unwrap();
+        let lease = LEASE.replace("LEASES", &leases.display().to_string());
+        let served = folder.write("udhcpd.conf", &lease).unwrap();
+        let mut dhcp = host.command("busybox").args(["udhcpd", "-f"]).arg(&served).spawn().unwrap();
+        let asked = namespace.run("busybox", &["udhcpc", "-i", &device, "-n", "-q", "-t", "5", "-s", &bound]);
+        dhcp.kill().unwrap();
+        dhcp.wait().unwrap();
+        asked.unwrap();
+        let given = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 60));
+        traffic::echo((namespace, given), (&host, address), SOON).unwrap();
+    }
 }

@@ -1,8 +1,10 @@
 //! Tunnels whose packets do not come out of a device of the system.
 
-use std::time::Duration;
+use std::{path::Path, process::Command, time::Duration};
 
-use culvert_testkit::{Release, Role, TempDir, Topology, TunnelSpec};
+use culvert_testkit::{
+    Daemon, Inner, Release, Role, Signal, TempDir, Topology, Tunnel, TunnelSpec, eventually,
+};
 
 use crate::{SOON, World, assert_no_panic};
 
@@ -48,14 +50,18 @@ fn both_of_two_ends_without_device_end_with_0() {
     }
 }
 
-/// Answers ICMP echo requests, as a host behind the tunnel would.
+/// Configures itself by what it is told, as a host behind the tunnel: answers ICMP echo requests to its own address only.
 const ECHO: &str = r#"#!/usr/bin/env python3
 import os, socket
-s = socket.socket(fileno=int(os.environ["TUNTAP_SOCKET_FD"]))
-print("device of type", os.environ["TUNTAP_DEV_TYPE"], "MTU", os.environ["TUNTAP_MTU"], flush=True)
+told = os.environ.get
+s = socket.socket(fileno=int(told("TUNTAP_SOCKET_FD")))
+own = socket.inet_aton(told("ifconfig_local"))
+print("device", os.getpid(), "of type", told("TUNTAP_DEV_TYPE"), "MTU", told("TUNTAP_MTU"),
+      "has", told("ifconfig_local"), told("ifconfig_netmask"), "by", told("ifconfig_gateway"),
+      "and", told("ifconfig_ipv6_local"), "hears of", told("route_network_1"), told("common_name"), flush=True)
 while True:
     p = bytearray(s.recv(65536))
-    if len(p) >= 28 and p[0] == 0x45 and p[9] == 1 and p[20] == 8:
+    if len(p) >= 28 and p[0] == 0x45 and p[9] == 1 and p[20] == 8 and p[16:20] == own:
         p[12:16], p[16:20] = p[16:20], p[12:16]
         p[20] = 0
         p[22:24] = b"\0\0"
@@ -67,30 +73,104 @@ while True:
         s.send(p)
 "#;
 
+/// The ids of the programs that were devices so far, in order.
+fn programs(daemon: &Daemon) -> Vec<u32> {
+    let lines = daemon.lines_with("device ");
+    lines.iter().filter_map(|line| line.split("device ").nth(1)?.split(' ').next()?.parse().ok()).collect()
+}
+
+/// Waits for a further program, which answers at the client's address; returns its id.
+fn answers(tunnel: &Tunnel, count: usize) -> u32 {
+    let address = TunnelSpec::CLIENT_V4.to_string();
+    let ping = || {
+        let started = programs(&tunnel.client);
+        if started.len() < count {
+            return Err(tunnel.client.tail());
+        }
+        let pinged = tunnel.lab.server.run("ping", &["-c", "1", "-s", "1300", "-W", "1", &address]);
+        pinged.map(drop).map_err(|failure| failure.to_string())
+    };
+    eventually(SOON * 2, ping);
+    programs(&tunnel.client)[count - 1]
+}
+
+fn is_there(process: u32) -> bool {
+    Path::new(&format!("/proc/{process}")).exists()
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
-fn a_program_is_the_device() {
+fn a_program_is_the_device_and_starts_with_what_the_server_pushed() {
     let world = World::new();
     let folder = TempDir::new().unwrap();
     let program = folder.write_script("echo", ECHO).unwrap();
-    let node = format!("dev-node unix:{}\n", program.display());
-    let with = |security: u8| {
-        let client_extra = format!("{node}script-security {security}\n");
-        TunnelSpec { client_extra, ..TunnelSpec::default() }
-    };
-    let mut tunnel = world.start(Role::Client, Release::V2_6, &with(2));
+    // `dev` does not matter, and the device does not persist: every connection may bring other addresses.
+    let client_extra =
+        format!("dev null\ndev-node unix:{}\nscript-security 2\npersist-tun\n", program.display());
+    let server_extra = "push \"route 10.77.0.0 255.255.0.0\"\ntun-mtu 1400".to_owned();
+    let spec = TunnelSpec { inner: Inner::V4AndV6, client_extra, server_extra, ..TunnelSpec::default() };
+    let mut tunnel = world.start(Role::Client, Release::V2_7, &spec);
     tunnel.wait_up().unwrap();
-    tunnel.client.wait_for("device of type tun MTU 1500", SOON).unwrap();
+    let first = answers(&tunnel, 1);
+    let told =
+        "of type tun MTU 1400 has 10.8.0.2 255.255.255.0 by 10.8.0.1 and fd00:8::1000 hears of 10.77.0.0";
+    assert!(tunnel.client.has_logged(told), "{}", tunnel.client.tail());
     assert!(tunnel.lab.client.tunnel_devices().unwrap().tun.is_empty());
-    let address = TunnelSpec::CLIENT_V4.to_string();
-    tunnel.lab.server.run("ping", &["-c", "3", "-i", "0.2", "-s", "1400", "-W", "5", &address]).unwrap();
 
-    tunnel.client.signal(culvert_testkit::Signal::Terminate).unwrap();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    let second = answers(&tunnel, 2);
+    assert!(!is_there(first), "the one before was told to end");
+
+    Command::new("kill").args(["-9", &second.to_string()]).status().unwrap();
+    let third = answers(&tunnel, 3);
+    assert!(tunnel.client.has_logged("external program received signal 9"), "{}", tunnel.client.tail());
+
+    tunnel.client.signal(Signal::Terminate).unwrap();
     assert_eq!(tunnel.client.wait_exit(SOON).unwrap().code(), Some(0), "{}", tunnel.client.tail());
+    eventually(SOON, || if is_there(third) { Err("it is still there".to_owned()) } else { Ok(()) });
+    assert_eq!(tunnel.client.lines_with("external program").len(), 1, "{}", tunnel.client.tail());
     assert_no_panic(&tunnel);
-    drop(tunnel);
+}
 
-    let mut forbidden = world.start(Role::Client, Release::V2_6, &with(1));
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_has_a_program_as_its_device() {
+    let world = World::new();
+    let folder = TempDir::new().unwrap();
+    let program = folder.write_script("echo", ECHO).unwrap();
+    let server_extra = format!("dev null\ndev-node unix:{}\nscript-security 2\n", program.display());
+    let mut tunnel =
+        world.start(Role::Server, Release::V2_6, &TunnelSpec { server_extra, ..TunnelSpec::default() });
+    tunnel.wait_up().unwrap();
+    let address = TunnelSpec::SERVER_V4.to_string();
+    let ping = || tunnel.lab.client.run("ping", &["-c", "1", "-W", "1", &address]);
+    eventually(SOON, || ping().map(drop).map_err(|failure| failure.to_string()));
+    assert!(tunnel.server.has_logged("has 10.8.0.1 255.255.255.0"), "{}", tunnel.server.tail());
+    tunnel.server.signal(Signal::Terminate).unwrap();
+    assert_eq!(tunnel.server.wait_exit(SOON).unwrap().code(), Some(0), "{}", tunnel.server.tail());
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_without_device_has_clients() {
+    let world = World::new();
+    for role in [Role::Server, Role::Client] {
+        let spec = TunnelSpec { server_extra: "dev null\n".to_owned(), ..TunnelSpec::default() };
+        let tunnel = world.start(role, Release::V2_7, &spec);
+        tunnel.wait_up().unwrap();
+        assert!(tunnel.lab.server.tunnel_devices().unwrap().tun.is_empty());
+        let given = tunnel.lab.client.ip(&["address", "show"]).unwrap();
+        assert!(given.contains("10.8.0.2/24"), "{given}");
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_program_is_no_device_where_scripts_are_forbidden() {
+    let world = World::new();
+    let client_extra = "dev-node unix:/bin/true\nscript-security 1\n".to_owned();
+    let spec = TunnelSpec { client_extra, ..TunnelSpec::default() };
+    let mut forbidden = world.start(Role::Client, Release::V2_6, &spec);
     forbidden.client.wait_for("External program may not be called", SOON).unwrap();
     assert_eq!(forbidden.client.wait_exit(SOON).unwrap().code(), Some(1));
 }

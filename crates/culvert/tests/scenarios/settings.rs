@@ -5,8 +5,8 @@ use std::fs;
 use std::process::Command;
 
 use culvert_testkit::{
-    Algorithm, Daemon, Inner, NetnsLab, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, Wrapping,
-    eventually, read_pid, signal_process, traffic,
+    Algorithm, Daemon, Inner, NetnsLab, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec,
+    Wrapping, eventually, read_pid, signal_process, traffic,
 };
 
 use crate::{SOON, World};
@@ -187,11 +187,11 @@ fn a_client_that_cannot_export_keys_is_refused_where_that_is_forced() {
     tunnel.client.wait_for("AUTH_FAILED,Client incompatible with this server", SOON).unwrap();
 }
 
-/// Counts the tunnel's datagrams of a DSCP that arrive at the server.
+/// Counts the tunnel's packets of a DSCP that arrive at the server.
 fn count_dscp(tunnel: &Tunnel, add: bool) -> String {
     if add {
         let rules = "table inet seen { chain input { type filter hook input priority 0; \
-                     udp dport 1194 ip dscp ef counter comment \"ef\"; }; }";
+                     meta l4proto { tcp, udp } th dport 1194 ip dscp ef counter comment \"ef\"; }; }";
         tunnel.lab.server.run("nft", &[rules]).unwrap();
     }
     tunnel.lab.server.run("nft", &["list", "table", "inet", "seen"]).unwrap()
@@ -217,5 +217,24 @@ fn passtos_copies_the_tos_byte_to_the_outer_packet() {
         let expected = format!("packets {} ", if passes { 4 } else { 0 });
         let seen = count_dscp(&tunnel, false);
         assert!(seen.contains(&expected), "{client_extra}: {seen}");
+    }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn passtos_over_tcp_marks_the_stream_that_carries_the_packets() {
+    let world = World::new();
+    for client_extra in ["passtos\n", ""] {
+        let spec = TunnelSpec {
+            transport: Transport::Tcp4,
+            client_extra: client_extra.to_owned(),
+            ..TunnelSpec::default()
+        };
+        let tunnel = world.tunnel(Role::Client, Release::V2_6, &spec);
+        count_dscp(&tunnel, true);
+        let server = TunnelSpec::SERVER_V4.to_string();
+        tunnel.lab.client.run("ping", &["-c", "2", "-i", "0.2", "-Q", "0xb8", &server]).unwrap();
+        let seen = count_dscp(&tunnel, false);
+        assert_eq!(seen.contains("packets 0 "), client_extra.is_empty(), "{client_extra}: {seen}");
     }
 }

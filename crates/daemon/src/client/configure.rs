@@ -185,7 +185,7 @@ impl Client {
         let guard = Guard::of_client(&device, mss, spec.routes.block_ipv6);
         let request = TunnelRequest {
             hooks: Arc::clone(&self.hooks),
-            device: device.clone(),
+            offload: Arc::clone(offload),
             spec: spec.clone(),
             dns_updown: self.profile.routes.dns_updown.clone(),
             remote: Some(progress.link.outside()),

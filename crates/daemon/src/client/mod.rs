@@ -96,7 +96,7 @@ struct Client {
     offload: Option<Arc<dyn Offload>>,
     /// The device vanished: the next attempt makes another.
     device_lost: bool,
-    /// `persist-tun`, configured or pushed.
+    /// `persist-tun`, configured or pushed, where the device can stay.
     keeps_device: bool,
     up: Option<Up>,
     logger: Logger,
@@ -179,7 +179,7 @@ impl Client {
             kept_addresses: HashMap::new(),
             offload: None,
             device_lost: false,
-            keeps_device: profile.device.persist_tun,
+            keeps_device: profile.device.is_kept(),
             up: None,
             logger: life.logger.clone(),
             profile,

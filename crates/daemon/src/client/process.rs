@@ -10,7 +10,7 @@ impl Client {
     /// Takes `verb`, `mute`, `setenv-safe` and `persist-tun`: from here on, for the rest of this life.
     pub(super) fn take_process_options(&mut self, pushed: &Pushed, env: &mut ScriptEnv) {
         apply(pushed, &self.logger, &self.hooks, env);
-        self.keeps_device |= pushed.persist_tun;
+        self.keeps_device |= pushed.persist_tun && self.profile.device.program().is_none();
     }
 }
 

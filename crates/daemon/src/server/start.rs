@@ -73,7 +73,7 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &
                 matches!(ended, Ended::Signal(Request::SoftRestart) | Ended::Soft(Request::SoftRestart, _));
             let stands = !server.device_lost;
             drop(server);
-            if soft && stands && life.profile.device.persist_tun {
+            if soft && stands && life.profile.device.is_kept() {
                 life.kept_tunnel = Some(standing);
             } else {
                 standing.down(&ended.script_word()).await;
@@ -101,7 +101,7 @@ impl Standing {
     ) -> Result<Self, String> {
         let (tunnel, completion) = Tunnel::up(TunnelRequest {
             hooks: Arc::clone(hooks),
-            device: offload.device(),
+            offload: Arc::clone(&offload),
             spec: TunnelSpec::from_profile(profile).on(&*offload, profile),
             dns_updown: profile.routes.dns_updown.clone(),
             remote: None,

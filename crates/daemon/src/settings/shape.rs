@@ -44,7 +44,7 @@ impl Form {
             epoch: params.flags.aead_epoch,
             framing: compression.framing,
             decompress: compression.decompress.then(|| largest_payload(mtu, profile.device.tap)),
-            pass_tos: profile.link.pass_tos && !path.tcp,
+            pass_tos: profile.link.pass_tos,
             // Streams are not cut.
             fragment: mtu.fragment.filter(|_| !path.tcp).map(|wanted| mss::fragment(wanted, &encapsulation)),
         };

@@ -6,6 +6,7 @@
 
 mod follow;
 mod names;
+mod program;
 mod spec;
 
 use std::{
@@ -23,7 +24,7 @@ use culvert_host::{
     run_directory,
 };
 use culvert_mgmt::StateName;
-use culvert_offload::Device;
+use culvert_offload::{Offload, OffloadError};
 use thiserror::Error;
 use tracing::{error, warn};
 
@@ -49,6 +50,9 @@ pub(crate) enum TunnelError {
     /// The device could not be configured.
     #[error("cannot configure the tunnel device: {0}")]
     Device(String),
+    /// The program that is the device does not start.
+    #[error("{}", crate::link::describe(.0))]
+    Program(#[from] OffloadError),
 }
 
 /// Whether everything that was asked for is in place.
@@ -74,8 +78,8 @@ impl Completion {
 pub(crate) struct TunnelRequest {
     /// The scripts.
     pub(crate) hooks: Arc<Hooks>,
-    /// The data plane's device.
-    pub(crate) device: Device,
+    /// The data plane, of whose device it is made.
+    pub(crate) offload: Arc<dyn Offload>,
     /// What it is to look like.
     pub(crate) spec: TunnelSpec,
     /// `dns-updown`.
@@ -139,7 +143,8 @@ struct Changes {
 impl Tunnel {
     /// Brings a tunnel up.
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
-        let TunnelRequest { hooks, device, spec, dns_updown, remote, keeper, mut env } = request;
+        let TunnelRequest { hooks, offload, spec, dns_updown, remote, keeper, mut env } = request;
+        let device = offload.device();
         let host = NetlinkHost::open()?;
         let journal = || Journal::create(&run_directory(), &device.name);
         // Where nothing is changed, nothing is written down.
@@ -201,6 +206,12 @@ impl Tunnel {
         if let Err(failure) = tunnel.known_routes(&spec, &device.name, remote).await {
             tunnel.undo().await;
             return Err(failure);
+        }
+        if spec.device.program().is_some()
+            && let Err(failure) = offload.start_program(&program::environment(&tunnel.env, &spec))
+        {
+            tunnel.undo().await;
+            return Err(failure.into());
         }
         let up = tunnel.hooks.scripts.up.clone();
         if !tunnel.hooks.run(Hook::Up, up.as_ref(), &tunnel.arguments, &tunnel.env).await {

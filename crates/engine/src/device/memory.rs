@@ -146,6 +146,7 @@ pub(crate) fn memory_device(joins: Joins, queues: usize) -> io::Result<(OpenDevi
             .collect(),
         joins,
         queue_length: None,
+        program: None,
     };
     Ok((device, MemoryDevice { shared }))
 }

@@ -16,7 +16,7 @@ pub use memory::MemoryDevice;
 pub(crate) use memory::memory_device;
 pub(crate) use queue_length::{FrameSizes, QueueLength};
 pub(crate) use tun::open_tun;
-pub(crate) use virtual_device::{open_null, open_program};
+pub(crate) use virtual_device::{ProgramStart, open_null, open_program};
 
 use crate::packet::Joins;
 
@@ -41,4 +41,6 @@ pub(crate) struct OpenDevice {
     pub(crate) joins: Joins,
     /// Where frames wait, unless the length of that queue is somebody else's business.
     pub(crate) queue_length: Option<QueueLength>,
+    /// The program that it is, before its start.
+    pub(crate) program: Option<ProgramStart>,
 }

@@ -88,6 +88,7 @@ pub(crate) fn open_tun(
         // A length that somebody chose stays.
         queue_length: (joins.tcp && spec.tx_queue_len.is_none() && has_usual_length(&tun))
             .then(|| QueueLength::new(move |frames| tun.set_tx_queue_len(frames))),
+        program: None,
     })
 }
 

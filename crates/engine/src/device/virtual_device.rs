@@ -6,14 +6,15 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixDatagram,
     },
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use culvert_offload::{Device, DeviceProgram, DeviceSpec, OffloadError};
+use culvert_offload::{Device, OffloadError};
 use culvert_sys::{
     Eventfd,
-    process::{KillSignal, kill, pass_descriptor, wait_for_end},
+    process::{KillSignal, kill, pass_descriptor, terminating_signal, wait_for_end},
 };
 
 use super::{OpenDevice, Queue};
@@ -47,14 +48,25 @@ pub(crate) fn open_null() -> Result<OpenDevice, OffloadError> {
         queues: vec![Arc::new(Null(never))],
         joins: Joins { tcp: false, udp: false },
         queue_length: None,
+        program: None,
     })
 }
 
 /// A program at the other end of a socket: each datagram is a packet.
 struct Program {
     socket: UnixDatagram,
-    /// Its process id as long as nobody else can have it: until it was waited for.
-    process: Arc<Mutex<Option<u32>>>,
+    process: Arc<Mutex<Process>>,
+}
+
+/// The program, as long as nobody else can have its number.
+#[derive(Default)]
+struct Process {
+    /// Its process id from its start until it was waited for.
+    id: Option<u32>,
+    /// It is to end, and its end is no news.
+    dismissed: bool,
+    /// It was started, and ended.
+    ended: bool,
 }
 
 impl Queue for Program {
@@ -62,10 +74,13 @@ impl Queue for Program {
         let (header, packet) =
             buf.split_at_mut_checked(VNET_HEADER_LEN).ok_or(io::ErrorKind::InvalidInput)?;
         header.fill(0);
-        match self.socket.recv(packet)? {
-            // Its end, and ours: see `watch`.
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            len => Ok(len + VNET_HEADER_LEN),
+        match self.socket.recv(packet) {
+            Ok(len) => Ok(len + VNET_HEADER_LEN),
+            // A socket of datagrams tells no end, not even its own: see `watch`.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && lock(&self.process).ended => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -80,20 +95,32 @@ impl Queue for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        let mut process = lock(&self.process);
+        process.dismissed = true;
         // It is told to end as OpenVPN tells it; it may be gone already.
-        if let Some(process) = *self.process.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = kill(process, KillSignal::Interrupt);
+        if let Some(id) = process.id {
+            let _ = kill(id, KillSignal::Interrupt);
         }
     }
 }
 
-/// Starts a program as the device. `TUNTAP_SOCKET_FD` tells it which descriptor is the socket: 3 or more, for there are
-/// programs that take 0 for nothing (lwipovpn). Source of the variables: OpenVPN 2.7 `tun_afunix.c`.
-pub(crate) fn open_program(spec: &DeviceSpec, program: &DeviceProgram) -> Result<OpenDevice, OffloadError> {
-    let failed =
-        |source| OffloadError::system(format!("start {} as the device", program.path.display()), source);
+fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A device that waits for its program.
+pub(crate) struct ProgramStart {
+    path: PathBuf,
+    process: Arc<Mutex<Process>>,
+    /// This end and the program's; `None` once it was started.
+    ends: Mutex<Option<(UnixDatagram, OwnedFd)>>,
+}
+
+/// Opens a device whose packets a program exchanges, once it is started.
+pub(crate) fn open_program(path: &Path) -> Result<OpenDevice, OffloadError> {
+    let failed = |source| start_failed(path, source);
     // Without a slash it would be searched.
-    if !program.path.is_absolute() {
+    if !path.is_absolute() {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "the path is not absolute")));
     }
     let (socket, theirs) = UnixDatagram::pair().map_err(failed)?;
@@ -103,89 +130,106 @@ pub(crate) fn open_program(spec: &DeviceSpec, program: &DeviceProgram) -> Result
         let _ = culvert_sys::sockopt::set_send_buffer(end, BUFFER);
     }
     socket.set_nonblocking(true).map_err(failed)?;
-    let mut command = Command::new(&program.path);
-    let number = pass_descriptor(&mut command, OwnedFd::from(theirs));
-    let child = command
-        .env_clear()
-        .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .env("TUNTAP_SOCKET_FD", number.to_string())
-        .env("TUNTAP_DEV_TYPE", if spec.ethernet.is_some() { "tap" } else { "tun" })
-        .env("TUNTAP_MTU", spec.mtu.to_string())
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    // Its end of the socket is its alone now.
-    drop(command);
-    let process = Arc::new(Mutex::new(Some(child.id())));
-    let shared = socket.try_clone().map_err(failed)?;
-    watch(child, Arc::clone(&process), shared).map_err(failed)?;
+    let process = Arc::default();
+    let start = ProgramStart {
+        path: path.to_owned(),
+        process: Arc::clone(&process),
+        ends: Mutex::new(Some((socket.try_clone().map_err(failed)?, OwnedFd::from(theirs)))),
+    };
     Ok(OpenDevice {
         device: Device { name: "internal:af_unix".to_owned(), ifindex: 0 },
         queues: vec![Arc::new(Program { socket, process })],
         joins: Joins { tcp: false, udp: false },
         queue_length: None,
+        program: Some(start),
     })
 }
 
+fn start_failed(path: &Path, source: io::Error) -> OffloadError {
+    OffloadError::system(format!("start {} as the device", path.display()), source)
+}
+
+impl ProgramStart {
+    /// Starts the program. `TUNTAP_SOCKET_FD` tells it which descriptor is the socket: 3 or more, for there are programs
+    /// that take 0 for nothing (lwipovpn). Source: OpenVPN 2.7 `tun_afunix.c`.
+    pub(crate) fn start(&self, env: &[(String, String)]) -> Result<(), OffloadError> {
+        let Some((socket, theirs)) = self.ends.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        let failed = |source| start_failed(&self.path, source);
+        let mut command = Command::new(&self.path);
+        let number = pass_descriptor(&mut command, theirs);
+        let child = command
+            .env_clear()
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .env("TUNTAP_SOCKET_FD", number.to_string())
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        // Its end of the socket is its alone now.
+        drop(command);
+        lock(&self.process).id = Some(child.id());
+        watch(child, Arc::clone(&self.process), socket).map_err(failed)
+    }
+}
+
 /// Waits for the program's end, which a socket of datagrams does not tell, and ends the device with it.
-fn watch(mut child: Child, process: Arc<Mutex<Option<u32>>>, socket: UnixDatagram) -> io::Result<()> {
+fn watch(mut child: Child, process: Arc<Mutex<Process>>, socket: UnixDatagram) -> io::Result<()> {
     let wait = move || {
         let ended = wait_for_end(child.id());
         // Under the lock: nobody signals a number that is given back meanwhile.
-        let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut process = lock(&process);
         let ended = ended.and_then(|()| child.wait());
-        *process = None;
+        process.id = None;
+        process.ended = true;
+        let dismissed = process.dismissed;
         drop(process);
         match ended {
-            Ok(status) => tracing::debug!(%status, "the program that is the device ended"),
-            Err(error) => tracing::debug!(%error, "the program that is the device cannot be waited for"),
+            Ok(_) if dismissed => {}
+            Ok(status) => tracing::error!("ERROR: the device's {}", how(status)),
+            Err(error) => tracing::error!("ERROR: the device's program cannot be waited for: {error}"),
         }
-        // The reader finds an end. It may have closed the socket before.
+        // The reader wakes up, and finds the end.
         let _ = socket.shutdown(std::net::Shutdown::Both);
     };
     std::thread::Builder::new().name("culvert-device".to_owned()).spawn(wait).map(drop)
 }
 
+/// The end of a program in OpenVPN's words (`run_command.c`).
+fn how(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("external program exited with error status: {code}"),
+        None => {
+            format!("external program received signal {}", terminating_signal(status).unwrap_or_default())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        path::PathBuf,
-        time::{Duration, Instant},
-    };
+    use std::time::{Duration, Instant};
 
-    use culvert_offload::{DeviceKind, DeviceMode, Ethernet};
     use culvert_testkit::TempDir;
 
     use super::*;
 
-    fn spec(ethernet: Option<Ethernet>) -> DeviceSpec {
-        DeviceSpec {
-            name: None,
-            kind: DeviceKind::Tun,
-            node: None,
-            mtu: 1400,
-            tx_queue_len: None,
-            mode: DeviceMode::PointToPoint,
-            max_peers: 2,
-            client_to_client: false,
-            replay_window: (64, 15),
-            threads: None,
-            ethernet,
-        }
-    }
-
-    /// The first packet that comes out of a device.
-    fn first_packet(device: &OpenDevice) -> Vec<u8> {
+    /// What comes out of a device next.
+    fn next(device: &OpenDevice) -> io::Result<Vec<u8>> {
         let mut buf = vec![0; VNET_HEADER_LEN + 65_536];
         let patience = Instant::now() + Duration::from_secs(20);
         loop {
             match device.queues[0].read(&mut buf) {
-                Ok(len) => return buf[VNET_HEADER_LEN..len].to_vec(),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                Ok(len) => return Ok(buf[VNET_HEADER_LEN..len].to_vec()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
             assert!(Instant::now() < patience, "the program says nothing");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn start(device: &OpenDevice, env: &[(String, String)]) -> Result<(), OffloadError> {
+        device.program.as_ref().unwrap().start(env)
     }
 
     #[test]
@@ -193,22 +237,41 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path =
             folder.write_script("say", "#!/bin/bash\nexec /usr/bin/env >&$TUNTAP_SOCKET_FD\n").unwrap();
-        let program = DeviceProgram { path, env: vec![("ifconfig_local".to_owned(), "10.8.0.2".to_owned())] };
-        for (ethernet, kind) in [(None, "tun"), (Some(Ethernet::default()), "tap")] {
-            let said = first_packet(&open_program(&spec(ethernet), &program).unwrap());
-            let said = String::from_utf8(said).unwrap();
-            let has = |line: &str| said.lines().any(|said| said == line);
-            assert!(has(&format!("TUNTAP_DEV_TYPE={kind}")) && has("TUNTAP_MTU=1400"), "{said}");
-            assert!(has("ifconfig_local=10.8.0.2"), "{said}");
-            let number = said.lines().find_map(|line| line.strip_prefix("TUNTAP_SOCKET_FD=")).unwrap();
-            assert!(number.parse::<u32>().unwrap() >= 3, "{said}");
-            assert!(!said.contains("CARGO"), "inherited: {said}");
-        }
+        let device = open_program(&path).unwrap();
+        start(&device, &[("ifconfig_local".to_owned(), "10.8.0.2".to_owned())]).unwrap();
+        let said = String::from_utf8(next(&device).unwrap()).unwrap();
+        assert!(said.lines().any(|line| line == "ifconfig_local=10.8.0.2"), "{said}");
+        let number = said.lines().find_map(|line| line.strip_prefix("TUNTAP_SOCKET_FD=")).unwrap();
+        assert!(number.parse::<u32>().unwrap() >= 3, "{said}");
+        assert!(!said.contains("CARGO"), "inherited: {said}");
+        assert_eq!(
+            next(&device).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof,
+            "its end is the device's"
+        );
+    }
+
+    #[test]
+    fn packets_that_come_before_the_program_wait_for_it() {
+        let folder = TempDir::new().unwrap();
+        let back = "#!/usr/bin/env python3\nimport os, socket\n\
+                    s = socket.socket(fileno=int(os.environ['TUNTAP_SOCKET_FD']))\ns.send(s.recv(100))\n";
+        let device = open_program(&folder.write_script("back", back).unwrap()).unwrap();
+        device.queues[0].write(&[&[0; VNET_HEADER_LEN][..], b"packet"].concat()).unwrap();
+        let path = std::env::var("PATH").unwrap();
+        start(&device, &[("PATH".to_owned(), path)]).unwrap();
+        assert_eq!(next(&device).unwrap(), b"packet");
     }
 
     #[test]
     fn a_program_is_not_searched() {
-        let program = DeviceProgram { path: PathBuf::from("true"), env: Vec::new() };
-        assert!(open_program(&spec(None), &program).is_err());
+        assert!(open_program(Path::new("true")).is_err());
+    }
+
+    #[test]
+    fn how_a_program_ended_is_said_in_openvpns_words() {
+        let ended = |text: &str| how(Command::new("/bin/sh").args(["-c", text]).status().unwrap());
+        assert_eq!(ended("exit 7"), "external program exited with error status: 7");
+        assert_eq!(ended("kill -9 $$"), "external program received signal 9");
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Train<'a> {
     pub(crate) segment: usize,
     pub(crate) to: SocketAddr,
     pub(crate) from: Option<LocalAddress>,
-    /// UDP: TOS byte of the outer packets (`passtos`).
+    /// TOS byte of the outer packets (`passtos`).
     pub(crate) tos: Option<u8>,
     /// UDP: who may cut them on their way.
     pub(crate) cut: Cut,
@@ -98,7 +98,7 @@ impl Transport {
         }
         match &self.wire {
             Wire::Udp(udp) => udp.send(worker, trains, backpressure),
-            Wire::Tcp(tcp) => trains.iter().for_each(|train| tcp.send(train.bytes, backpressure)),
+            Wire::Tcp(tcp) => trains.iter().for_each(|train| tcp.send(train.bytes, train.tos, backpressure)),
         }
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Tcp {
 struct Writer {
     data: Frames,
     control: Frames,
+    /// The TOS byte that was set.
+    tos: Option<u8>,
     /// A control packet that waits for room.
     waker: Option<Waker>,
 }
@@ -181,12 +183,18 @@ impl Tcp {
         Ok(())
     }
 
-    /// Sends frames of data, whole or not at all.
-    pub(super) fn send(&self, frames: &[u8], backpressure: Backpressure<'_>) {
+    /// Sends frames of data, whole or not at all. A TOS byte stays the stream's until the next one, as with OpenVPN: what
+    /// waits, and what is sent again, goes with it, too.
+    pub(super) fn send(&self, frames: &[u8], tos: Option<u8>, backpressure: Backpressure<'_>) {
         let mut writer = self.lock();
         if writer.waiting() > MAX_QUEUED || self.broken.load(Relaxed) {
             self.dropped.fetch_add(frames.len() as u64, Relaxed);
             return;
+        }
+        if let Some(tos) = tos.filter(|_| writer.tos != tos) {
+            writer.tos = Some(tos);
+            // A stream without one carries the packets all the same.
+            let _ = self.socket.set_tos(tos);
         }
         self.write(&mut writer, Urgency::Data, frames);
         // Control packets may be queued in between, hence the lock is not held while waiting.
