@@ -95,7 +95,7 @@ fn server(d: &mut Draft, f: &mut Findings, server: ServerNet) {
             "--server already defines an ifconfig-pool, so you can't also specify --ifconfig-pool explicitly";
         f.error(NAME, text, "write `nopool` after the netmask, or remove `ifconfig-pool`");
     }
-    if !has_kind(d) || d.profile.device.null {
+    if !has_kind(d) {
         let text = "--server directive only makes sense with --dev tun or --dev tap";
         f.error(NAME, text, "write `dev tun`");
         return;

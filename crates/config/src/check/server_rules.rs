@@ -12,8 +12,8 @@ use crate::{
 
 /// Checks what `mode server` demands and forbids.
 pub(super) fn check(d: &Draft, f: &mut Findings) {
-    let device = &d.profile.device;
-    if device.null || !super::has_kind(d) {
+    // `dev null` counts as a tun device, as in OpenVPN 2.7.
+    if !super::has_kind(d) {
         f.error("dev", "--mode server only works with --dev tun or --dev tap", "write `dev tun`");
     }
     if !d.profile.client.pull_filters.is_empty() {
