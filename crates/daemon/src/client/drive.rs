@@ -173,6 +173,13 @@ impl Client {
             // A second signal, or nobody to tell.
             return Some(Outcome::Ended(ended));
         };
+        let ended = match request {
+            Request::Terminate | Request::Interrupt => {
+                ovlog!(1, "SIGTERM received, sending exit notification to peer");
+                Ended::Told
+            }
+            Request::Restart | Request::SoftRestart | Request::Statistics => ended,
+        };
         let wait = if progress.cc_exit {
             progress.link.session.command(Command::Exit);
             Duration::from_secs(u64::from(notify))

@@ -82,7 +82,7 @@ impl Guarded {
 pub(super) fn conclude(life: &mut Life, ended: &Ended) {
     let Some(guarded) = &mut life.kill_switch else { return };
     match ended {
-        Ended::Signal(Request::Terminate | Request::Interrupt) => {
+        Ended::Signal(Request::Terminate | Request::Interrupt) | Ended::Told => {
             guarded.lift();
             life.kill_switch = None;
         }
