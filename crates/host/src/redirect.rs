@@ -84,6 +84,10 @@ pub struct RouteContext {
     pub net4: Option<NetGateway>,
     /// The same over IPv6.
     pub net6: Option<NetGateway>,
+    /// The machine's default way out over IPv4 without the tunnel, wherever the server is ([`RouteContext::net_gateway`]).
+    pub own4: Option<NetGateway>,
+    /// The same over IPv6.
+    pub own6: Option<NetGateway>,
     /// The IPv4 default route that stands now.
     pub default4: Option<Route>,
     /// Networks directly on the device of `net4`.
@@ -91,7 +95,8 @@ pub struct RouteContext {
 }
 
 impl RouteContext {
-    /// Asks the machine for what is not known from the configuration: `net4`, `net6`, `default4`, `local_networks`.
+    /// Asks the machine for what is not known from the configuration: `net4`, `net6`, `own4`, `own6`, `default4`,
+    /// `local_networks`.
     ///
     /// # Errors
     /// When the system cannot be asked. A missing default route is no error.
@@ -99,6 +104,8 @@ impl RouteContext {
         let towards = |family| self.remote.filter(|remote| Family::of(*remote) == family);
         self.net4 = gateway_towards(host, towards(Family::V4), Family::V4, &self.device)?;
         self.net6 = gateway_towards(host, towards(Family::V6), Family::V6, &self.device)?;
+        self.own4 = gateway_towards(host, None, Family::V4, &self.device)?;
+        self.own6 = gateway_towards(host, None, Family::V6, &self.device)?;
         self.default4 = host
             .default_routes(Family::V4)?
             .into_iter()
@@ -115,18 +122,21 @@ impl RouteContext {
             (Place::Address(address), _) => Some(address),
             (Place::VpnGateway, Family::V4) => self.vpn4.map(Into::into),
             (Place::VpnGateway, Family::V6) => self.vpn6.map(Into::into),
-            (Place::NetGateway, Family::V4) => self.net4.as_ref().and_then(|net| net.gateway),
-            (Place::NetGateway, Family::V6) => self.net6.as_ref().and_then(|net| net.gateway),
+            (Place::NetGateway, family) => self.net_gateway(family).and_then(|net| net.gateway),
             (Place::RemoteHost, _) => self.remote,
         }
         .filter(|address| Family::of(*address) == family)
     }
 
-    fn net(&self, family: Family) -> Option<&NetGateway> {
-        match family {
-            Family::V4 => self.net4.as_ref(),
-            Family::V6 => self.net6.as_ref(),
-        }
+    /// What `net_gateway` stands for: the machine's default way out, as in OpenVPN; where there is none, the way to the
+    /// server.
+    #[must_use]
+    pub fn net_gateway(&self, family: Family) -> Option<&NetGateway> {
+        let (own, net) = match family {
+            Family::V4 => (&self.own4, &self.net4),
+            Family::V6 => (&self.own6, &self.net6),
+        };
+        own.as_ref().or(net.as_ref())
     }
 }
 
@@ -256,7 +266,7 @@ impl RouteSettings {
             // A gateway as written: the kernel finds its device. One word for the other way out needs ours: the
             // router of an on-link network has no address.
             Place::Address(gateway) => route.via(Some(gateway)),
-            Place::NetGateway => match context.net(family) {
+            Place::NetGateway => match context.net_gateway(family) {
                 Some(net) => route.via(net.gateway).dev(&net.device),
                 None => {
                     planned

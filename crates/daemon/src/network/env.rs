@@ -45,8 +45,10 @@ pub fn hook_arguments(name: &str, mtu: u32, device: &Device, restart: bool) -> V
 /// `redirect_gateway`. Lines that refer to what is not known are left out, as in the plan; numbers have no gaps.
 pub fn export_routes(env: &mut ScriptEnv, settings: &RouteSettings, context: &RouteContext) {
     env.remove_prefix("route_");
-    let net4 = context.net4.as_ref().and_then(|net| net.gateway);
-    env.set_opt("route_net_gateway", net4).set_opt("route_vpn_gateway", context.vpn4);
+    let own = |family| context.net_gateway(family).and_then(|net| net.gateway);
+    env.set_opt("route_net_gateway", own(Family::V4))
+        .set_opt("net_gateway_ipv6", own(Family::V6))
+        .set_opt("route_vpn_gateway", context.vpn4);
     let redirect = settings.redirect;
     env.set(
         "redirect_gateway",
@@ -88,13 +90,11 @@ fn netmask(prefix: u8) -> std::net::Ipv4Addr {
 }
 
 fn address(place: Place, family: Family, context: &RouteContext) -> Option<IpAddr> {
-    let net = |net: &Option<culvert_host::NetGateway>| net.as_ref().and_then(|net| net.gateway);
     match (place, family) {
         (Place::Address(address), _) => Some(address),
         (Place::VpnGateway, Family::V4) => context.vpn4.map(IpAddr::from),
         (Place::VpnGateway, Family::V6) => context.vpn6.map(IpAddr::from),
-        (Place::NetGateway, Family::V4) => net(&context.net4),
-        (Place::NetGateway, Family::V6) => net(&context.net6),
+        (Place::NetGateway, family) => context.net_gateway(family).and_then(|net| net.gateway),
         (Place::RemoteHost, _) => context.remote,
     }
     .filter(|address| Family::of(*address) == family)

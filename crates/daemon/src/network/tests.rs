@@ -115,7 +115,8 @@ fn scripts_see_device_routes_and_options() {
     let (device, routes) = subnet_client();
     let mut context =
         route_context("tun0", &device, Topology::Subnet, &routes, Some([198, 51, 100, 7].into()));
-    context.net4 = Some(NetGateway { gateway: Some([192, 0, 2, 1].into()), device: "eth0".to_owned() });
+    context.own4 = Some(NetGateway { gateway: Some([192, 0, 2, 1].into()), device: "eth0".to_owned() });
+    context.own6 = Some(NetGateway { gateway: Some([0xfe80; 8].into()), device: "eth0".to_owned() });
     let (settings, _) = route_settings(&routes, false, |_| Some([172, 16, 0, 9].into()));
     let mut env = ScriptEnv::new();
     env.set("route_network_9", "left from before");
@@ -137,6 +138,7 @@ fn scripts_see_device_routes_and_options() {
             "ifconfig_ipv6_remote=fd00:8::1",
             "ifconfig_local=10.8.0.2",
             "ifconfig_netmask=255.255.255.0",
+            "net_gateway_ipv6=fe80:fe80:fe80:fe80:fe80:fe80:fe80:fe80",
             "redirect_gateway=1",
             "route_gateway_1=192.0.2.1",
             "route_gateway_2=10.8.0.1",
