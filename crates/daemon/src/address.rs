@@ -7,12 +7,15 @@ use std::{
 
 use culvert_offload::Protocol;
 
-/// `[AF_INET]192.0.2.1:1194`, `[AF_INET6]2001:db8::1:1194`: the form of log lines.
+/// `[AF_INET]192.0.2.1:1194`, `[AF_INET6]2001:db8::1:1194`: the form of log lines. An address that is none (all of them, for
+/// who listens) is `[undef]`.
 pub(crate) struct AfAddress(pub(crate) SocketAddr);
 
 impl fmt::Display for AfAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            SocketAddr::V4(a) if a.ip().is_unspecified() => write!(f, "[AF_INET][undef]:{}", a.port()),
+            SocketAddr::V6(a) if a.ip().is_unspecified() => write!(f, "[AF_INET6][undef]:{}", a.port()),
             SocketAddr::V4(a) => write!(f, "[AF_INET]{}:{}", a.ip(), a.port()),
             SocketAddr::V6(a) => write!(f, "[AF_INET6]{}:{}", a.ip(), a.port()),
         }
@@ -77,6 +80,8 @@ mod tests {
             RealAddress { address: v6, protocol: Protocol::Tcp }.to_string(),
             "tcp6-server:[2001:db8::1]:1194"
         );
+        let all = ["0.0.0.0:1194", "[::]:1194"].map(|all| AfAddress(all.parse().unwrap()).to_string());
+        assert_eq!(all, ["[AF_INET][undef]:1194", "[AF_INET6][undef]:1194"]);
         let mapped = "[::ffff:192.0.2.1]:1194".parse().unwrap();
         let real = |address| RealAddress { address, protocol: Protocol::Udp };
         assert_eq!(real(mapped).to_string(), "udp6:192.0.2.1:1194");

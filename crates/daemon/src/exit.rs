@@ -34,6 +34,8 @@ impl Exit {
 pub(crate) enum Ended {
     /// By a signal from outside.
     Signal(Request),
+    /// By a signal to leave, after the peer was told (`explicit-exit-notify`).
+    Told,
     /// By something that counts as a signal: its name and reason (`SIGTERM`, `auth-failure`).
     Soft(Request, &'static str),
     /// It cannot go on.
@@ -41,6 +43,9 @@ pub(crate) enum Ended {
     /// It cannot go on, since no peer was reached in as many attempts as are allowed.
     Unreachable(String),
 }
+
+/// OpenVPN's word for an end with a notification.
+const TOLD: &str = "exit-with-notification";
 
 impl Ended {
     /// Takes a signal that ends a life.
@@ -55,7 +60,7 @@ impl Ended {
             (ExitCodes::Distinct, Self::Unreachable(_) | Self::Soft(_, "ping-exit")) => Exit::UNREACHABLE,
             (ExitCodes::Distinct, Self::Soft(_, "tls-error")) => Exit::TLS_FAILED,
             (_, Self::Fatal(_) | Self::Unreachable(_)) => Exit::FAILURE,
-            (_, Self::Signal(_) | Self::Soft(..)) => Exit::SUCCESS,
+            (_, Self::Signal(_) | Self::Told | Self::Soft(..)) => Exit::SUCCESS,
         }
     }
 
@@ -63,6 +68,7 @@ impl Ended {
     pub(crate) fn script_word(&self) -> String {
         match self {
             Self::Signal(request) | Self::Soft(request, "") => request.name().to_ascii_lowercase(),
+            Self::Told => TOLD.to_owned(),
             Self::Soft(_, reason) => (*reason).to_owned(),
             Self::Fatal(_) | Self::Unreachable(_) => "UNKNOWN".to_owned(),
         }
@@ -73,6 +79,7 @@ impl Ended {
         let (request, reason) = match self {
             Self::Signal(request) | Self::Soft(request, "") => (*request, request.name()),
             Self::Soft(request, reason) => (*request, *reason),
+            Self::Told => (Request::Terminate, TOLD),
             Self::Fatal(_) | Self::Unreachable(_) => return,
         };
         let state = match request {
@@ -90,6 +97,7 @@ impl Ended {
                 ("connection failed(soft)", *request, *reason)
             }
             Self::Soft(request, reason) => ("soft", *request, *reason),
+            Self::Told => ("soft", Request::Terminate, TOLD),
             Self::Fatal(text) | Self::Unreachable(text) => {
                 for line in text.lines() {
                     ovlog!(error 0, "{line}");
@@ -114,6 +122,7 @@ mod tests {
     fn openvpns_codes_tell_little_and_distinct_ones_the_cause() {
         for (ended, openvpn, distinct) in [
             (Ended::Signal(Request::Terminate), 0, 0),
+            (Ended::Told, 0, 0),
             (Ended::Soft(Request::Terminate, "inactive"), 0, 0),
             (Ended::Soft(Request::Terminate, "auth-failure"), 0, 3),
             (Ended::Soft(Request::Terminate, "ping-exit"), 0, 4),

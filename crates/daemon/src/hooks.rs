@@ -198,7 +198,8 @@ impl Hooks {
                     }
                 },
             };
-            let mut accepted = self.plugins_agree(client, Hook::TlsVerify, &arguments, &env).await;
+            let (of_client, shown) = (client.map(|client| client.0), (certificate.depth, &der[..]));
+            let mut accepted = self.plugins.agree_to_certificate(&arguments, &env, of_client, shown).await;
             if let Some(command) = &self.scripts.tls_verify {
                 accepted = accepted && runner.verify_certificate(command, certificate, &env).await;
             }

@@ -295,7 +295,7 @@ async fn live(
                 None => return unusable(life),
             },
             Ended::Signal(Request::SoftRestart) | Ended::Soft(Request::SoftRestart, _) => {}
-            Ended::Signal(_) | Ended::Soft(..) => {
+            Ended::Signal(_) | Ended::Told | Ended::Soft(..) => {
                 life.notifier.stopping();
                 return ended.exit(life.profile.process.exit_codes);
             }

@@ -166,8 +166,8 @@ pub trait Host: Send {
     fn unset_dns(&mut self, undo: &DnsUndo) -> Result<(), HostError>;
 }
 
-/// Returns the way out of this machine towards `destination` that does not lead through `device` (the tunnel itself):
-/// what OpenVPN calls `net_gateway`.
+/// Returns the way out of this machine towards `destination` (or by default) that does not lead through `device`, the tunnel
+/// itself.
 ///
 /// # Errors
 /// When the system cannot be asked.

@@ -189,6 +189,27 @@ fn an_ipv6_server_keeps_its_route_when_a_line_would_swallow_it() {
 }
 
 #[test]
+fn net_gateway_is_the_default_router_also_where_the_server_is_on_the_link() {
+    // 192.0.2.77 needs no router.
+    let around = context(&mut FakeHost::new(), "192.0.2.77");
+    assert_eq!(around.net4.as_ref().and_then(|net| net.gateway), None);
+    let line = RouteSpec {
+        network: Place::Address(address("10.78.0.0")),
+        prefix: 16,
+        gateway: Some(Place::NetGateway),
+        metric: None,
+        table: None,
+        family: Family::V4,
+    };
+    let settings = RouteSettings { routes: vec![line], ..RouteSettings::default() };
+    let expected = ["10.78.0.0/16 via 192.0.2.1 dev eth0 table 0 metric -1"];
+    assert_eq!(lines(&settings.plan(&around)), expected);
+    // Without a default route the way to the server is the best there is.
+    let around = RouteContext { default4: None, ..context(&mut FakeHost::new(), "198.51.100.7") };
+    assert_eq!(lines(&settings.plan(&around)), expected);
+}
+
+#[test]
 fn words_stand_for_addresses() {
     let around = context(&mut FakeHost::new(), "198.51.100.7");
     let line = |network, gateway| RouteSpec {

@@ -15,6 +15,8 @@ pub(crate) const HOOKS: u32 = 16;
 
 /// `SSLAPI_NONE`: certificates are not handed over as objects of a TLS library.
 pub(crate) const SSL_API_NONE: c_int = 0;
+/// `SSLAPI_OPENSSL`: they are objects of OpenSSL.
+pub(crate) const SSL_API_OPENSSL: c_int = 1;
 
 pub(crate) const LOG_ERROR: c_uint = 1 << 0;
 pub(crate) const LOG_WARNING: c_uint = 1 << 1;

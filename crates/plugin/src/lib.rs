@@ -7,12 +7,12 @@
 //! This crate is, beside `culvert-sys`, the only one with `unsafe`: a plugin is foreign code with all rights of the
 //! process, so its module's file must be as trusted as culvert's own.
 //!
-//! Not here: which hooks run when, and in which environment. Certificates are not handed over as objects of OpenSSL,
-//! which is not there; plugins read them from the environment.
+//! Not here: which hooks run when, and in which environment.
 
 mod abi;
 mod callbacks;
 mod module;
+mod openssl;
 
 use std::{
     collections::HashMap,
@@ -25,6 +25,7 @@ use zeroize::Zeroize as _;
 
 pub use callbacks::{Level, Log};
 use module::{Func, Module, Open};
+use openssl::Certificate;
 
 /// A hook, by its number in the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,8 +182,11 @@ pub struct Call<'a> {
     pub arguments: &'a [String],
     /// Names and values. What has a NUL in it is left out.
     pub env: &'a [(String, String)],
-    /// The client that it is about; the plugin's own memory of it is kept until [`Plugin::forget`].
+    /// The client that it is about; the plugin's own memory of it is kept until [`Plugin::forget`]. `None`: the process, of
+    /// which a plugin has such memory, too.
     pub client: Option<u64>,
+    /// The certificate that it is about, with its depth.
+    pub certificate: Option<(u8, &'a [u8])>,
 }
 
 /// A plugin that is loaded and initialised.
@@ -193,7 +197,7 @@ pub struct Plugin {
     mask: HookMask,
     /// As it was opened with: a plugin may keep pointers to its arguments.
     argv: StringArray,
-    clients: HashMap<u64, *mut c_void>,
+    clients: HashMap<Option<u64>, *mut c_void>,
 }
 
 // SAFETY: a plugin is called by whoever owns this value, from one thread at a time (`&mut self`). The interface demands
@@ -219,6 +223,7 @@ impl Plugin {
             .ok_or_else(|| PluginError::Argument { path: path.to_owned() })?;
         let envp = StringArray::of_env(env);
         let (handle, mask) = initialise(&module, &argv, &envp, version);
+        flush();
         if handle.is_null() {
             return Err(PluginError::Refused { path: path.to_owned() });
         }
@@ -258,7 +263,9 @@ impl Plugin {
         // An argument with a NUL would arrive as something else than what was checked.
         let Some(argv) = StringArray::new(words) else { return Answer::Error };
         let envp = StringArray::of_env(call.env);
-        let client = call.client.map_or(ptr::null_mut(), |client| self.client(client));
+        let client = self.client(call.client);
+        let openssl = self.module.openssl.zip(call.certificate);
+        let certificate = openssl.and_then(|(openssl, (_, der))| openssl.certificate(der));
         let mut list: *mut abi::StringList = ptr::null_mut();
         let hook = call.hook as c_int;
         let status = match self.module.func {
@@ -269,8 +276,8 @@ impl Plugin {
                     envp: envp.as_ptr(),
                     handle: self.handle,
                     client,
-                    certificate_depth: -1,
-                    certificate: ptr::null_mut(),
+                    certificate_depth: call.certificate.map_or(-1, |(depth, _)| c_int::from(depth)),
+                    certificate: certificate.as_ref().map_or(ptr::null_mut(), Certificate::as_ptr),
                 };
                 let mut output = abi::FuncReturn { return_list: &raw mut list };
                 // SAFETY: the function is the module's and has this signature; both structures have the layout of the
@@ -285,6 +292,7 @@ impl Plugin {
             Func::V1(func) => unsafe { func(self.handle, hook, argv.as_ptr(), envp.as_ptr()) },
         };
         let returned = take_list(list);
+        flush();
         match status {
             abi::SUCCESS => Answer::Success(returned),
             abi::DEFERRED => Answer::Deferred,
@@ -292,8 +300,8 @@ impl Plugin {
         }
     }
 
-    /// The plugin's memory of a client, made at its first call.
-    fn client(&mut self, client: u64) -> *mut c_void {
+    /// The plugin's memory of a client (or of the process), made at its first call.
+    fn client(&mut self, client: Option<u64>) -> *mut c_void {
         let Some(new) = self.module.client_new else { return ptr::null_mut() };
         let handle = self.handle;
         // SAFETY: the function is the module's, and the handle is what its open function returned.
@@ -302,6 +310,10 @@ impl Plugin {
 
     /// A client is gone.
     pub fn forget(&mut self, client: u64) {
+        self.forget_memory(Some(client));
+    }
+
+    fn forget_memory(&mut self, client: Option<u64>) {
         if let (Some(context), Some(delete)) = (self.clients.remove(&client), self.module.client_delete)
             && !context.is_null()
         {
@@ -314,10 +326,11 @@ impl Plugin {
 impl Drop for Plugin {
     fn drop(&mut self) {
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
-            self.forget(client);
+            self.forget_memory(client);
         }
         // SAFETY: the handle is not null and is used no more.
         unsafe { (self.module.close)(self.handle) };
+        flush();
     }
 }
 
@@ -340,7 +353,7 @@ fn initialise(
                 argv: argv.as_ptr(),
                 envp: envp.as_ptr(),
                 callbacks: &raw const callbacks::CALLBACKS,
-                ssl_api: abi::SSL_API_NONE,
+                ssl_api: if module.openssl.is_some() { abi::SSL_API_OPENSSL } else { abi::SSL_API_NONE },
                 version: version.as_ptr(),
                 version_major: major,
                 version_minor: minor,
@@ -361,6 +374,13 @@ fn initialise(
     };
     drop(take_list(list));
     (handle, mask)
+}
+
+/// Writes out what a plugin printed, as OpenVPN's own output does with each line: in a file it would come much later, and in
+/// the middle of other lines.
+fn flush() {
+    // SAFETY: null means all streams of the C library, which are locked one by one.
+    unsafe { libc::fflush(ptr::null_mut()) };
 }
 
 /// Copies a returned list and frees it.

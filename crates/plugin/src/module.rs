@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::{PluginError, abi};
+use crate::{PluginError, abi, openssl::OpenSsl};
 
 /// The open function of the latest version that a module has.
 #[derive(Clone, Copy)]
@@ -31,18 +31,21 @@ pub(crate) struct Module {
     pub(crate) close: abi::Close,
     pub(crate) client_new: Option<abi::ClientNew>,
     pub(crate) client_delete: Option<abi::ClientDelete>,
+    /// For plugins of version 3.
+    pub(crate) openssl: Option<OpenSsl>,
 }
 
 /// Reads a symbol as a function of a type; `None` where the module lacks it.
 macro_rules! function {
     ($library:expr, $name:literal as $type:ty) => {
         $library.symbol($name).map(|address| {
-            // SAFETY: the interface gives the function of this name this type; a pointer to code has the size of one to
-            // data here, and was checked for null.
+            // SAFETY: the interface (or OpenSSL's) gives the function of this name this type; a pointer to code has the size
+            // of one to data here, and was checked for null.
             unsafe { std::mem::transmute::<*mut c_void, $type>(address) }
         })
     };
 }
+pub(crate) use function;
 
 impl Module {
     pub(crate) fn load(path: &Path) -> Result<Self, PluginError> {
@@ -65,6 +68,7 @@ impl Module {
             .map(Func::V3)
             .or_else(|| function!(library, c"openvpn_plugin_func_v2" as abi::FuncV2).map(Func::V2))
             .or_else(|| function!(library, c"openvpn_plugin_func_v1" as abi::FuncV1).map(Func::V1));
+        let openssl = matches!(open, Some(Open::V3(_))).then(|| OpenSsl::find(&library)).flatten();
         Ok(Self {
             open: open.ok_or_else(|| missing("openvpn_plugin_open_vX"))?,
             func: func.ok_or_else(|| missing("openvpn_plugin_func_vX"))?,
@@ -72,12 +76,13 @@ impl Module {
                 .ok_or_else(|| missing("openvpn_plugin_close_v1"))?,
             client_new: function!(library, c"openvpn_plugin_client_constructor_v1" as abi::ClientNew),
             client_delete: function!(library, c"openvpn_plugin_client_destructor_v1" as abi::ClientDelete),
+            openssl,
         })
     }
 }
 
 /// A loaded shared object.
-struct Library(*mut c_void);
+pub(crate) struct Library(*mut c_void);
 
 impl Library {
     fn load(path: &Path) -> Result<Self, PluginError> {
@@ -101,7 +106,12 @@ impl Library {
         if handle.is_null() { Err(last_error()) } else { Ok(Self(handle)) }
     }
 
-    fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
+    /// This machine's OpenSSL 3, for plugins that are not linked to it.
+    pub(crate) fn machines_libcrypto() -> Option<Self> {
+        Self::open(LIBCRYPTO, libc::RTLD_NOW).ok()
+    }
+
+    pub(crate) fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
         // SAFETY: the handle of a module that stays loaded, and a C string.
         let address = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         (!address.is_null()).then_some(address)
@@ -110,10 +120,12 @@ impl Library {
 
 /// Loads this machine's OpenSSL for plugins that need it; culvert itself does not use it. `false`: there is none.
 fn provide_openssl() -> bool {
-    [c"libcrypto.so.3", c"libssl.so.3"]
+    [LIBCRYPTO, c"libssl.so.3"]
         .into_iter()
         .all(|name| Library::open(name, libc::RTLD_NOW | libc::RTLD_GLOBAL).is_ok())
 }
+
+const LIBCRYPTO: &CStr = c"libcrypto.so.3";
 
 /// What the dynamic linker says about the failure just now.
 fn last_error() -> String {

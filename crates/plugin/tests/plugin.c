@@ -16,13 +16,23 @@
 
 #ifdef USES_OPENSSL /* without being linked to it: OpenVPN's own process has it */
 void OPENSSL_cleanse(void *data, size_t len);
+void *X509_get_subject_name(const void *certificate);
+char *X509_NAME_oneline(const void *name, char *text, int size);
 #endif
 
+#define UP 0
+#define IPCHANGE 3
+#define TLS_VERIFY 4
 #define AUTH_USER_PASS_VERIFY 5
 #define CLIENT_CONNECT 6
 #define CLIENT_CONNECT_V2 9
 #define TLS_FINAL 10
-#define MASK ((1 << AUTH_USER_PASS_VERIFY) | (1 << CLIENT_CONNECT_V2) | (1 << TLS_FINAL))
+#ifdef USES_OPENSSL
+#define MORE ((1 << UP) | (1 << IPCHANGE) | (1 << TLS_VERIFY))
+#else
+#define MORE 0
+#endif
+#define MASK (MORE | (1 << AUTH_USER_PASS_VERIFY) | (1 << CLIENT_CONNECT_V2) | (1 << TLS_FINAL))
 
 struct list {
     struct list *next;
@@ -216,7 +226,7 @@ void openvpn_plugin_client_destructor_v1(void *handle, void *client)
 #if VERSION == 3
 int openvpn_plugin_open_v3(int version, const struct open_in *in, struct open_return *out)
 {
-    if (version < 5 || in->major < 2 || in->mask != 0xFFFF || in->ssl_api != 0)
+    if (version < 5 || in->major < 2 || in->mask != 0xFFFF || in->ssl_api != 1)
         return 1;
     out->mask = in->argv[1] != NULL && strncmp(in->argv[1], "connect-", 8) == 0 ? 1 << CLIENT_CONNECT : MASK;
     out->handle = begin(in->argv, in->callbacks);
@@ -225,6 +235,27 @@ int openvpn_plugin_open_v3(int version, const struct open_in *in, struct open_re
 
 int openvpn_plugin_func_v3(int version, const struct func_in *in, struct func_return *out)
 {
+#ifdef USES_OPENSSL
+    if (in->type == UP) {
+        printf("a line of output\n");
+        return in->client != NULL ? 0 : 1;
+    }
+    struct state *state = in->handle;
+
+    if (in->type == IPCHANGE) {
+        state->callbacks->log(4, "TEST", "peer at %s", in->argv[1]);
+        return 0;
+    }
+    if (in->type == TLS_VERIFY) {
+        char name[256];
+
+        if (in->certificate == NULL)
+            return 1;
+        X509_NAME_oneline(X509_get_subject_name(in->certificate), name, sizeof name);
+        state->callbacks->log(4, "TEST", "certificate %d is %s", in->depth, name);
+        return 0;
+    }
+#endif
     if (version < 5 || in->certificate != NULL || in->depth != -1)
         return 1;
     return act(in->handle, in->type, in->envp, in->client, out->list);

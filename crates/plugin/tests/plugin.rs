@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
-use std::{path::PathBuf, sync::Mutex};
+use std::{path::PathBuf, process::Command, sync::Mutex};
 
 use culvert_plugin::{Answer, Call, Level, Plugin, PluginError, PluginHook};
-use culvert_testkit::{TempDir, c_plugin};
+use culvert_testkit::{TempDir, c_plugin, c_plugin_with_openssl};
 
 /// What plugins wrote into the log, of all tests together: there is one log per process.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -29,7 +29,18 @@ fn login(plugin: &mut Plugin, password: &str, control: &str) -> Answer {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let env = [pair("password", password), pair("auth_control_file", control)];
     let hook = PluginHook::AuthUserPassVerify;
-    plugin.call(&Call { hook, arguments: &[], env: &env, client: Some(1) })
+    plugin.call(&Call { hook, arguments: &[], env: &env, client: Some(1), certificate: None })
+}
+
+fn call(hook: PluginHook, certificate: Option<(u8, &[u8])>) -> Call<'_> {
+    Call { hook, arguments: &[], env: &[], client: None, certificate }
+}
+
+/// A plugin that uses OpenSSL without being linked to it.
+fn open_with_openssl(folder: &TempDir) -> Plugin {
+    let module = c_plugin_with_openssl(folder).unwrap();
+    let arguments = [module.display().to_string(), "check".to_owned()];
+    Plugin::open(&module, &arguments, &[], (2, 7, 0), log).unwrap()
 }
 
 #[test]
@@ -61,7 +72,7 @@ fn names_and_values_come_back() {
     let folder = TempDir::new().unwrap();
     for version in [2, 3] {
         let mut plugin = open(&folder, version, "check").unwrap();
-        let call = Call { hook: PluginHook::ClientConnectV2, arguments: &[], env: &[], client: None };
+        let call = call(PluginHook::ClientConnectV2, None);
         let route = ("config".to_owned(), "push \"route 192.0.2.0 255.255.255.0\"".to_owned());
         assert_eq!(plugin.call(&call), Answer::Success(vec![route]), "{version}");
     }
@@ -71,8 +82,7 @@ fn names_and_values_come_back() {
 fn a_hook_that_is_not_wanted_succeeds_without_a_call() {
     let folder = TempDir::new().unwrap();
     let mut plugin = open(&folder, 3, "check").unwrap();
-    let call = Call { hook: PluginHook::TlsVerify, arguments: &[], env: &[], client: None };
-    assert_eq!(plugin.call(&call), Answer::Success(Vec::new()));
+    assert_eq!(plugin.call(&call(PluginHook::TlsVerify, None)), Answer::Success(Vec::new()));
 }
 
 #[test]
@@ -107,14 +117,45 @@ fn the_reason_of_a_failure_follows_where_a_plugin_wants_it() {
 #[test]
 fn a_plugin_that_counts_on_openvpns_openssl_finds_this_machines() {
     let folder = TempDir::new().unwrap();
-    let module = folder.path().join("openssl.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plugin.c");
-    let mut compiler = std::process::Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-DUSES_OPENSSL", source, "-o"]).arg(&module);
-    assert!(compiler.status().unwrap().success());
-    let arguments = [module.display().to_string(), "check".to_owned()];
-    let mut plugin = Plugin::open(&module, &arguments, &[], (2, 7, 0), log).unwrap();
+    let mut plugin = open_with_openssl(&folder);
     assert_eq!(login(&mut plugin, "wrong", ""), Answer::Error);
+}
+
+#[test]
+fn a_plugin_gets_a_certificate_as_an_object_of_openssl() {
+    let folder = TempDir::new().unwrap();
+    let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("alice.der"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    openssl.args(["-subj", "/O=A site/CN=alice", "-outform", "DER", "-keyout"]).arg(key);
+    assert!(openssl.arg("-out").arg(&certificate).output().unwrap().status.success());
+    let mut plugin = open_with_openssl(&folder);
+    let der = std::fs::read(certificate).unwrap();
+    assert_eq!(plugin.call(&call(PluginHook::TlsVerify, Some((2, &der)))), Answer::Success(Vec::new()));
+    let line = "Note TEST: certificate 2 is /O=A site/CN=alice";
+    assert!(LINES.lock().unwrap().contains(&line.to_owned()));
+    // What is none is not handed over.
+    assert_eq!(plugin.call(&call(PluginHook::TlsVerify, Some((0, b"no certificate")))), Answer::Error);
+}
+
+/// Run by the test below in a process of its own, since it prints.
+#[test]
+#[ignore = "a helper: prints through the C library"]
+fn prints() {
+    let mut plugin = open_with_openssl(&TempDir::new().unwrap());
+    assert_eq!(plugin.call(&call(PluginHook::Up, None)), Answer::Success(Vec::new()));
+    println!("culvert's own next line");
+}
+
+#[test]
+fn what_a_plugin_prints_is_there_before_the_next_line_and_it_has_memory_of_the_process() {
+    let mut itself = Command::new(std::env::current_exe().unwrap());
+    itself.args(["--ignored", "--exact", "--nocapture", "prints"]);
+    let output = itself.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    let place = |line: &str| text.find(line).unwrap_or_else(|| panic!("no {line} in {text}"));
+    assert!(place("a line of output") < place("culvert's own next line"), "{text}");
 }
 
 #[test]

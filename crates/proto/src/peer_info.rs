@@ -122,7 +122,8 @@ pub fn cipher_list(ciphers: &[CipherName]) -> String {
 }
 
 impl PeerInfo {
-    /// Reads the lines of a key exchange. Lines that are not `NAME=value` are left out.
+    /// Reads the lines of a key exchange. Lines that are not `NAME=value` are left out, and what a shell might take for more
+    /// than text becomes `_` as in OpenVPN: scripts see these values, and logs show them.
     ///
     /// # Errors
     /// Beyond 8 KiB or 64 entries: `None`.
@@ -134,7 +135,7 @@ impl PeerInfo {
             .lines()
             .filter_map(|line| line.split_once('='))
             .filter(|(name, value)| is_name(name) && value.chars().all(crate::control_message::is_printable))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.to_owned(), harmless(value)))
             .collect();
         // It is kept as long as the session.
         lines.shrink_to_fit();
@@ -177,6 +178,12 @@ impl PeerInfo {
     fn ncp_version(&self) -> u32 {
         self.value("IV_NCP").and_then(|value| value.parse().ok()).unwrap_or(0)
     }
+}
+
+/// A value without blanks, characters beyond ASCII, and `$`, `(` and backquotes (OpenVPN's `validate_peer_info_line`).
+fn harmless(value: &str) -> String {
+    let kept = |byte: u8| byte.is_ascii_graphic() && !b"$(`".contains(&byte);
+    value.bytes().map(|byte| if kept(byte) { char::from(byte) } else { '_' }).collect()
 }
 
 fn is_name(name: &str) -> bool {
@@ -244,6 +251,16 @@ mod tests {
         // SEC-CTL-12
         assert!(PeerInfo::parse(&"A=b\n".repeat(65)).is_none());
         assert!(PeerInfo::parse(&format!("A={}", "x".repeat(9000))).is_none());
+    }
+
+    #[test]
+    fn what_a_shell_might_expand_does_not_stay() {
+        let text = "IV_SSL=OpenSSL 3.0.19 27 Jan 2026\nUV_X=a$(id)`b`\"c\" \u{fc}\nIV_CIPHERS=A-B:C";
+        let info = PeerInfo::parse(text).unwrap();
+        let value = |name| info.value(name).unwrap();
+        assert_eq!(value("IV_SSL"), "OpenSSL_3.0.19_27_Jan_2026");
+        assert_eq!(value("UV_X"), "a__id)_b_\"c\"___");
+        assert_eq!(value("IV_CIPHERS"), "A-B:C");
     }
 
     #[test]

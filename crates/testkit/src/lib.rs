@@ -47,7 +47,7 @@ pub use management::Management;
 pub use patience::{eventually, patient};
 pub use peers::{Implementation, Peers, Release};
 pub use pki::{Algorithm, Identity, Pki, static_key, tls_crypt_v2_client_key, tls_crypt_v2_server_key};
-pub use plugin::c_plugin;
+pub use plugin::{c_plugin, c_plugin_with_openssl};
 pub use profile::{
     Cipher, Inner, Layer, Login, Offload, Role, TlsVersion, Topology, Transport, Trust, TunnelSpec, Wrapping,
 };

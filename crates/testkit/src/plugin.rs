@@ -10,10 +10,20 @@ use crate::{Failure, Result, TempDir};
 /// It accepts the password `correct horse` and never answers to `hang`; its first argument says how: `check` at once,
 /// `defer` through the control file.
 pub fn c_plugin(folder: &TempDir, version: u8) -> Result<PathBuf> {
+    compile(folder, &format!("plugin-v{version}.so"), &format!("-DVERSION={version}"))
+}
+
+/// The same for version 3, with functions of OpenSSL but not linked to it, as OpenVPN's own samples are. It hears of
+/// certificates and addresses, too, and logs them.
+pub fn c_plugin_with_openssl(folder: &TempDir) -> Result<PathBuf> {
+    compile(folder, "openssl.so", "-DUSES_OPENSSL")
+}
+
+fn compile(folder: &TempDir, name: &str, definition: &str) -> Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin/tests/plugin.c");
-    let module = folder.path().join(format!("plugin-v{version}.so"));
+    let module = folder.path().join(name);
     let output = Command::new("cc")
-        .args(["-shared", "-fPIC", "-Wall", &format!("-DVERSION={version}"), "-o"])
+        .args(["-shared", "-fPIC", "-Wall", definition, "-o"])
         .args([&module, &source])
         .output()?;
     if output.status.success() {

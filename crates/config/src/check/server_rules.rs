@@ -12,6 +12,7 @@ use crate::{
 
 /// Checks what `mode server` demands and forbids.
 pub(super) fn check(d: &Draft, f: &mut Findings) {
+    // `dev null` counts as a tun device, as in OpenVPN 2.7.
     if !super::has_kind(d) {
         f.error("dev", "--mode server only works with --dev tun or --dev tap", "write `dev tun`");
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use culvert_testkit::traffic::CounterStream;
 use culvert_testkit::{
-    Cipher, NetnsLab, Relay, Release, Role, Signal, Topology, Transport, Tunnel, TunnelSpec, eventually,
+    Cipher, NetnsLab, Relay, Release, Role, Signal, TempDir, Topology, Transport, Tunnel, TunnelSpec,
+    eventually,
 };
 
 use crate::{SOON, World, assert_no_panic};
@@ -218,12 +219,22 @@ in_each_role_against_each_release!(leave_and_return:
     a_client_comes_back_to_a_2_7_server_that_left_with_notification(Client, V2_7),
 );
 
-/// A client that leaves with notification is gone from the server's status at once.
+/// A client that leaves with notification is gone from the server's status at once; its log and its scripts say how it left.
 fn client_leaves(role: Role, release: Release) {
-    let spec = TunnelSpec { client_extra: "explicit-exit-notify 2".to_owned(), ..TunnelSpec::default() };
-    let mut tunnel = World::new().tunnel(role, release, &spec);
+    let folder = TempDir::new().unwrap();
+    let down = folder.write_script("down", "#!/bin/sh\necho \"down because of $signal\"\n").unwrap();
+    let client_extra = format!("explicit-exit-notify 2\nscript-security 2\ndown {}", down.display());
+    let mut tunnel =
+        World::new().tunnel(role, release, &TunnelSpec { client_extra, ..TunnelSpec::default() });
     let status = tunnel.client.stop(SOON).unwrap();
     assert_eq!(status.code(), Some(0), "{}", tunnel.client.tail());
+    for line in [
+        "SIGTERM received, sending exit notification to peer",
+        "SIGTERM[soft,exit-with-notification] received, process exiting",
+        "down because of exit-with-notification",
+    ] {
+        assert!(tunnel.client.has_logged(line), "{}", tunnel.client.tail());
+    }
     // A server that got the message on the control channel waits five seconds before it closes the session.
     eventually(SOON * 2, || {
         let status = tunnel.status(Role::Server);

@@ -41,6 +41,7 @@ mod metrics;
 mod names;
 mod network_change;
 mod network_manager;
+mod null_clients;
 mod openvpn_examples;
 mod options;
 mod path_mtu;

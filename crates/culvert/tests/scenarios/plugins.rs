@@ -93,6 +93,39 @@ fn a_plugin_that_refuses_to_begin_is_named_and_the_server_does_not_start() {
     assert!(!server.wait_exit(SOON).unwrap().success());
 }
 
+/// OpenVPN's samples `log_v3` and `keyingmaterialexporter` count on all of it.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_s_plugin_hears_of_certificates_and_addresses_as_in_openvpn() {
+    let folder = TempDir::new().unwrap();
+    let plugin = culvert_testkit::c_plugin_with_openssl(&folder).unwrap();
+    let (user, password) = TunnelSpec::USER;
+    let login = folder.write("login", &format!("{user}\n{password}\n")).unwrap();
+    let spec = TunnelSpec {
+        server_extra: format!("plugin {} check", plugin.display()),
+        client_extra: format!("auth-user-pass {}", login.display()),
+        ..TunnelSpec::default()
+    };
+    let mut tunnel = World::new().tunnel(Role::Server, Release::V2_6, &spec);
+    let address = format!("PLUGIN TEST: peer at [AF_INET]{} ", NetnsLab::CLIENT_V4);
+    for line in [
+        "a line of output",
+        "PLUGIN TEST: certificate 1 is /",
+        "VERIFY PLUGIN OK: depth=1, ",
+        "PLUGIN TEST: certificate 0 is /",
+        "VERIFY PLUGIN OK: depth=0, ",
+        &address,
+    ] {
+        tunnel.server.wait_for(line, SOON).unwrap();
+    }
+    tunnel.server.stop(SOON).unwrap();
+    assert!(
+        tunnel.server.has_logged(&format!("PLUGIN_CLOSE: {}", plugin.display())),
+        "{}",
+        tunnel.server.tail()
+    );
+}
+
 /// Debian's other plugin is one, but no judge of logins.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]

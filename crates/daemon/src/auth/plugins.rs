@@ -66,6 +66,8 @@ impl Drop for PluginThread {
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
             ovlog!(warn 1, "PLUGIN_CLOSE: plugin {} does not return; it is left behind", self.name);
+        } else {
+            ovlog!(3, "PLUGIN_CLOSE: {}", self.name);
         }
     }
 }
@@ -81,6 +83,8 @@ struct OwnedCall {
     arguments: Vec<String>,
     env: Vec<(String, String)>,
     client: Option<u64>,
+    /// With its depth, in DER.
+    certificate: Option<(u8, Vec<u8>)>,
 }
 
 impl Drop for OwnedCall {
@@ -140,8 +144,41 @@ impl Plugins {
         env: &ScriptEnv,
         client: Option<u64>,
     ) -> bool {
+        self.agree_about(hook, arguments, env, client, None).await
+    }
+
+    /// Asks all of them about a certificate, and logs what they say as OpenVPN does.
+    pub(crate) async fn agree_to_certificate(
+        &self,
+        [depth, subject]: &[String; 2],
+        env: &ScriptEnv,
+        client: Option<u64>,
+        certificate: (u8, &[u8]),
+    ) -> bool {
+        let hook = PluginHook::TlsVerify;
+        if !self.want(hook) {
+            return true;
+        }
+        let arguments = [depth.clone(), subject.clone()];
+        let agreed = self.agree_about(hook, &arguments, env, client, Some(certificate)).await;
+        let word = if agreed { "OK" } else { "ERROR" };
+        ovlog!(1, "VERIFY PLUGIN {word}: depth={depth}, {subject}");
+        agreed
+    }
+
+    async fn agree_about(
+        &self,
+        hook: PluginHook,
+        arguments: &[String],
+        env: &ScriptEnv,
+        client: Option<u64>,
+        certificate: Option<(u8, &[u8])>,
+    ) -> bool {
         for plugin in self.threads.iter() {
-            match plugin.call(hook, arguments, env, client).await {
+            let certificate = certificate.map(|(depth, der)| (depth, der.to_vec()));
+            let call =
+                OwnedCall { hook, arguments: arguments.to_vec(), env: pairs(env), client, certificate };
+            match plugin.answer(call).await {
                 Answer::Success(_) => {}
                 Answer::Error => return false,
                 Answer::Deferred => {
@@ -269,7 +306,7 @@ impl PluginThread {
         Ok(Self { name: written, hooks, jobs: Some(jobs), ended: Mutex::new(ended) })
     }
 
-    /// Calls a hook. No answer in time is an error, and so is a queue that is full.
+    /// Calls a hook without a certificate.
     async fn call(
         &self,
         hook: PluginHook,
@@ -277,12 +314,17 @@ impl PluginThread {
         env: &ScriptEnv,
         client: Option<u64>,
     ) -> Answer {
-        if !self.hooks.has(hook) {
+        let (arguments, env) = (arguments.to_vec(), pairs(env));
+        self.answer(OwnedCall { hook, arguments, env, client, certificate: None }).await
+    }
+
+    /// Calls a hook. No answer in time is an error, and so is a queue that is full.
+    async fn answer(&self, call: OwnedCall) -> Answer {
+        if !self.hooks.has(call.hook) {
             return Answer::Success(Vec::new());
         }
         let (answer, answered) = oneshot::channel();
-        let call = OwnedCall { hook, arguments: arguments.to_vec(), env: pairs(env), client };
-        let (name, what) = (&self.name, hook.name());
+        let (name, what) = (&self.name, call.hook.name());
         let Some(jobs) = &self.jobs else { return Answer::Error };
         match jobs.try_send(Job::Call(call, answer)) {
             Ok(()) => {}
@@ -381,8 +423,10 @@ fn work(mut plugin: Plugin, inbox: &mpsc::Receiver<Job>) {
             // Whoever asked has given up, most likely because the client is gone.
             Job::Call(_, answer) if answer.is_closed() => {}
             Job::Call(call, answer) => {
-                let OwnedCall { hook, arguments, env, client } = &call;
-                let answered = plugin.call(&Call { hook: *hook, arguments, env, client: *client });
+                let OwnedCall { hook, arguments, env, client, certificate } = &call;
+                let certificate = certificate.as_ref().map(|(depth, der)| (*depth, &der[..]));
+                let answered =
+                    plugin.call(&Call { hook: *hook, arguments, env, client: *client, certificate });
                 // Whoever asked may have given up.
                 let _gone = answer.send(answered);
             }

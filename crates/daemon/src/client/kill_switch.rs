@@ -105,7 +105,7 @@ fn warn_of_anothers() {
 pub(crate) fn conclude(life: &mut Life, ended: &Ended) {
     let Some(guarded) = &mut life.kill_switch else { return };
     match ended {
-        Ended::Signal(Request::Terminate | Request::Interrupt) => {
+        Ended::Signal(Request::Terminate | Request::Interrupt) | Ended::Told => {
             guarded.lift();
             life.kill_switch = None;
         }

@@ -35,7 +35,7 @@ impl Client {
         let ended = match request {
             Request::Terminate | Request::Interrupt => {
                 ovlog!(1, "SIGTERM received, sending exit notification to peer");
-                Ended::Soft(Request::Terminate, "exit-with-notification")
+                Ended::Told
             }
             request => Ended::by_signal(request),
         };

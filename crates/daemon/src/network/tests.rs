@@ -145,6 +145,7 @@ fn scripts_see_device_routes_and_options() {
             "ifconfig_ipv6_remote=fd00:8::1",
             "ifconfig_local=10.8.0.2",
             "ifconfig_netmask=255.255.255.0",
+            "net_gateway_ipv6=fe80:fe80:fe80:fe80:fe80:fe80:fe80:fe80",
             "redirect_gateway=1",
             "route_gateway_1=192.0.2.1",
             "route_gateway_2=10.8.0.1",

@@ -213,14 +213,15 @@ pub(crate) fn proto_name(connection: &ConnectionEntry) -> String {
     }
 }
 
-/// Returns the arguments of `ipchange`: the address as OpenVPN 2.7.8 passes it, family included, and the port.
+/// Returns the argument of `ipchange`: one, with family, address and port, as OpenVPN 2.6 and 2.7 pass it; their manual has
+/// two.
 #[must_use]
-pub fn ipchange_arguments(address: SocketAddr) -> [String; 2] {
+pub fn ipchange_arguments(address: SocketAddr) -> [String; 1] {
     let family = match address.ip() {
         IpAddr::V4(_) => "AF_INET",
         IpAddr::V6(_) => "AF_INET6",
     };
-    [format!("[{family}]{}", address.ip()), address.port().to_string()]
+    [format!("[{family}]{} {}", address.ip(), address.port())]
 }
 
 #[cfg(test)]
@@ -305,7 +306,7 @@ mod tests {
             ["trusted_ip6=2001:db8::1", "trusted_port=6", "untrusted_ip=192.0.2.1", "untrusted_port=5"]
         );
         let arguments = ipchange_arguments("10.99.0.1:1194".parse().expect("an address"));
-        assert_eq!(arguments, ["[AF_INET]10.99.0.1", "1194"]);
+        assert_eq!(arguments, ["[AF_INET]10.99.0.1 1194"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! as a signature. Anything but an explicit yes denies (SEC-AUTH-1).
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -28,7 +29,7 @@ use super::{farewell::Farewell, revocation::Round, under_way::UnderWay, watch::L
 use crate::{
     auth::{memory::LoginMemory, plugins::PluginConnect, throttle::Throttle, users::Users},
     hooks::Hooks,
-    scripts::{Answers, CharClass, ConnectVerdict, Hook, Learned, ScriptEnv},
+    scripts::{Answers, CharClass, ConnectVerdict, Hook, Learned, ScriptEnv, ipchange_arguments},
     session_task::SessionKey,
 };
 
@@ -169,20 +170,21 @@ impl Admission {
     /// management interface gave it.
     pub(super) fn judge_connect(
         &self,
-        session: SessionKey,
+        (session, remote): (SessionKey, SocketAddr),
         common_name: String,
         managed: String,
         env: impl FnOnce() -> ScriptEnv,
     ) {
         let is_asked = self.hooks.are_set(Hook::ClientConnect, self.hooks.scripts.client_connect.as_ref())
             || self.hooks.plugins.want(PluginHook::ClientConnectV2)
-            || self.hooks.plugins.want(PluginHook::TlsFinal);
+            || self.hooks.plugins.want(PluginHook::TlsFinal)
+            || self.hooks.plugins.want(PluginHook::IpChange);
         let asked = is_asked.then(env);
         if !is_asked && self.client_config_dir.is_none() && managed.is_empty() {
             return self.decide(Decision::Connect(session, Ok(Box::default())));
         }
         self.spawn(move |this: Self| async move {
-            let overrides = this.client_overrides(session, &common_name, asked, &managed).await;
+            let overrides = this.client_overrides((session, remote), &common_name, asked, &managed).await;
             Decision::Connect(session, overrides.map(Box::new))
         });
     }
@@ -219,7 +221,7 @@ impl Admission {
 
     async fn client_overrides(
         &self,
-        session: SessionKey,
+        (session, remote): (SessionKey, SocketAddr),
         common_name: &str,
         asked: Option<ScriptEnv>,
         managed: &str,
@@ -228,7 +230,7 @@ impl Admission {
         let mut added = String::new();
         if let Some(env) = &asked {
             // Whom a plugin was told to forget it must not hear of again.
-            let asked = self.plugins_at_connect(session, env);
+            let asked = self.plugins_at_connect((session, remote), env);
             added =
                 self.under_way.while_there(session, asked).await.unwrap_or_else(|| Err(LEFT.to_owned()))?;
         }
@@ -260,11 +262,17 @@ impl Admission {
     }
 
     /// Asks plugins about a client that connects; returns what they add to its options.
-    async fn plugins_at_connect(&self, session: SessionKey, env: &ScriptEnv) -> Result<String, String> {
+    async fn plugins_at_connect(
+        &self,
+        (session, remote): (SessionKey, SocketAddr),
+        env: &ScriptEnv,
+    ) -> Result<String, String> {
         let plugins = &self.hooks.plugins;
         if !plugins.agree(PluginHook::TlsFinal, &[], env, Some(session.0)).await {
             return Err("a plugin refused the session's keys".to_owned());
         }
+        // As in OpenVPN, where it cannot refuse the client.
+        plugins.agree(PluginHook::IpChange, &ipchange_arguments(remote), env, Some(session.0)).await;
         match plugins.judge_connect(&self.tmp_dir, env, session.0).await {
             PluginConnect::Accept(options) => Ok(options),
             PluginConnect::Reject => Err("a plugin refused the client".to_owned()),

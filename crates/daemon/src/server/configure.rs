@@ -91,7 +91,7 @@ impl Server {
             env
         };
         let managed = client.managed.options().to_owned();
-        self.admission.judge_connect(key, name.clone(), managed, env);
+        self.admission.judge_connect((key, client.remote), name.clone(), managed, env);
     }
 
     /// The name that everything else uses: the common name, or the login where that replaces it.
