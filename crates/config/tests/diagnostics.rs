@@ -118,6 +118,17 @@ fn what_openvpn_warns_about_is_warned_about_in_its_words() {
 }
 
 #[test]
+fn a_prefix_length_behind_an_address_of_a_pool_has_no_effect() {
+    let checked = check(&SERVER.replace("10.8.0.0 255", "10.8.0.0/24 255"));
+    assert_eq!(lines(&checked.errors), Vec::<&str>::new());
+    assert_eq!(checked.profile.device.ifconfig.unwrap().local.to_string(), "10.8.0.1");
+    for wrong in ["10.8.0.0/33", "10.8.0.0/", "10.8.0.0/x"] {
+        let text = SERVER.replace("10.8.0.0 255", &format!("{wrong} 255"));
+        assert_eq!(syntax(&text), "Options error: error parsing --server parameters", "{wrong}");
+    }
+}
+
+#[test]
 fn a_contradiction_points_at_the_line_that_makes_it() {
     let checked = check(&format!("{SERVER}keepalive 10 15\n"));
     assert_eq!(

@@ -64,6 +64,9 @@ const RELAY_HEADER: u16 = 10;
 
 /// How long to wait between two tries to resolve a name.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+/// What OpenVPN says besides of a name that it was told to look up once, before it gives up altogether.
+const NO_RETRY: &str =
+    "(I would have retried this name query if you had specified the --resolv-retry option.)";
 
 impl Client {
     /// Makes one attempt, from the name of the remote to the end of its session.
@@ -182,6 +185,9 @@ impl Client {
                     }
                     self.remotes.resolved(addresses);
                     return first.ok_or_else(|| Outcome::Restart(Restart::because("init_instance")));
+                }
+                Err(failure) if self.profile.link.resolv_retry == ResolvRetry::For(Duration::ZERO) => {
+                    return Err(fatal(&format!("{failure}{NO_RETRY}")));
                 }
                 Err(failure) => ovlog!(error 1, "{failure}"),
             }
