@@ -242,6 +242,13 @@ impl<'a> Args<'a> {
         self.str(index).parse().ok()
     }
 
+    /// Returns an IPv4 address; a prefix length behind it is read and has no effect, as in OpenVPN's `get_ip_addr`.
+    pub(crate) fn v4_of_prefix(&self, index: usize) -> Option<Ipv4Addr> {
+        let (address, bits) = self.str(index).split_once('/').unwrap_or((self.str(index), "0"));
+        integer(bits).filter(|bits| (0..=32).contains(bits))?;
+        address.parse().ok()
+    }
+
     /// Returns an IPv6 address.
     pub(crate) fn v6(&self, index: usize) -> Option<Ipv6Addr> {
         self.str(index).parse().ok()

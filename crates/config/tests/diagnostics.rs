@@ -72,6 +72,63 @@ fn parameters_of_a_group_that_nobody_uses_are_said_to_have_no_effect() {
 }
 
 #[test]
+fn what_openvpn_warns_about_is_warned_about_in_its_words() {
+    let client = format!("{CLIENT}remote-cert-tls server\n");
+    let server = format!("{SERVER}keepalive 10 60\n");
+    let warned = |text: &str, start: &str| {
+        lines(&check(text).notes).iter().filter(|line| line.starts_with(start)).count()
+    };
+    for (base, more, start) in [
+        (P2P, "ping 10", "WARNING: --ping should normally be used with --ping-restart or --ping-exit"),
+        (&server, "chroot dir", "WARNING: you are using chroot without specifying user and group"),
+        (&client, "ifconfig 10.0.0.1 10.0.0.2", "WARNING: using --pull/--client and --ifconfig together"),
+        (
+            &server,
+            "duplicate-cn\nclient-config-dir dir",
+            "WARNING: using --duplicate-cn and --client-config-dir",
+        ),
+        (&server, "duplicate-cn\nifconfig-pool-persist x", "WARNING: --ifconfig-pool-persist will not work"),
+        (
+            &client,
+            "ns-cert-type server",
+            "WARNING: --ns-cert-type is DEPRECATED.  Use --remote-cert-tls instead.",
+        ),
+        (&client, "script-security 2\nup ca.crt", "NOTE: the current --script-security setting may allow"),
+        (
+            &client,
+            "up ca.crt",
+            "NOTE: starting with OpenVPN 2.1, '--script-security 2' or higher is required",
+        ),
+        (
+            &client,
+            "fragment 1300\nmssfix 1200 mtu",
+            "WARNING: if you use --mssfix and --fragment, you should use",
+        ),
+    ] {
+        assert_eq!(warned(base, start), 0, "{more}");
+        assert_eq!(warned(&format!("{base}{more}\n"), start), 1, "{more}");
+    }
+    let missing = "WARNING: --keepalive option is missing from server config";
+    assert_eq!((warned(SERVER, missing), warned(&server, missing)), (1, 0));
+    assert_eq!(
+        warned(&format!("{client}ping 10\n"), "WARNING: --ping"),
+        0,
+        "a client has a limit without being told"
+    );
+}
+
+#[test]
+fn a_prefix_length_behind_an_address_of_a_pool_has_no_effect() {
+    let checked = check(&SERVER.replace("10.8.0.0 255", "10.8.0.0/24 255"));
+    assert_eq!(lines(&checked.errors), Vec::<&str>::new());
+    assert_eq!(checked.profile.device.ifconfig.unwrap().local.to_string(), "10.8.0.1");
+    for wrong in ["10.8.0.0/33", "10.8.0.0/", "10.8.0.0/x"] {
+        let text = SERVER.replace("10.8.0.0 255", &format!("{wrong} 255"));
+        assert_eq!(syntax(&text), "Options error: error parsing --server parameters", "{wrong}");
+    }
+}
+
+#[test]
 fn a_contradiction_points_at_the_line_that_makes_it() {
     let checked = check(&format!("{SERVER}keepalive 10 15\n"));
     assert_eq!(

@@ -321,6 +321,21 @@ fn cd_is_the_directory_of_all_files_that_follow() {
 }
 
 #[test]
+fn a_name_that_is_to_be_looked_up_once_ends_the_process() {
+    let pki = Pki::new(Algorithm::Ec).unwrap();
+    // An empty label is refused by the resolver itself, without a network.
+    let client =
+        "client\ndev null\nnobind\nremote a..b\nresolv-retry 0\nca ca.crt\ncert client.crt\nkey client.key\n";
+    pki.folder().write("once.conf", client).unwrap();
+    let once = run_in(pki.folder().path(), &["once.conf"]);
+    once.assert_says(
+        "RESOLVE: Cannot resolve host address: a..b:1194 (Name or service not known)(I would have retried",
+    );
+    once.assert_says("Exiting due to fatal error");
+    assert_eq!(once.code, 1);
+}
+
+#[test]
 fn suppressed_time_stamps_are_suppressed_from_the_first_line_on() {
     let folder = folder_with_tap();
     let run = run_in(folder.path(), &["--config", "p2p.conf", "--suppress-timestamps"]);

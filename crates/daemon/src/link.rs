@@ -38,9 +38,12 @@ pub(crate) async fn local_address(
 
 /// Resolves a name to addresses of a family, in the resolver's order.
 pub(crate) async fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>, String> {
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|failure| format!("RESOLVE: Cannot resolve host address: {host}:{port} ({failure})"))?;
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|failure| {
+        let text = failure.to_string();
+        // The standard library's words come before the resolver's.
+        let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+        format!("RESOLVE: Cannot resolve host address: {host}:{port} ({reason})")
+    })?;
     let mut addresses: Vec<_> = found
         .filter(|address| match family {
             Family::Any => true,

@@ -81,7 +81,7 @@ fn open_kernel(profile: &Profile, spec: &DeviceSpec) -> Result<Arc<dyn Offload>,
     let what = match backend.probe() {
         Support::Present(what) => what,
         Support::Absent(why) => {
-            let note = "Note: Kernel support for ovpn-dco missing, disabling data channel offload.";
+            let note = "Note: Kernel support for ovpn interfaces missing, disabling data channel offload. Use Linux 6.16.0 or newer with ovpn support or use ovpn-backports for interface support.";
             return Err(Declined { note: Some(note.to_owned()), because: why });
         }
     };

@@ -2,6 +2,7 @@
 //!
 //! The order is OpenVPN's, so that its first error is ours: helpers, ciphers, connections, rules, files.
 
+mod advice;
 mod ciphers;
 mod connections;
 mod helpers;
@@ -41,6 +42,7 @@ pub(crate) fn check(mut draft: Draft, files: &dyn Files) -> Checked {
     silence_of_the_server(&mut draft, &findings);
     status_file(&mut draft);
     rules::check(&draft, &mut findings);
+    advice::give(&draft, &mut findings);
     // OpenVPN would fail over these while running.
     findings.errors.append(&mut draft.late);
     presence::check(&draft, files, &mut findings);

@@ -7,11 +7,9 @@ use crate::{
     Setting,
     diagnostic::Severity,
     draft::{ConnectionDraft, Draft, RawTransport},
-    profile::{
-        AuthUserPass, Bind, CertPolicy, ConnectionEntry, Dh, Mode, RemapUsr1, ScriptSecurity, TlsRole,
-    },
+    profile::{AuthUserPass, Bind, CertPolicy, ConnectionEntry, Dh, Mode, RemapUsr1, TlsRole},
     table::Rule,
-    value::{RouteHost, VlanAccept},
+    value::VlanAccept,
 };
 
 /// Checks everything.
@@ -48,8 +46,6 @@ pub(super) fn check(d: &Draft, f: &mut Findings) {
     }
     tls(d, f);
     dns(d, f);
-    scripts(d, f);
-    hints(d, f);
 }
 
 fn dh_without_server(d: &Draft, f: &mut Findings) {
@@ -427,44 +423,5 @@ fn dns(d: &Draft, f: &mut Findings) {
             format!("ERROR: dns server {n} does not have an address assigned"),
             &format!("add `dns server {n} address ADDRESS`"),
         );
-    }
-}
-
-/// A program that will not run, because `script-security` forbids it.
-fn scripts(d: &Draft, f: &mut Findings) {
-    if d.profile.scripts.security >= ScriptSecurity::Scripts {
-        return;
-    }
-    let forbidden = f
-        .settings
-        .iter()
-        .find(|setting| setting.row.group == crate::table::Group::Script && setting.row.arity.1 > 1);
-    if let Some(name) = forbidden.map(|setting| setting.row.name) {
-        let line = "NOTE: the current --script-security setting may not allow this configuration to call user-defined scripts";
-        f.note(Severity::Warning, name, line, "write `script-security 2`");
-    }
-}
-
-/// What starts and is probably not meant.
-fn hints(d: &Draft, f: &mut Findings) {
-    let verify = d.profile.scripts.tls_verify.is_some();
-    if d.profile.tls.role == Some(TlsRole::Client) && !d.profile.tls.tells_servers_from_clients(verify) {
-        let line = "WARNING: No server certificate verification method has been enabled.  See \
-                    http://openvpn.net/howto.html#mitm for more info.";
-        f.note(Severity::Warning, "", line, "write `remote-cert-tls server`");
-    }
-    let named = d.profile.routes.routes.iter().any(|route| matches!(route.network, RouteHost::Name(_)));
-    if named {
-        let line = "Note: a --route names a host: it is looked up when the tunnel is up";
-        f.note(Severity::Note, "route", line, "write its address");
-    }
-    let bound = d.profile.connections.iter().any(|entry| entry.bind != Bind::NoBind);
-    if d.profile.client.pull
-        && bound
-        && d.profile.connections.iter().any(|entry| entry.remote.is_some())
-        && f.has("bind")
-    {
-        let line = "Note: with --bind only one client per machine can use this port";
-        f.note(Severity::Note, "bind", line, "write `nobind`");
     }
 }

@@ -26,8 +26,8 @@ pub(super) const ROWS: &[OptionRow] = &[
                 }
             };
             let wrong = |index| problem("error parsing --server parameters").at(index);
-            let network = a.v4(0).filter(|net| !net.is_unspecified()).ok_or_else(|| wrong(0))?;
-            let mask = a.v4(1).filter(|mask| !mask.is_unspecified()).ok_or_else(|| wrong(1))?;
+            let network = a.v4_of_prefix(0).filter(|net| !net.is_unspecified()).ok_or_else(|| wrong(0))?;
+            let mask = a.v4_of_prefix(1).filter(|mask| !mask.is_unspecified()).ok_or_else(|| wrong(1))?;
             d.helpers.server = Some(ServerNet { network, mask, nopool });
             Ok(())
         }),
@@ -59,7 +59,7 @@ pub(super) const ROWS: &[OptionRow] = &[
                 }
                 _ => {
                     let wrong = |index| problem("error parsing --server-bridge parameters").at(index);
-                    let address = |index| a.v4(index).ok_or_else(|| wrong(index));
+                    let address = |index| a.v4_of_prefix(index).ok_or_else(|| wrong(index));
                     d.helpers.bridge = Some(Some([address(0)?, address(1)?, address(2)?, address(3)?]));
                 }
             }
@@ -82,7 +82,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         .rules(&[Rule::ServerOnly])
         .set(|d, a| {
             let address = |index| {
-                a.v4(index).ok_or_else(|| problem("error parsing --ifconfig-pool parameters").at(index))
+                a.v4_of_prefix(index).ok_or_else(|| problem("error parsing --ifconfig-pool parameters").at(index))
             };
             let (start, end) = (address(0)?, address(1)?);
             let netmask = a.get(2).map(|_| address(2)).transpose()?;

@@ -82,6 +82,9 @@ fn server_family(entry: &ConnectionEntry) -> Family {
 
 /// How long to wait between two tries to resolve a name.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+/// What OpenVPN says besides of a name that it was told to look up once, before it gives up altogether.
+const NO_RETRY: &str =
+    "(I would have retried this name query if you had specified the --resolv-retry option.)";
 
 /// What the restart is called when there is no address to connect to.
 const UNRESOLVED: &str = "Could not determine IPv4/IPv6 protocol";
@@ -208,6 +211,9 @@ impl Client {
                 Err(failure) if retry == ResolvRetry::For(Duration::ZERO) => {
                     let hint = "(I would have retried this name query if you had specified the --resolv-retry option.)";
                     return Err(fatal(&format!("{failure} {hint}")));
+                }
+                Err(failure) if self.profile.link.resolv_retry == ResolvRetry::For(Duration::ZERO) => {
+                    return Err(fatal(&format!("{failure}{NO_RETRY}")));
                 }
                 Err(failure) => ovlog!(error 1, "{failure}"),
             }

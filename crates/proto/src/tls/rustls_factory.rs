@@ -186,9 +186,9 @@ impl fmt::Debug for Clock {
 }
 
 fn provider(settings: &TlsSettings, warnings: &mut Vec<String>) -> Result<CryptoProvider, TlsError> {
-    let cipher_suites =
-        suites::select(settings.cipher_list.as_deref(), settings.cipher_suites.as_deref(), warnings)
-            .map_err(TlsError::Setup)?;
+    let (list, suites) = (settings.cipher_list.as_deref(), settings.cipher_suites.as_deref());
+    let may_be_1_3 = settings.version_max >= TlsVersion::V1_3;
+    let cipher_suites = suites::select(list, suites, may_be_1_3, warnings).map_err(TlsError::Setup)?;
     let kx_groups = match &settings.groups {
         Some(list) => groups::parse(list, warnings).map_err(TlsError::Setup)?,
         None => groups::DEFAULT.to_vec(),

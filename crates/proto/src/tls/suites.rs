@@ -68,20 +68,32 @@ pub fn tls_1_2_suites() -> Vec<&'static str> {
     TLS_1_2.iter().map(|suite| suite.iana).collect()
 }
 
-/// Both lists together, TLS 1.3 first.
+/// Both lists together, TLS 1.3 first. `may_be_1_3`: TLS 1.3 is not ruled out; a `tls-cipher` of which nothing is known here
+/// then leaves TLS 1.3 alone, on which it has no say. Files of the field name finite-field Diffie-Hellman only, and work with
+/// OpenVPN by TLS 1.3.
 pub(super) fn select(
     cipher_list: Option<&str>,
     cipher_suites: Option<&str>,
+    may_be_1_3: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<SupportedCipherSuite>, String> {
     let mut suites = match cipher_suites {
         None => TLS_1_3.iter().map(|(_, suite)| *suite).collect(),
         Some(list) => parse_1_3(list, warnings)?,
     };
-    match cipher_list {
-        None => suites.extend(TLS_1_2.iter().map(|known| known.suite)),
-        Some(list) => suites.extend(parse_1_2(list, warnings)?.into_iter().map(|known| known.suite)),
+    let of_1_2 = match cipher_list {
+        None => TLS_1_2.iter().collect(),
+        Some(list) => parse_1_2(list, warnings),
+    };
+    if let Some(list) = cipher_list.filter(|_| of_1_2.is_empty()) {
+        let known = tls_1_2_suites().join(":");
+        let text = format!("no usable cipher suite in `tls-cipher {list}`; known are {known}");
+        if !may_be_1_3 {
+            return Err(text);
+        }
+        warnings.push(format!("{text}: peers without TLS 1.3 cannot connect"));
     }
+    suites.extend(of_1_2.into_iter().map(|known| known.suite));
     Ok(suites)
 }
 
@@ -116,7 +128,7 @@ fn parse_1_3(list: &str, warnings: &mut Vec<String>) -> Result<Vec<SupportedCiph
 }
 
 /// OpenSSL's expressions: names and keywords, `+` for "and", `!` forever out, `-` out, `+X` to the end, `@…` ignored.
-fn parse_1_2(list: &str, warnings: &mut Vec<String>) -> Result<Vec<&'static Suite12>, String> {
+fn parse_1_2(list: &str, warnings: &mut Vec<String>) -> Vec<&'static Suite12> {
     let mut chosen: Vec<&Suite12> = Vec::new();
     let mut banned: Vec<&str> = Vec::new();
     for word in list.split([':', ',', ' ']).filter(|word| !word.is_empty() && !word.starts_with('@')) {
@@ -146,11 +158,7 @@ fn parse_1_2(list: &str, warnings: &mut Vec<String>) -> Result<Vec<&'static Suit
             }
         }
     }
-    if chosen.is_empty() {
-        let known = tls_1_2_suites().join(":");
-        return Err(format!("no usable cipher suite in `tls-cipher {list}`; known are {known}"));
-    }
-    Ok(chosen)
+    chosen
 }
 
 /// Whether a name, keyword, or keywords joined by `+` means a suite.

@@ -50,6 +50,30 @@ fn an_empty_choice_of_suites_is_an_error() {
 }
 
 #[test]
+fn a_list_without_a_known_suite_leaves_tls_1_3_alone() {
+    let mut both = both();
+    both.client.cipher_list =
+        Some("TLS-DHE-RSA-WITH-AES-256-CBC-SHA:TLS-RSA-WITH-AES-256-CBC-SHA".to_owned());
+    let factory = RustlsFactory::new(both.client.clone()).unwrap();
+    let last = factory.warnings().last().unwrap();
+    assert!(
+        last.contains("no usable cipher suite in `tls-cipher ") && last.contains("without TLS 1.3"),
+        "{last}"
+    );
+    let old_server = {
+        let mut settings = both.server.clone();
+        settings.version_max = TlsVersion::V1_2;
+        settings
+    };
+    let mut pair = Pair::open(both.client.clone(), both.server);
+    pair.run();
+    assert!(pair.client.description().starts_with("TLSv1.3"), "{}", pair.client.description());
+    let mut pair = Pair::open(both.client, old_server);
+    pair.run();
+    assert!(pair.server_error.is_some());
+}
+
+#[test]
 fn unknown_names_are_warned_about() {
     let mut settings = both().client;
     settings.cipher_list = Some("TLS-DHE-RSA-WITH-AES-256-GCM-SHA384:DEFAULT".to_owned());
