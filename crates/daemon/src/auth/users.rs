@@ -16,7 +16,10 @@ use std::{
     collections::HashMap,
     hash::RandomState,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -70,6 +73,8 @@ pub(crate) struct Users {
     hashing: Semaphore,
     memory: Mutex<Memory>,
     hasher: RandomState,
+    /// The watch looks at the file.
+    is_looking: AtomicBool,
 }
 
 /// What has to be remembered between logins.
@@ -119,7 +124,13 @@ impl Users {
 
     /// The users of a file, which is read when somebody logs in: by then the process has its final root.
     pub(crate) fn of_file(path: PathBuf) -> Self {
-        Self { path, hashing: Semaphore::new(HASHING), memory: Mutex::default(), hasher: RandomState::new() }
+        Self {
+            path,
+            hashing: Semaphore::new(HASHING),
+            memory: Mutex::default(),
+            hasher: RandomState::new(),
+            is_looking: AtomicBool::new(false),
+        }
     }
 
     /// Judges a login.
@@ -138,19 +149,21 @@ impl Users {
     pub(crate) async fn know(self: &Arc<Self>, username: &str, since: SystemTime) -> UserStanding {
         // A file that is being written is read a moment later; one that never rests, as it is.
         for _ in 0..30 {
-            if !self.is_restless() {
+            if !self.elsewhere(Self::is_restless).await.unwrap_or(false) {
                 break;
             }
             tokio::time::sleep(REST / 10).await;
         }
-        let users = Arc::clone(self);
-        let refreshed = tokio::task::spawn_blocking(move || users.refresh()).await;
-        match refreshed {
-            Ok(_) => self.standing(username, since),
-            Err(_panicked) => {
-                UserStanding::CannotTell("internal error: the look at the file failed".to_owned())
-            }
+        match self.elsewhere(Self::refresh).await {
+            Some(_) => self.standing(username, since),
+            None => UserStanding::CannotTell("internal error: the look at the file failed".to_owned()),
         }
+    }
+
+    /// Looks at the file on a thread for what may block; `None`: the look panicked.
+    async fn elsewhere<T: Send + 'static>(self: &Arc<Self>, look: fn(&Self) -> T) -> Option<T> {
+        let users = Arc::clone(self);
+        tokio::task::spawn_blocking(move || look(&users)).await.ok()
     }
 
     /// Which reading of the file is known: another number, and a standing may be another.
@@ -176,6 +189,20 @@ impl Users {
             Some(_) if changed.get(username).is_some_and(|&at| since < at) => UserStanding::Changed,
             Some(_) => UserStanding::Known,
         }
+    }
+
+    /// What the watch has to do now, elsewhere, since the file may lie on a disk that hangs: the file is looked at, and read
+    /// again if that is due. There is no second look before the first one came back.
+    pub(crate) fn due(self: &Arc<Self>) -> Option<impl FnOnce() -> Option<Result<(), String>> + use<>> {
+        if self.is_looking.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let users = Arc::clone(self);
+        Some(move || {
+            let outcome = if users.is_stale() { users.refresh() } else { None };
+            users.is_looking.store(false, Ordering::Release);
+            outcome
+        })
     }
 
     /// Whether the file should be read again: it changed, and has come to rest.
@@ -441,6 +468,17 @@ mod tests {
         assert_eq!(users.standing("alice", before), UserStanding::Known, "as it was read last");
         assert_eq!(users.know("alice", before).await, UserStanding::Changed);
         assert_eq!(users.know("alice", clock::wall()).await, UserStanding::Known);
+    }
+
+    #[test]
+    fn the_watch_does_not_look_again_before_it_has_seen_something() {
+        let (_folder, path) = folder();
+        fs::write(&path, "").unwrap();
+        let users = Arc::new(Users::of_file(path));
+        let hangs = users.due().unwrap();
+        assert!(users.due().is_none());
+        hangs();
+        assert!(users.due().is_some());
     }
 
     #[tokio::test]

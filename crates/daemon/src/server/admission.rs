@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{Instrument, warn};
 
-use super::{farewell::Farewell, revocation::Round, under_way::UnderWay, watch::Look};
+use super::{farewell::Farewell, host_routes::Seen, revocation::Round, under_way::UnderWay, watch::Look};
 use crate::{
     auth::{memory::LoginMemory, plugins::PluginConnect, throttle::Throttle, users::Users},
     hooks::Hooks,
@@ -53,6 +53,8 @@ pub(super) enum Decision {
     Withdrawn(SessionKey, String),
     /// The certificates of all clients that are connected were judged again.
     Judged(Round),
+    /// The machine's routes were looked at.
+    Routes(Box<Seen>),
     /// The file of `auth-users` was read again, or cannot be.
     Users(Result<(), String>),
     /// About a client's addresses: whether all may be used, and those that may.

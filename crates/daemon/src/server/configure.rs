@@ -311,6 +311,7 @@ impl Server {
         let id = spec.id;
         if beside {
             self.host_routes.follow(&device);
+            self.watch_host_routes();
         }
         let is_routed = !self.host_routes.behind(&spec.vpn).is_empty();
         self.by_peer.insert(id, key);

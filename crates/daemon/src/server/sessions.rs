@@ -251,6 +251,7 @@ impl Server {
             Decision::Withdrawn(key, reason) => self.dismiss(key, &reason),
             Decision::Judged(round) => self.round_judged(round),
             Decision::Newcomer(key, standing, collected) => self.newcomer_judged(key, standing, collected),
+            Decision::Routes(seen) => self.host_routes_seen(*seen),
             Decision::Users(outcome) => self.users_seen(outcome),
             Decision::Learned(key, agreed, farewell) => self.addresses_judged(key, agreed, *farewell),
             Decision::Station(key, station, allowed) => self.station_judged(key, station, allowed),

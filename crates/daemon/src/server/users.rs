@@ -139,12 +139,12 @@ impl Admission {
 }
 
 impl Server {
-    /// Looks whether the file of users changed, and has it read on another thread.
+    /// Looks on another thread whether the file of users changed, and has it read there.
     pub(super) fn watch_users(&self) {
-        let Some(users) = self.admission.users.as_ref().filter(|users| users.is_stale()) else { return };
-        let (users, decisions) = (Arc::clone(users), self.admission.decisions.clone());
+        let Some(look) = self.admission.users.as_ref().and_then(Users::due) else { return };
+        let decisions = self.admission.decisions.clone();
         tokio::task::spawn_blocking(move || {
-            if let Some(outcome) = users.refresh() {
+            if let Some(outcome) = look() {
                 let _gone = decisions.blocking_send(Decision::Users(outcome));
             }
         });
