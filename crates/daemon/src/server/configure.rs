@@ -20,7 +20,7 @@ use tracing::{error, warn};
 
 use super::{
     Server,
-    admission::Collected,
+    admission::{Collected, Declined},
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
     farewell::Farewell,
@@ -72,7 +72,7 @@ impl Server {
             own_name: name.clone(),
             overrides: ClientOverrides::default(),
             added: String::new(),
-            has_agreed: false,
+            were_asked: false,
             announced: Vec::new(),
             addresses: ClientAddresses::default(),
             since,
@@ -140,9 +140,8 @@ impl Server {
     pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
         let Collected { overrides, added, asked } = collected;
         match self.clients.get_mut(&key).map(|client| &mut client.state) {
-            Some(State::Configuring(pending)) => pending.has_agreed |= asked.is_some(),
-            // It left while it was asked about.
-            _ => return self.left_when_agreed(key, asked),
+            Some(State::Configuring(pending)) => pending.were_asked |= asked.is_some(),
+            _ => return self.left_while_asked(key, asked),
         }
         let learns = self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref());
         if let Some((local, ..)) = overrides.ifconfig_push
@@ -197,6 +196,15 @@ impl Server {
         environment::pool(&mut env, &self.profile, &given);
         environment::since(&mut env, since);
         self.admission.judge_addresses(key, learned, name, env);
+    }
+
+    /// A client is not connected: its file, a plugin or a program says so. As in OpenVPN, `client-disconnect` follows.
+    pub(super) fn declined(&mut self, key: SessionKey, declined: Declined) {
+        match self.clients.get_mut(&key).map(|client| &mut client.state) {
+            Some(State::Configuring(pending)) => pending.were_asked = true,
+            _ => return self.left_while_asked(key, declined.asked),
+        }
+        self.refuse(key, &declined.reason);
     }
 
     /// `learn-address` was told a client's addresses, and agreed to all of them or not.

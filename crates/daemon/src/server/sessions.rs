@@ -245,7 +245,7 @@ impl Server {
                 self.login_decided(key, id, authorization);
             }
             Decision::Connect(key, Ok(collected)) => self.collected(key, *collected),
-            Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
+            Decision::Connect(key, Err(declined)) => self.declined(key, declined),
             Decision::Again(key, collected) => self.collected_again(key, collected),
             Decision::Looked(look) => self.looked(&look),
             Decision::Withdrawn(key, reason) => self.dismiss(key, &reason),
