@@ -252,7 +252,7 @@ impl Server {
         let Some(client) = self.clients.get(&key) else { return };
         let State::Configuring(pending) = &client.state else { return };
         if self.by_peer.len() >= self.max_clients() {
-            return self.turn_away(key, "max-clients is reached");
+            return self.turn_away(key, FULL);
         }
         let (framing, migration) = self.framing(pending);
         let params = &pending.params;
@@ -277,7 +277,7 @@ impl Server {
         report_quota(&self.profile, &pending.overrides, &spec, &pending.common_name);
         let placement = self.offload.placement(&spec);
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
-            return self.turn_away(key, "max-clients is reached");
+            return self.turn_away(key, FULL);
         };
         self.take_from_others(key, &spec.vpn, &spec.iroutes);
         let Some(client) = self.clients.get(&key) else { return };
@@ -288,7 +288,7 @@ impl Server {
             error!("the offload refused the client: {}", crate::link::describe(&failure));
             self.peer_ids.give_back(slot);
             if matches!(failure, OffloadError::PeerExists(_)) {
-                return self.turn_away(key, "an address or network of it is another's");
+                return self.turn_away(key, TAKEN);
             }
             return self.refuse(key, "the offload refused it");
         }
@@ -436,6 +436,10 @@ impl Server {
         Form::new(&self.profile, &mtu, params, framing, path)
     }
 }
+
+/// Why a client shall come again.
+const FULL: &str = "the server is full";
+const TAKEN: &str = "an address or network of this client is still another's";
 
 /// What a client hears that `force-tls-key-material-export` refuses.
 const NO_EXPORTER: &str = "Client incompatible with this server. Keying Material Exporters (RFC 5705) support missing. \

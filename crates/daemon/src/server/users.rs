@@ -5,12 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use culvert_proto::{AuthRequest, Authorization, Command};
+use culvert_proto::{AuthRequest, Authorization};
 
 use super::{
     Server,
     admission::{Admission, Decision},
     client::State,
+    turned_away::come_back,
 };
 use crate::{
     auth::{
@@ -21,8 +22,9 @@ use crate::{
     session_task::SessionKey,
 };
 
-/// What a client hears whose user cannot be looked up.
-const NOT_NOW: &str = "TEMP[backoff 20,advance no]:users cannot be looked up now";
+/// What a client hears whose user cannot be looked up, and when it shall come again.
+const NOT_NOW: &str = "users cannot be looked up now";
+const AWAY: Duration = Duration::from_secs(20);
 
 /// A login that the file of users has to do with.
 #[derive(Clone, Debug)]
@@ -132,7 +134,7 @@ impl Admission {
             }
             UserStanding::CannotTell(problem) => {
                 ovlog!(error 1, "{problem}; '{username}' shows a good token, but nobody new is let in until the file can be read");
-                Authorization::Deny(Some(NOT_NOW.to_owned()))
+                Authorization::Deny(Some(come_back(AWAY, NOT_NOW)))
             }
         }
     }
@@ -198,8 +200,7 @@ impl Server {
                 true
             }
             Some(Objection::Unknown(problem)) => {
-                ovlog!(error 1, "MULTI: client is told to come back: {problem}");
-                self.tell(key, Command::Refuse(Some(NOT_NOW.to_owned())));
+                self.send_away(key, AWAY, &problem, NOT_NOW);
                 true
             }
         }
