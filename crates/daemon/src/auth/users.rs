@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 pub use super::user_file::{Change, change};
 use super::{
     challenge::{DynamicChallenge, PasswordField},
-    totp::{DIGITS, TotpSecret},
+    totp::{self, DIGITS, TotpSecret},
     user_file::{Marks, Stamp, User, UserFile},
 };
 use crate::{clock, ovlog, random};
@@ -40,6 +40,8 @@ use crate::{clock, ovlog, random};
 const HASHING: usize = 2;
 /// How long a challenge waits for its answer.
 const CHALLENGE_LIFE: Duration = Duration::from_secs(180);
+/// What a client hears whose code is not taken soon after the start, whether it is wrong or too old.
+const NEXT_CODE: &str = "this server has just started: log in with the next code";
 /// Challenges that wait; more replace the oldest.
 const CHALLENGES: usize = 4096;
 /// A file is believed only when it has rested so long: who writes it in place makes it empty first.
@@ -80,6 +82,8 @@ pub(crate) struct Users {
 /// What has to be remembered between logins.
 #[derive(Default)]
 struct Memory {
+    /// When it begins: what was used before is not known.
+    began: u64,
     /// The last step of each user whose code was taken.
     used: HashMap<String, u64>,
     challenges: HashMap<String, Asked>,
@@ -127,7 +131,7 @@ impl Users {
         Self {
             path,
             hashing: Semaphore::new(HASHING),
-            memory: Mutex::default(),
+            memory: Mutex::new(Memory { began: u64::from(clock::unix_seconds()), ..Memory::default() }),
             hasher: RandomState::new(),
             is_looking: AtomicBool::new(false),
         }
@@ -301,10 +305,11 @@ impl Users {
             (Proven::Password, Some(_)) => UserVerdict::Reject(Some(self.memory().ask(username).reason())),
             (Proven::PasswordAnd(code), Some(secret)) => {
                 let now = u64::from(clock::unix_seconds());
-                if self.memory().take_code(username, &secret, &code, now) {
+                let mut memory = self.memory();
+                if memory.take_code(username, &secret, &code, now) {
                     UserVerdict::Accept
                 } else {
-                    UserVerdict::Reject(None)
+                    UserVerdict::Reject(memory.is_new(now).then(|| NEXT_CODE.to_owned()))
                 }
             }
         }
@@ -316,12 +321,17 @@ impl Users {
 }
 
 impl Memory {
-    /// Takes a code, once.
+    /// Takes a code, once. One from before the beginning may have been used then.
     fn take_code(&mut self, username: &str, secret: &TotpSecret, code: &str, now: u64) -> bool {
-        let last = self.used.get(username).copied();
+        let last = self.used.get(username).copied().max(Some(totp::step(self.began)));
         let Some(step) = secret.step_of(code.trim(), now, last) else { return false };
         self.used.insert(username.to_owned(), step);
         true
+    }
+
+    /// Whether a code of the present may be one that is too old.
+    fn is_new(&self, now: u64) -> bool {
+        totp::is_current(totp::step(self.began), now)
     }
 
     /// Makes a challenge for a user whose password was right.
@@ -565,6 +575,17 @@ mod tests {
         assert!(memory.take_code("alice", &secret, "287082", 59));
         assert!(!memory.take_code("alice", &secret, "287082", 59), "once");
         assert!(memory.take_code("bob", &secret, "287082", 59), "another user's");
+    }
+
+    /// The process before this one may have taken it.
+    #[test]
+    fn a_code_from_before_the_start_is_not_taken() {
+        let secret = TotpSecret::parse(SECRET).unwrap();
+        let mut memory = Memory { began: 58, ..Memory::default() };
+        assert!(!memory.take_code("alice", &secret, "287082", 59));
+        assert!(memory.is_new(89) && !memory.is_new(90));
+        let mut memory = Memory { began: 29, ..Memory::default() };
+        assert!(memory.take_code("alice", &secret, "287082", 59));
     }
 
     #[test]
