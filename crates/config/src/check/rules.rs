@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use culvert_wire::VlanAccept;
+
 use super::{Findings, server_rules};
 use crate::{
     Setting,
@@ -11,7 +13,7 @@ use crate::{
         AuthUserPass, Bind, CertPolicy, ConnectionEntry, Dh, Mode, RemapUsr1, ScriptSecurity, TlsRole,
     },
     table::Rule,
-    value::{RouteHost, VlanAccept},
+    value::RouteHost,
 };
 
 /// Checks everything.
