@@ -30,7 +30,7 @@ use crate::{
     bridge, clock,
     management::Addresses,
     ovlog,
-    scripts::{Hook, Learned},
+    scripts::Learned,
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
     tunnel::TunnelSpec,
@@ -143,7 +143,7 @@ impl Server {
             Some(State::Configuring(pending)) => pending.were_asked |= asked.is_some(),
             _ => return self.left_while_asked(key, asked),
         }
-        let learns = self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref());
+        let learns = self.tells_addresses();
         if let Some((local, ..)) = overrides.ifconfig_push
             && let Err(reason) = check_constraint(&self.profile, local)
         {

@@ -82,15 +82,21 @@ impl Server {
     }
 
     fn hears_of_ends(&self) -> bool {
-        let scripts = &self.hooks.scripts;
-        self.hooks.are_set(Hook::ClientDisconnect, scripts.client_disconnect.as_ref())
-            || self.hooks.are_set(Hook::LearnAddress, scripts.learn_address.as_ref())
+        let command = self.hooks.scripts.client_disconnect.as_ref();
+        self.hooks.are_set(Hook::ClientDisconnect, command) || self.tells_addresses()
+    }
+
+    /// Whether `learn-address` or a plugin in its place is told of addresses.
+    pub(super) fn tells_addresses(&self) -> bool {
+        self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref())
     }
 
     /// Tells hooks about the end of what they were told.
     pub(super) fn say_farewell(&mut self, key: SessionKey, farewell: Farewell) {
         let Farewell { env, common_name, were_asked, mut addresses } = farewell;
-        if !addresses.is_empty() {
+        if !self.tells_addresses() {
+            addresses.clear(); // and nobody's names are put together: that looks at every client
+        } else if !addresses.is_empty() {
             let of_others = self.names_of_others(key);
             addresses.retain(|address| !of_others.contains(address));
         }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     ovlog,
-    scripts::{Hook, Learned},
+    scripts::Learned,
     session_task::SessionKey,
 };
 
@@ -186,7 +186,7 @@ impl Server {
 
     /// Tells `learn-address` about addresses that a connected client lost and got.
     fn tell_learn_address(&self, key: SessionKey, mut gone: Vec<String>, new: Vec<String>) {
-        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
+        if !self.tells_addresses() {
             return;
         }
         let of_others = self.names_of_others(key);
