@@ -17,11 +17,7 @@ use super::{
     environment,
     push::ClientAddresses,
 };
-use crate::{
-    ovlog,
-    scripts::Learned,
-    session_task::SessionKey,
-};
+use crate::{ovlog, scripts::Learned, session_task::SessionKey};
 
 /// Who is told.
 #[derive(Clone, Copy, Debug)]

@@ -127,12 +127,10 @@ struct Changes {
     ledger: Ledger,
 }
 
-impl Tunnel {
-    /// Brings a tunnel up.
-    pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
-        let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env } = request;
+impl Changes {
+    fn open(spec: &TunnelSpec, device: &str) -> Result<Self, TunnelError> {
         let host = NetlinkHost::open()?;
-        let journal = || Journal::create(&run_directory(), &device.name);
+        let journal = || Journal::create(&run_directory(), device);
         // Where nothing is changed, nothing is written down.
         let ledger = match (!spec.device.is_virtual()).then(journal).transpose() {
             Ok(None) => Ledger::new(),
@@ -144,27 +142,41 @@ impl Tunnel {
                 Ledger::new()
             }
         };
-        let mut changes = Changes { host, ledger };
+        Ok(Self { host, ledger })
+    }
 
-        let mtu = u32::from(spec.mtu);
-        hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
-        let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
-        if !plans.device.is_empty() {
+    /// Gives the device its addresses, and limits what it sends (`shaper`).
+    async fn set_device(self, plan: &Plan, spec: &TunnelSpec, device: &str) -> Result<Self, TunnelError> {
+        let mut changes = self;
+        if !plan.is_empty() {
             let applied;
-            (changes, applied) = apply(changes, plans.device.clone()).await?;
+            (changes, applied) = apply(changes, plan.clone()).await?;
             if let Some(failure) = applied.failures.into_iter().next() {
                 return Err(TunnelError::Device(failure.error.to_string()));
             }
         }
         if let Some(bytes_per_second) = spec.shaper {
             ovlog!(3, "Output Traffic Shaping initialized at {bytes_per_second} bytes per second");
-            let shape = Step::Shape { device: device.name.clone(), bytes_per_second };
+            let shape = Step::Shape { device: device.to_owned(), bytes_per_second };
             let applied;
             (changes, applied) = apply(changes, Plan::from_iter([shape])).await?;
             for failure in &applied.failures {
                 error!("--shaper has no effect: {}", failure.error);
             }
         }
+        Ok(changes)
+    }
+}
+
+impl Tunnel {
+    /// Brings a tunnel up.
+    pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
+        let TunnelRequest { hooks, device, spec, dns_updown, remote, mut env } = request;
+        hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
+        let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
+        let changes =
+            Changes::open(&spec, &device.name)?.set_device(&plans.device, &spec, &device.name).await?;
+        let mtu = u32::from(spec.mtu);
         let mut own = ScriptEnv::new();
         network::export_device(&mut own, &device.name, mtu, &spec.device, spec.topology);
         network::export_foreign_options(&mut own, &spec.routes);
