@@ -99,6 +99,8 @@ pub(crate) struct Tunnel {
     addresses: Addresses,
     /// How the routes were found, to find them again on another network; `None`: they are somebody else's.
     routed: Option<follow::Routed>,
+    /// The program of `dns-updown` that set name servers: it has to take them back.
+    dns_command: Option<Command>,
 }
 
 /// The plans of a tunnel, by what a change of one of them leaves alone.
@@ -193,6 +195,7 @@ impl Tunnel {
             plans,
             addresses: spec.addresses(),
             routed: None,
+            dns_command: None,
         };
         // Programs that set routes in `up`, as NetworkManager's helper does, read them there.
         if let Err(failure) = tunnel.known_routes(&spec, &device.name, remote).await {
@@ -217,6 +220,7 @@ impl Tunnel {
             Ok(Completion::Complete) => {}
             Ok(Completion::WithErrors) => completion = Completion::WithErrors,
             Err(failure) => {
+                tunnel.dns_down().await;
                 tunnel.undo().await;
                 return Err(failure);
             }
@@ -295,13 +299,19 @@ impl Tunnel {
             return Completion::Complete;
         }
         let old = std::mem::replace(&mut self.plans.dns, plan.clone());
+        if plan.is_empty() {
+            self.dns_down().await;
+        }
         network::export_dns(&mut self.env, &settings.unwrap_or_default());
         let wanted = match updown {
             DnsUpdown::Default => self.hooks.scripts.up.is_none(),
             DnsUpdown::Force => true,
             DnsUpdown::Disable => false,
             DnsUpdown::Command(command) => {
-                self.hooks.run(Hook::DnsUp, Some(command), &[], &self.env).await;
+                if !plan.is_empty() {
+                    self.hooks.run(Hook::DnsUp, Some(command), &[], &self.env).await;
+                    self.dns_command = Some(command.clone());
+                }
                 false
             }
         };
@@ -309,6 +319,13 @@ impl Tunnel {
             return Completion::Complete;
         }
         self.revise(&old, &plan).await.unwrap_or(Completion::WithErrors)
+    }
+
+    /// The program of `dns-updown` takes back what it did.
+    async fn dns_down(&mut self) {
+        if let Some(command) = self.dns_command.take() {
+            self.hooks.run(Hook::DnsDown, Some(&command), &[], &self.env).await;
+        }
     }
 
     /// Works out which routes there are to be, and tells scripts.
@@ -403,6 +420,8 @@ impl Tunnel {
 
     /// Takes the tunnel down: `signal` is what scripts are told (`sigterm`, `ping-restart` …).
     pub(crate) async fn down(mut self, signal: &str) {
+        // First, as in OpenVPN.
+        self.dns_down().await;
         self.env.set("signal", signal);
         self.hooks.management.up_down(false, &self.env);
         let scripts = self.hooks.scripts.clone();
