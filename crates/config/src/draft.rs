@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use culvert_wire::VlanAccept;
+
 use crate::{
     Question,
     diagnostic::Diagnostic,
     effect::{ParseEffect, ParseEffects},
     profile::{ConnectionEntry, HttpProxy, Profile, SocksProxy, TlsCryptV2},
-    value::{Compression, Family, FileOrInline, KeyDirection, Net6, Port, VlanAccept},
+    value::{Compression, Family, FileOrInline, KeyDirection, Net6, Port},
 };
 
 use std::net::Ipv4Addr;

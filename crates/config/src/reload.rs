@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use zeroize::Zeroizing;
@@ -24,14 +25,14 @@ use crate::{
     table::{OptionRow, Reload, find},
 };
 
-/// A configuration that can be read again.
-pub struct Configuration<'f> {
-    arguments: &'f [String],
-    files: &'f dyn Files,
+/// A configuration that can be read again, on any thread: files may lie on a disk that hangs.
+pub struct Configuration {
+    arguments: Vec<String>,
+    files: Arc<dyn Files + Send + Sync>,
     /// The files as they were at the last start.
-    standing: RefCell<Texts>,
+    standing: Mutex<Texts>,
     /// What is in force.
-    in_force: RefCell<Vec<Setting>>,
+    in_force: Mutex<Vec<Setting>>,
 }
 
 /// A configuration that was read again and found good; nothing is in force yet.
@@ -93,18 +94,18 @@ impl fmt::Display for Changed {
     }
 }
 
-impl<'f> Configuration<'f> {
+impl Configuration {
     /// Takes a command line (without the program's name) and the files that it may name.
-    pub fn new(arguments: &'f [String], files: &'f dyn Files) -> Self {
-        Self { arguments, files, standing: RefCell::default(), in_force: RefCell::default() }
+    pub fn new(arguments: Vec<String>, files: Arc<dyn Files + Send + Sync>) -> Self {
+        Self { arguments, files, standing: Mutex::default(), in_force: Mutex::default() }
     }
 
     /// Reads it for a start, and remembers it as what is in force.
     pub fn parse(&self) -> Parsed {
-        let recorder = Recorder { files: self.files, texts: RefCell::default() };
-        let parsed = crate::parse(self.arguments, &recorder);
-        self.standing.replace(recorder.texts.into_inner());
-        self.in_force.replace(parsed.draft.profile.settings.clone());
+        let recorder = Recorder { files: &*self.files, texts: RefCell::default() };
+        let parsed = crate::parse(&self.arguments, &recorder);
+        *lock(&self.standing) = recorder.texts.into_inner();
+        lock(&self.in_force).clone_from(&parsed.draft.profile.settings);
         parsed
     }
 
@@ -113,8 +114,8 @@ impl<'f> Configuration<'f> {
     /// # Errors
     /// What is wrong with it, as at a start.
     pub fn reread(&self) -> Result<Reread, Vec<Diagnostic>> {
-        let files = Lowered(self.files);
-        let mut parsed = crate::parse(self.arguments, &files);
+        let files = Lowered(&*self.files);
+        let mut parsed = crate::parse(&self.arguments, &files);
         let mut notes = std::mem::take(&mut parsed.warnings);
         if !parsed.errors.is_empty() {
             return Err(parsed.errors);
@@ -125,7 +126,7 @@ impl<'f> Configuration<'f> {
             return Err(refusals);
         }
         notes.extend(found.into_iter().filter(|note| note.severity != Severity::Note));
-        let changes = changes(&self.in_force.borrow(), &wanted.settings);
+        let changes = changes(&lock(&self.in_force), &wanted.settings);
         let Checked { profile, errors, .. } = self.merged().check(&files);
         if !errors.is_empty() {
             return Err(errors.into_iter().map(only_together).collect());
@@ -135,20 +136,20 @@ impl<'f> Configuration<'f> {
 
     /// Remembers what came into force.
     pub fn adopt(&self, reread: &Reread) {
-        self.in_force.replace(reread.profile.settings.clone());
+        lock(&self.in_force).clone_from(&reread.profile.settings);
     }
 
     /// Reads old lines of options that need a restart, and new lines of the others. Both readings were found good as a
     /// whole, so what the reader complains about here is only what it does not see of the other half.
     fn merged(&self) -> Parsed {
-        let standing = Remembered { texts: &self.standing.borrow(), files: self.files };
-        let mut reader = Reader::new(self.files);
+        let standing = Remembered { texts: &lock(&self.standing), files: &*self.files };
+        let mut reader = Reader::new(&*self.files);
         reader.part(Part::Standing, &standing);
-        reader.command_line(self.arguments);
+        reader.command_line(&self.arguments);
         let directory = reader.draft.profile.process.cd.clone();
         let old = reader.draft.profile.settings.len();
-        reader.part(Part::Live, self.files);
-        reader.command_line(self.arguments);
+        reader.part(Part::Live, &*self.files);
+        reader.command_line(&self.arguments);
         reader.draft.profile.process.cd = directory;
         // Frames were read twice.
         let mut index = 0;
@@ -160,6 +161,10 @@ impl<'f> Configuration<'f> {
         reader.warnings.clear();
         parsed_of(reader)
     }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A contradiction between what can change now and what cannot.
@@ -292,37 +297,42 @@ mod tests {
     const SERVER: &str = "dev tun\nserver 10.8.0.0 255.255.255.0\nca ca\ncert c\nkey k\ndh none\n";
 
     /// Files that change under the reader.
-    struct Changing(RefCell<MemoryFiles>);
+    struct Changing(Mutex<MemoryFiles>);
 
     impl Changing {
         fn new(text: &str) -> Self {
             let files = MemoryFiles::default().with("ca", "x").with("c", "x").with("k", "x");
-            Self(RefCell::new(files.with("s.conf", text)))
+            Self(Mutex::new(files.with("s.conf", text)))
+        }
+
+        /// With a configuration of them.
+        fn configuration(text: &str) -> (Arc<Self>, Configuration) {
+            let files = Arc::new(Self::new(text));
+            let shared: Arc<dyn Files + Send + Sync> = Arc::<Self>::clone(&files);
+            (files, Configuration::new(vec!["s.conf".to_owned()], shared))
         }
 
         fn write(&self, text: &str) {
-            self.0.borrow_mut().files.insert("s.conf".into(), text.into());
+            lock(&self.0).files.insert("s.conf".into(), text.into());
         }
     }
 
     impl Files for Changing {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-            self.0.borrow().read(path)
+            lock(&self.0).read(path)
         }
         fn read_stdin(&self) -> io::Result<Vec<u8>> {
-            self.0.borrow().read_stdin()
+            lock(&self.0).read_stdin()
         }
         fn probe(&self, path: &Path, access: Access) -> io::Result<()> {
-            self.0.borrow().probe(path, access)
+            lock(&self.0).probe(path, access)
         }
     }
 
     /// Starts on `old`, and reads again when `new` stands in the file.
     fn reread(old: &str, new: &str) -> Result<Reread, Vec<Diagnostic>> {
-        let files = Changing::new(old);
-        let arguments = ["s.conf".to_owned()];
-        let configuration = Configuration::new(&arguments, &files);
-        let checked = configuration.parse().check(&files);
+        let (files, configuration) = Changing::configuration(old);
+        let checked = configuration.parse().check(&*files);
         assert!(checked.errors.is_empty(), "{:?}", checked.errors);
         files.write(new);
         configuration.reread()
@@ -382,13 +392,11 @@ mod tests {
         // One excludes the other.
         let old = format!("{SERVER}verb 3\npeer-fingerprint {}\n", hash("AB", 32));
         let pin = format!("verify-hash {}\n", hash("CD", 20));
-        let files = Changing::new(&old);
+        let (files, configuration) = Changing::configuration(&old);
         for name in ["x", "ca2", "c2", "k2", "/bin/true"] {
-            files.0.borrow_mut().files.insert(name.into(), "x".into());
+            lock(&files.0).files.insert(name.into(), "x".into());
         }
-        let arguments = ["s.conf".to_owned()];
-        let configuration = Configuration::new(&arguments, &files);
-        let running = configuration.parse().check(&files).profile;
+        let running = configuration.parse().check(&*files).profile;
         let materials = SERVER.replace("ca ca\ncert c\nkey k\n", "ca ca2\ncert c2\nkey k2\n");
         let others = "hand-window 20\ntls-timeout 3\ntls-crypt-v2-verify /bin/true\n";
         files.write(&format!("{materials}{OTHER_TLS}{pin}verb 3\nauth-user-pass-verify /bin/true via-file\nscript-security 2\n{others}"));

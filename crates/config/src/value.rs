@@ -255,18 +255,6 @@ pub struct Redirect {
     pub block_local: bool,
 }
 
-/// `vlan-accept`: which frames a TAP device exchanges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VlanAccept {
-    /// All.
-    #[default]
-    All,
-    /// Those with the tag of a VLAN only.
-    Tagged,
-    /// Those without only.
-    Untagged,
-}
-
 /// How addresses are laid out inside the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topology {

@@ -369,7 +369,7 @@ fn what_has_no_effect_anywhere_is_not_repeated() {
 fn what_is_about_ethernet_is_read_and_has_an_effect_with_tap_only() {
     let tap = |text: &str| profile(&SERVER.replace("dev tun", "dev tap"), text);
     let vlans = tap("vlan-tagging\nvlan-accept tagged\nvlan-pvid 7").server.vlans.unwrap();
-    assert_eq!((vlans.accept, vlans.pvid), (culvert_config::value::VlanAccept::Tagged, 7));
+    assert_eq!((vlans.accept, vlans.pvid), (culvert_wire::VlanAccept::Tagged, 7));
     assert_eq!(tap("vlan-tagging").server.vlans.map(|vlans| vlans.pvid), Some(1));
     assert_eq!(tap("").server.vlans, None);
     assert_eq!(tap("lladdr 02:00:5E:10:00:0f").device.lladdr, Some([2, 0, 0x5E, 0x10, 0, 15]));

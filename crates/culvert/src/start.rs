@@ -11,6 +11,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use culvert_config::{
@@ -29,8 +30,9 @@ pub(crate) const FAILURE: u8 = 1;
 
 /// Runs OpenVPN's command line.
 pub(crate) fn start(arguments: &[String]) -> ExitCode {
-    let files = StartDirectory::here();
-    let configuration = Configuration::new(arguments, &files);
+    let files = Arc::new(StartDirectory::here());
+    let shared: Arc<dyn Files + Send + Sync> = Arc::<StartDirectory>::clone(&files);
+    let configuration = Arc::new(Configuration::new(arguments.to_vec(), shared));
     let mut parsed = configuration.parse();
     let logger = match open_log(&parsed) {
         Ok(logger) => logger,
@@ -44,7 +46,7 @@ pub(crate) fn start(arguments: &[String]) -> ExitCode {
         return answers::answer(&question, &parsed, &logger);
     }
     match check(parsed, &files, &logger) {
-        Ok(profile) => run(profile, logger, &configuration, &files),
+        Ok(profile) => run(profile, logger, configuration, &files),
         Err(code) => code,
     }
 }
@@ -71,12 +73,12 @@ fn check(parsed: Parsed, files: &StartDirectory, logger: &Logger) -> Result<Prof
 fn run(
     profile: Profile,
     logger: Logger,
-    configuration: &Configuration<'_>,
+    configuration: Arc<Configuration>,
     files: &StartDirectory,
 ) -> ExitCode {
-    let log = logger.clone();
+    let (log, again) = (logger.clone(), Arc::clone(&configuration));
     let reload = move || {
-        let mut parsed = configuration.parse();
+        let mut parsed = again.parse();
         log_diagnostics(&std::mem::take(&mut parsed.warnings));
         if !parsed.errors.is_empty() {
             refuse(&log, &parsed.errors);

@@ -1,25 +1,16 @@
 //! What an Ethernet device (`dev tap`) is to the offload.
 
-use culvert_config::{ClientOverrides, Profile, profile, value};
-use culvert_offload::{Ethernet, Port, VlanAccept, Vlans};
+use culvert_config::{ClientOverrides, Profile};
+use culvert_offload::{Ethernet, Port};
 
 /// The device.
 pub(crate) fn ethernet(profile: &Profile) -> Ethernet {
-    Ethernet { ask: asks(profile), vlans: profile.server.vlans.map(vlans) }
+    Ethernet { ask: asks(profile), vlans: profile.server.vlans }
 }
 
 /// Whether somebody judges learned addresses. Which hooks a plugin wants is known only when it is loaded.
 pub(crate) fn asks(profile: &Profile) -> bool {
     profile.scripts.learn_address.is_some() || !profile.scripts.plugins.is_empty()
-}
-
-fn vlans(vlans: profile::Vlans) -> Vlans {
-    let accept = match vlans.accept {
-        value::VlanAccept::All => VlanAccept::All,
-        value::VlanAccept::Tagged => VlanAccept::Tagged,
-        value::VlanAccept::Untagged => VlanAccept::Untagged,
-    };
-    Vlans { accept, pvid: vlans.pvid }
 }
 
 /// A client's place on it.
@@ -33,6 +24,8 @@ pub(crate) fn port(profile: &Profile, overrides: &ClientOverrides) -> Port {
 
 #[cfg(test)]
 mod tests {
+    use culvert_wire::{VlanAccept, Vlans};
+
     use super::*;
 
     #[test]
@@ -40,7 +33,7 @@ mod tests {
         let mut profile = Profile::default();
         let own = ClientOverrides { vlan_pvid: Some(7), ..ClientOverrides::default() };
         assert_eq!(port(&profile, &own).vlan, 0);
-        profile.server.vlans = Some(profile::Vlans { accept: value::VlanAccept::All, pvid: 3 });
+        profile.server.vlans = Some(Vlans { accept: VlanAccept::All, pvid: 3 });
         assert_eq!(port(&profile, &own).vlan, 7);
         assert_eq!(port(&profile, &ClientOverrides::default()), Port { vlan: 3, max_stations: 256 });
     }

@@ -2,7 +2,7 @@
 //!
 //! One **life** lasts from a start to SIGHUP, SIGUSR1 (on a server) or the end. [`run`] leads from life to life.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use culvert_config::{Configuration, Profile, Role, not_yet, profile::TlsRole, render_all, title};
 use culvert_mgmt::StateName;
@@ -39,7 +39,7 @@ pub struct Startup<'a> {
     /// Reads the same command line again (SIGHUP) and reports what is wrong with it; `None` when it is unusable.
     pub reload: &'a dyn Fn() -> Option<Profile>,
     /// The same for a server that goes on: what it reads comes into force beside its clients.
-    pub configuration: &'a Configuration<'a>,
+    pub configuration: Arc<Configuration>,
 }
 
 /// Secrets that are asked for once, while somebody can be asked.
@@ -84,8 +84,8 @@ pub(crate) struct Life {
     pub(crate) name_keeper: Option<SharedKeeper>,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
     dropped: bool,
-    status: Option<(PathBuf, Arc<StatusFile>)>,
-    pool_file: Option<(PathBuf, Arc<StatusFile>)>,
+    status: Option<Arc<StatusFile>>,
+    pool_file: Option<Arc<StatusFile>>,
 }
 
 /// Runs culvert: from an accepted configuration to the end of the process.
@@ -99,7 +99,7 @@ pub fn run(startup: Startup<'_>) -> Exit {
     }
     match prepare(profile, logger.clone()) {
         Ok((life, _pid_file)) => {
-            let exit = start_runtime(life, reload, configuration);
+            let exit = start_runtime(life, reload, &configuration);
             logger.flush();
             exit
         }
@@ -195,7 +195,7 @@ fn ask_secrets(profile: &Profile) -> Result<Secrets, String> {
 fn start_runtime(
     life: Life,
     reload: &dyn Fn() -> Option<Profile>,
-    configuration: &Configuration<'_>,
+    configuration: &Arc<Configuration>,
 ) -> Exit {
     ovlog!(3, "{}", life.threads);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -221,7 +221,7 @@ fn start_runtime(
 async fn lives(
     mut life: Life,
     reload: &dyn Fn() -> Option<Profile>,
-    configuration: &Configuration<'_>,
+    configuration: &Arc<Configuration>,
 ) -> Exit {
     let mut signals = match Signals::new(life.asked.clone()) {
         Ok(signals) => signals,
@@ -254,7 +254,7 @@ async fn live(
     life: &mut Life,
     signals: &mut Signals,
     reload: &dyn Fn() -> Option<Profile>,
-    configuration: &Configuration<'_>,
+    configuration: &Arc<Configuration>,
 ) -> Exit {
     // Once for each configuration that is read, not for each attempt; and before the hold.
     life.management.set_state(StateName::Connecting, "");
@@ -345,8 +345,8 @@ impl Life {
         if !self.is_about_to_drop_privileges() {
             return Ok(());
         }
-        self.open_status_file();
-        self.open_pool_file();
+        self.status_file();
+        self.pool_file();
         self.identity.assume().map_err(|failure| failure.to_string())?;
         self.dropped = true;
         Ok(())
@@ -374,40 +374,28 @@ impl Life {
 
     /// The status file, opened while the rights to do so are there.
     pub(crate) fn status_file(&mut self) -> Option<Arc<StatusFile>> {
-        self.open_status_file();
-        self.status.as_ref().map(|(_, file)| Arc::clone(file))
+        if let Some(file) = StatusFile::of_profile(&self.profile, self.status.as_deref()) {
+            self.status = Some(file);
+        }
+        self.status.clone()
     }
 
-    fn open_status_file(&mut self) {
-        let Some(wanted) = &self.profile.log.status else { return };
-        if self.status.as_ref().is_some_and(|(path, _)| *path == wanted.path) {
-            return;
-        }
-        match StatusFile::open(&wanted.path) {
-            Ok(file) => self.status = Some((wanted.path.clone(), Arc::new(file))),
-            Err(failure) => ovlog!(warn 1, "cannot write --status {}: {failure}", wanted.path.display()),
-        }
+    /// Another one was opened.
+    pub(crate) fn replace_status_file(&mut self, file: Arc<StatusFile>) {
+        self.status = Some(file);
     }
 
     /// The file of `ifconfig-pool-persist`, opened while the rights to do so are there. `None` also where it is only read.
     pub(crate) fn pool_file(&mut self) -> Option<Arc<StatusFile>> {
-        self.open_pool_file();
-        self.pool_file.as_ref().map(|(_, file)| Arc::clone(file))
-    }
-
-    fn open_pool_file(&mut self) {
-        let Some(wanted) = &self.profile.server.pool_persist else { return };
         // With 0 seconds it is the administrator's own list, never written.
-        if wanted.interval.is_zero() || self.pool_file.as_ref().is_some_and(|(path, _)| *path == wanted.path)
+        let wanted = self.profile.server.pool_persist.as_ref().filter(|wanted| !wanted.interval.is_zero());
+        if let Some(wanted) = wanted
+            && let Some(file) =
+                StatusFile::unless_open("ifconfig-pool-persist", &wanted.path, self.pool_file.as_deref())
         {
-            return;
+            self.pool_file = Some(file);
         }
-        match StatusFile::open(&wanted.path) {
-            Ok(file) => self.pool_file = Some((wanted.path.clone(), Arc::new(file))),
-            Err(failure) => {
-                ovlog!(warn 1, "cannot write --ifconfig-pool-persist {}: {failure}", wanted.path.display());
-            }
-        }
+        self.pool_file.clone()
     }
 
     /// Sockets are open, the configuration is accepted.

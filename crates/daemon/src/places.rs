@@ -4,7 +4,8 @@
 //! a net by their host (IPv4 address, IPv6 /64). The net with most places gives the oldest of its greediest host.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -36,11 +37,40 @@ pub(crate) struct Places {
     taken: Mutex<Taken>,
 }
 
+/// Who is inside. Every change keeps the order in which places are given up, so that a flood at a full house costs a
+/// look at the top of it and no walk.
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
     /// By age.
     guests: BTreeMap<u64, Guest>,
+    nets: HashMap<IpAddr, Net>,
+    /// The greediest is the last.
+    ranks: BTreeSet<(NetRank, IpAddr)>,
+}
+
+/// The guests of a net.
+#[derive(Debug, Default)]
+struct Net {
+    guests: usize,
+    /// By host, and by age.
+    hosts: HashMap<IpAddr, BTreeSet<u64>>,
+    /// The greediest is the last.
+    ranks: BTreeSet<(HostRank, IpAddr)>,
+}
+
+/// How greedy a net is: by its guests, then by those of its greediest host. Of equals the one with the oldest guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct NetRank {
+    guests: usize,
+    of: HostRank,
+}
+
+/// How greedy a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct HostRank {
+    guests: usize,
+    oldest: Reverse<u64>,
 }
 
 #[derive(Debug)]
@@ -89,7 +119,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.lock().guests.remove(&self.number);
+        self.places.lock().leave(self.number);
     }
 }
 
@@ -104,14 +134,12 @@ impl Places {
         let mut taken = self.lock();
         if taken.guests.len() >= self.most {
             let leaves = taken.who_leaves(source, self.when_full)?;
-            if let Some(guest) = taken.guests.remove(&leaves) {
+            if let Some(guest) = taken.leave(leaves) {
                 guest.lost.notify_one();
             }
         }
-        let number = taken.next;
-        taken.next += 1;
         let lost = Arc::new(Notify::new());
-        taken.guests.insert(number, Guest { source, since: Instant::now(), lost: Arc::clone(&lost) });
+        let number = taken.enter(source, Guest { source, since: Instant::now(), lost: Arc::clone(&lost) });
         Some(Place { places: Arc::clone(self), number, lost })
     }
 
@@ -121,41 +149,82 @@ impl Places {
 }
 
 impl Taken {
+    fn enter(&mut self, source: Source, guest: Guest) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.guests.insert(number, guest);
+        self.change(source, |of_host| of_host.insert(number));
+        number
+    }
+
+    fn leave(&mut self, number: u64) -> Option<Guest> {
+        let guest = self.guests.remove(&number)?;
+        self.change(guest.source, |of_host| of_host.remove(&number));
+        Some(guest)
+    }
+
+    /// Changes who is there of a host, and the rank of its net.
+    fn change(&mut self, source: Source, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let net = self.nets.entry(source.net).or_default();
+        if let Some(rank) = net.rank() {
+            self.ranks.remove(&(rank, source.net));
+        }
+        net.change(source.host, change);
+        match net.rank() {
+            Some(rank) => _ = self.ranks.insert((rank, source.net)),
+            None => _ = self.nets.remove(&source.net),
+        }
+    }
+
     /// The guest that leaves for a newcomer.
     fn who_leaves(&self, newcomer: Source, when_full: WhenFull) -> Option<u64> {
-        let mut nets: HashMap<IpAddr, usize> = HashMap::new();
-        let mut hosts: HashMap<IpAddr, usize> = HashMap::new();
-        for guest in self.guests.values() {
-            *nets.entry(guest.source.net).or_default() += 1;
-            *hosts.entry(guest.source.host).or_default() += 1;
-        }
-        let weight = |source: Source| {
-            let count = |counts: &HashMap<IpAddr, usize>, key| counts.get(&key).copied().unwrap_or(0);
-            (count(&nets, source.net), count(&hosts, source.host))
-        };
-        // Of equals the oldest.
-        let greediest = |guests: &mut dyn Iterator<Item = (u64, Source)>| {
-            guests.max_by_key(|&(number, source)| (weight(source), std::cmp::Reverse(number)))
-        };
-        let mut all = self.guests.iter().map(|(&number, guest)| (number, guest.source));
-        let mut neighbours = all.clone().filter(|(_, source)| source.net == newcomer.net);
-        let (of_all, of_net) = (greediest(&mut all)?, greediest(&mut neighbours));
+        let &(NetRank { guests, of: HostRank { oldest: Reverse(of_all), .. } }, _) = self.ranks.last()?;
+        let net = self.nets.get(&newcomer.net);
         // Two more: with one more they would take the place from each other for ever.
-        let ours = weight(newcomer);
-        if weight(of_all.1).0 >= ours.0.saturating_add(2) {
-            return Some(of_all.0);
+        if guests >= net.map_or(0, |net| net.guests).saturating_add(2) {
+            return Some(of_all);
         }
-        if let Some((number, _)) = of_net.filter(|of_net| weight(of_net.1).1 >= ours.1.saturating_add(2)) {
-            return Some(number);
+        if let Some(net) = net
+            && let Some((of_net, _)) = net.ranks.last()
+            && of_net.guests >= net.hosts.get(&newcomer.host).map_or(0, BTreeSet::len).saturating_add(2)
+        {
+            return Some(of_net.oldest.0);
         }
         match when_full {
-            WhenFull::OldestLeaves => Some(of_all.0),
+            WhenFull::OldestLeaves => Some(of_all),
             WhenFull::NewcomerLeaves => None,
             WhenFull::OldestLeavesAfter(age) => {
                 let (&oldest, guest) = self.guests.first_key_value()?;
                 (guest.since.elapsed() >= age).then_some(oldest)
             }
         }
+    }
+}
+
+impl Net {
+    fn change(&mut self, host: IpAddr, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let of_host = self.hosts.entry(host).or_default();
+        self.guests -= of_host.len();
+        if let Some(rank) = HostRank::of(of_host) {
+            self.ranks.remove(&(rank, host));
+        }
+        change(of_host);
+        self.guests += of_host.len();
+        match HostRank::of(of_host) {
+            Some(rank) => _ = self.ranks.insert((rank, host)),
+            None => _ = self.hosts.remove(&host),
+        }
+    }
+
+    /// `None`: nobody is there.
+    fn rank(&self) -> Option<NetRank> {
+        self.ranks.last().map(|&(of, _)| NetRank { guests: self.guests, of })
+    }
+}
+
+impl HostRank {
+    fn of(guests: &BTreeSet<u64>) -> Option<Self> {
+        Some(Self { guests: guests.len(), oldest: Reverse(*guests.first()?) })
     }
 }
 
@@ -226,5 +295,44 @@ mod tests {
         assert!(places.take(neighbour(2)).is_none());
         drop(first);
         assert!(places.take(neighbour(2)).is_some());
+    }
+
+    /// The order that is kept is the one that counting anew gives.
+    #[test]
+    fn the_greediest_is_who_a_count_finds() {
+        let places = Places::new(40, WhenFull::OldestLeaves);
+        let mut guests: Vec<Place> = Vec::new();
+        let mut draw = 7_u32;
+        for round in 0..2000_usize {
+            draw = draw.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let [_, net, host, leaves] = draw.to_be_bytes();
+            let newcomer = Source::of([10, 0, net % 7, host % 5].into());
+            if leaves % 4 == 0 && !guests.is_empty() {
+                guests.swap_remove(round % guests.len());
+            }
+            let taken = places.lock();
+            let all: Vec<_> = taken.guests.iter().map(|(&number, guest)| (number, guest.source)).collect();
+            let count =
+                |is_meant: &dyn Fn(Source) -> bool| all.iter().filter(|(_, it)| is_meant(*it)).count();
+            let weight =
+                |source: Source| (count(&|it| it.net == source.net), count(&|it| it.host == source.host));
+            let rank = |&(number, source): &(u64, Source)| (weight(source), Reverse(number));
+            let of_all = all.iter().copied().max_by_key(rank);
+            let neighbours = all.iter().copied().filter(|(_, source)| source.net == newcomer.net);
+            let of_net = neighbours.max_by_key(|it| (weight(it.1).1, Reverse(it.0)));
+            let ours = weight(newcomer);
+            let expected = match (of_all, of_net) {
+                (Some((number, source)), _) if weight(source).0 >= ours.0 + 2 => Some(number),
+                (_, Some((number, source))) if weight(source).1 >= ours.1 + 2 => Some(number),
+                _ => None,
+            };
+            assert_eq!(taken.who_leaves(newcomer, WhenFull::NewcomerLeaves), expected, "{all:?}");
+            drop(taken);
+            let from = newcomer.host;
+            guests.extend(places.take(from));
+        }
+        guests.clear();
+        let taken = places.lock();
+        assert!(taken.guests.is_empty() && taken.nets.is_empty() && taken.ranks.is_empty());
     }
 }

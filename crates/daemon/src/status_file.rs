@@ -16,6 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use culvert_config::Profile;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{file_writer::Writer, ovlog};
@@ -337,6 +338,25 @@ impl StatusFile {
     /// When that is not possible.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::written_by(&WRITER, path)
+    }
+
+    /// Opens the file of `status`, unless this is it. What is wrong with it goes to the log.
+    pub(crate) fn of_profile(profile: &Profile, open: Option<&Self>) -> Option<Arc<Self>> {
+        Self::unless_open("status", &profile.log.status.as_ref()?.path, open)
+    }
+
+    /// Opens the file that an option names, unless it is open. What is wrong with it goes to the log.
+    pub(crate) fn unless_open(option: &str, path: &Path, open: Option<&Self>) -> Option<Arc<Self>> {
+        if open.is_some_and(|open| open.inner.path == path) {
+            return None;
+        }
+        match Self::open(path) {
+            Ok(file) => Some(Arc::new(file)),
+            Err(failure) => {
+                ovlog!(warn 1, "cannot write --{option} {}: {failure}", path.display());
+                None
+            }
+        }
     }
 
     fn written_by(writer: &'static Writer, path: &Path) -> io::Result<Self> {

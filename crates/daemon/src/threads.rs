@@ -18,7 +18,9 @@ pub(crate) struct ThreadBudget {
     pub(crate) engine: usize,
 }
 
-/// The control plane's own: its one thread, and that of the log.
+/// The control plane's own: its one thread, and that of the log. That of status and pool files ([`crate::file_writer`]) is there
+/// for moments and not among them: where no thread is left, one writing is skipped. A handshake thread less, which ten tasks
+/// would cost, is missed more.
 const OWN: usize = 2;
 
 /// Left to scripts and what they start.

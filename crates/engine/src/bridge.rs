@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use culvert_offload::{DeviceMode, Ethernet, Learned, OffloadEvent, Station, Vlans};
-use culvert_wire::PeerId;
+use culvert_offload::{DeviceMode, Ethernet, Learned, OffloadEvent, Station};
+use culvert_wire::{PeerId, Vlans};
 
 use crate::{
     engine::Shared,

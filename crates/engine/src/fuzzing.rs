@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use culvert_offload::{Framing, NatEnd, NatRule, VlanAccept, Vlans};
+use culvert_offload::{Framing, NatEnd, NatRule};
+use culvert_wire::{VlanAccept, Vlans};
 
 use crate::{
     legacy::{Legacy, Scratch, Unframed},

@@ -10,9 +10,8 @@ use culvert_crypto::AuthDigest;
 use culvert_engine::EngineConfig;
 use culvert_offload::{
     DeviceMode, DeviceSpec, Ethernet, Learned, NatEnd, NatRule, OffloadEvent, PeerSpec, Port, Shape, Station,
-    VlanAccept, Vlans,
 };
-use culvert_wire::{CipherName, PeerId};
+use culvert_wire::{CipherName, PeerId, VlanAccept, Vlans};
 use support::{End, Side, classic, device, ipv4, loopback, old, peer};
 
 /// What the host of the server has.

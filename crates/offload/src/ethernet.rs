@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use culvert_wire::PeerId;
+use culvert_wire::{PeerId, Vlans};
 
 /// An Ethernet device. On one with many peers, addresses are learned from what peers send; a point-to-point device
 /// passes everything.
@@ -12,27 +12,6 @@ pub struct Ethernet {
     pub ask: bool,
     /// VLAN tags are looked at (`vlan-tagging`).
     pub vlans: Option<Vlans>,
-}
-
-/// VLANs of the device: the peers' own frames are never tagged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vlans {
-    /// Which frames the device exchanges.
-    pub accept: VlanAccept,
-    /// The VLAN of its untagged frames.
-    pub pvid: u16,
-}
-
-/// `vlan-accept`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VlanAccept {
-    /// All frames: those of the device's own VLAN untagged, others tagged.
-    #[default]
-    All,
-    /// Tagged ones only.
-    Tagged,
-    /// Untagged ones, and those that are tagged with a priority only.
-    Untagged,
 }
 
 /// A peer's place on an Ethernet device.

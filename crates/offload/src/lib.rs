@@ -30,7 +30,7 @@ mod transport;
 
 pub use control::{ControlBatch, ControlPacket, ControlReceiver, ControlSender};
 pub use error::OffloadError;
-pub use ethernet::{Ethernet, Learned, Port, Station, VlanAccept, Vlans};
+pub use ethernet::{Ethernet, Learned, Port, Station};
 pub use event::{DeleteReason, OffloadEvent};
 pub use event_queue::EventQueue;
 #[cfg(target_os = "linux")]

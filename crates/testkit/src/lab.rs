@@ -12,6 +12,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::Once;
@@ -273,6 +274,10 @@ impl Drop for Namespace {
         self.kill_all();
         if let Err(failure) = ip(&["netns", "del", &self.name]) {
             eprintln!("leaving the namespace {} behind: {failure}", self.name);
+        }
+        // A client that gave up its rights cannot remove its copy of the namespace's file from the machine's directory.
+        if let Ok(resolv) = fs::metadata(self.etc().join("resolv.conf")) {
+            let _ = fs::remove_file(format!("/etc/resolv.conf.before-culvert.{}", resolv.ino()));
         }
         let _ = fs::remove_dir_all(self.etc());
     }

@@ -21,6 +21,7 @@ mod replay;
 pub mod socks;
 pub mod tcp;
 mod time;
+mod vlan;
 
 pub use ack::AckBlock;
 pub use cipher::{CipherName, UnknownCipher};
@@ -32,6 +33,7 @@ pub use ids::{EpochId, KeyId, LocalSid, Opcode, PacketId, PeerId, RemoteSid, Ses
 pub use local::LocalAddress;
 pub use replay::{Replay, ReplayWindow, TimedReplayWindow};
 pub use time::Now;
+pub use vlan::{VlanAccept, Vlans};
 
 use std::net::SocketAddr;
 

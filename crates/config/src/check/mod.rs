@@ -12,13 +12,15 @@ mod server_rules;
 
 use std::time::Duration;
 
+use culvert_wire::Vlans;
+
 use crate::{
     Checked, Setting,
     args::Problem,
     diagnostic::{Diagnostic, Severity},
     draft::{Draft, Vlan},
     files::Files,
-    profile::{Profile, StatusFile, TlsRole, Vlans},
+    profile::{Profile, StatusFile, TlsRole},
     table::Status,
     value::PingAction,
 };

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use culvert_wire::VlanAccept;
+
 use super::{Findings, server_rules};
 use crate::{
     Setting,
@@ -9,7 +11,7 @@ use crate::{
     draft::{ConnectionDraft, Draft, RawTransport},
     profile::{AuthUserPass, Bind, CertPolicy, ConnectionEntry, Dh, Mode, RemapUsr1, TlsRole},
     table::Rule,
-    value::VlanAccept,
+    value::RouteHost,
 };
 
 /// Checks everything.

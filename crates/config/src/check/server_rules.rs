@@ -1,5 +1,7 @@
 //! Contradictions of a server.
 
+use culvert_wire::VlanAccept;
+
 use super::Findings;
 use crate::{
     Setting,
@@ -7,7 +9,7 @@ use crate::{
     draft::{Draft, RawTransport},
     profile::{AuthGenToken, CertPolicy},
     table::Rule,
-    value::{Topology, VlanAccept},
+    value::Topology,
 };
 
 /// Checks what `mode server` demands and forbids.

@@ -28,7 +28,7 @@ pub use process::{
 pub use proxy::{HttpProxy, HttpProxyAuth, Proxy, ProxyLogin, SocksProxy};
 pub use server::{
     AuthGenToken, AuthUserPassVerify, CertPolicy, ConnectFreq, IfconfigPool, Ipv6Pool, PoolPersist,
-    PortShare, Server, VerifyVia, Vlans,
+    PortShare, Server, VerifyVia,
 };
 pub use tls::{
     CertProfile, CrlSource, Dh, KeyUsage, NameCheck, NameCheckKind, Pkcs11, RemoteRole, Session, Tls,

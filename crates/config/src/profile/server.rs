@@ -1,6 +1,8 @@
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use crate::value::{Command, FileOrInline, Net4, Net6, Port, VlanAccept};
+use culvert_wire::Vlans;
+
+use crate::value::{Command, FileOrInline, Net4, Net6, Port};
 
 /// What only a server does.
 #[derive(Clone, Debug)]
@@ -52,15 +54,6 @@ pub struct Server {
     pub stale_routes: Option<(Duration, Duration)>,
     /// `vlan-tagging`.
     pub vlans: Option<Vlans>,
-}
-
-/// `vlan-accept`, and `vlan-pvid`: the VLAN of the device's untagged frames, and of clients that have no other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vlans {
-    /// `vlan-accept`.
-    pub accept: VlanAccept,
-    /// `vlan-pvid`.
-    pub pvid: u16,
 }
 
 impl Default for Server {

@@ -2,13 +2,14 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use culvert_wire::VlanAccept;
+
 use super::*;
 use crate::{
     args::{Args, Problem, network, problem},
     ccd::PushEdit,
     draft::ServerNet,
     profile::{ConnectFreq, IfconfigPool, Ipv6Pool, Mode, PoolPersist},
-    value::VlanAccept,
 };
 
 pub(super) const ROWS: &[OptionRow] = &[

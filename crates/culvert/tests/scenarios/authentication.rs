@@ -151,10 +151,19 @@ pub(super) struct WithUsers {
     pub(super) spec: TunnelSpec,
 }
 
+/// The code of the next half minute, which is taken as well: one of the present is too old for a server that has just started.
 pub(super) fn code() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    const STEP: u64 = 30;
+    // Time for the server to start in this half minute.
+    const ENOUGH: u64 = 5;
+    let mut now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    if now % STEP >= STEP - ENOUGH {
+        let rest = STEP - now % STEP;
+        std::thread::sleep(Duration::from_secs(rest));
+        now += rest;
+    }
     let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.0).unwrap();
-    mac.update(&(now / 30).to_be_bytes());
+    mac.update(&(now / STEP + 1).to_be_bytes());
     let hash = mac.finalize().into_bytes();
     let offset = usize::from(hash[19] & 15);
     let number = u32::from_be_bytes(hash[offset..offset + 4].try_into().unwrap()) & 0x7FFF_FFFF;

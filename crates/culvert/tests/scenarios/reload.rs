@@ -312,3 +312,45 @@ fn another_key_of_tokens_on_disk_waits_for_a_restart_and_is_named() {
     );
     assert_no_panic(&tunnel);
 }
+
+/// A key on a file system whose server is gone is a file that cannot be opened: neither tunnels, nor handshakes, nor who
+/// asks for the status wait for it, and once it can be read, the reload that came meanwhile happens as well.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_reload_whose_files_hang_holds_up_nobody() {
+    let world = World::new();
+    let pki = &world.materials.certificates(Algorithm::Ec).pki;
+    let folder = TempDir::new().unwrap();
+    let key = folder.path().join("server.key");
+    fs::copy(&pki.server.key, &key).unwrap();
+    let control = folder.path().join("control");
+    let extra = format!("key {}\ncontrol-socket {}", key.display(), control.display());
+    let spec = TunnelSpec { server_extra: extra, ..TunnelSpec::default() };
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
+
+    fs::remove_file(&key).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&key).status().unwrap();
+    assert!(made.success());
+    let mark = tunnel.server.mark();
+    tunnel.server.signal(Signal::Reload).unwrap();
+    tunnel.server.wait_for_after(mark, "SIGHUP[hard,] received", SOON).unwrap();
+    tunnel
+        .edit_config(Role::Server, |text| format!("{text}\npush \"route 10.66.0.0 255.255.0.0\"\n"))
+        .unwrap();
+    tunnel.server.signal(Signal::Reload).unwrap();
+    tunnel.server.wait_for_after(mark, "this one follows it", SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    let client = tunnel.client.mark();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    tunnel.client.wait_up_after(client, SOON).unwrap();
+    assert!(!tunnel.server.has_logged("reload: changed"), "{}", tunnel.server.tail());
+
+    // Whoever waits to open it goes on; whoever opens it from here on finds the key.
+    let fifo = folder.path().join("fifo");
+    fs::rename(&key, &fifo).unwrap();
+    fs::copy(&pki.server.key, &key).unwrap();
+    drop(fs::OpenOptions::new().write(true).open(&fifo).unwrap());
+    tunnel.server.wait_for_after(mark, "reload: changed: `push`", SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    assert_no_panic(&tunnel);
+}

@@ -204,3 +204,38 @@ fn scripts_that_heard_of_a_client_hear_of_its_end_also_when_it_was_never_connect
     heard(&["connected client", "gone client"]);
     drop(tunnel);
 }
+
+/// OpenVPN 2.7 tells `client-disconnect` also when `client-connect` refused, and so does culvert.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_that_is_not_connected_is_followed_by_client_disconnect_as_in_openvpn() {
+    let world = World::new();
+    let openvpn = world.peers.get(Release::V2_7).unwrap();
+    for server in [&openvpn, &world.subject] {
+        for refuses in ["script", "file"] {
+            let folder = TempDir::new().unwrap();
+            let log = folder.path().join("heard");
+            let note = |what: &str| format!("echo \"{what} $common_name\" >>{}", log.display());
+            let (connect, disconnect) = (format!("{}\nexit 1", note("asked")), note("gone"));
+            let scripts = [("client-connect", &*connect), ("client-disconnect", &disconnect)];
+            let files = folder.path().join("clients");
+            fs::create_dir(&files).unwrap();
+            if refuses == "file" {
+                fs::write(files.join("client"), "disable\n").unwrap();
+            }
+            let extra = format!("script-security 2\nclient-config-dir {}", files.display());
+            let spec = TunnelSpec { login: Login::Certificate, ..spec(&folder, &extra, &scripts) };
+            let tunnel = Tunnel::start(&spec, server, &world.subject, &world.materials).unwrap();
+            tunnel
+                .client
+                .wait_for("AUTH_FAILED", SOON)
+                .map_err(|failure| tunnel.with_logs(&failure))
+                .unwrap();
+            let expected = if refuses == "script" { "asked client\ngone client\n" } else { "gone client\n" };
+            eventually(SOON, || match fs::read_to_string(&log).unwrap_or_default() {
+                text if text == expected => Ok(()),
+                text => Err(format!("the {refuses} refuses at {server}: {text}")),
+            });
+        }
+    }
+}

@@ -17,6 +17,16 @@ const SECRET_LEN: usize = 20;
 /// A secret that an application and the server share.
 pub(super) struct TotpSecret(Zeroizing<Vec<u8>>);
 
+/// The half minute that a time belongs to.
+pub(super) const fn step(unix: u64) -> u64 {
+    unix / STEP
+}
+
+/// Whether codes of a half minute are still taken.
+pub(super) const fn is_current(it: u64, now: u64) -> bool {
+    it + TOLERANCE >= step(now)
+}
+
 impl TotpSecret {
     /// Reads base32, in either case, with or without padding and blanks; at least 128 bits (RFC 4226, R6).
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -57,7 +67,7 @@ impl TotpSecret {
 
     /// Returns the step that a code belongs to, if it is one of now and later than `after`: each is good once.
     pub(super) fn step_of(&self, code: &str, now: u64, after: Option<u64>) -> Option<u64> {
-        let current = now / STEP;
+        let current = step(now);
         let steps = current.saturating_sub(TOLERANCE)..=current + TOLERANCE;
         // All are compared, also after a hit: how long it takes says nothing.
         let mut found = None;

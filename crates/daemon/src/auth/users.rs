@@ -16,7 +16,10 @@ use std::{
     collections::HashMap,
     hash::RandomState,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -28,7 +31,7 @@ use zeroize::Zeroizing;
 pub use super::user_file::{Change, change};
 use super::{
     challenge::{DynamicChallenge, PasswordField},
-    totp::{DIGITS, TotpSecret},
+    totp::{self, DIGITS, TotpSecret},
     user_file::{Marks, Stamp, User, UserFile},
 };
 use crate::{clock, ovlog, random};
@@ -37,6 +40,8 @@ use crate::{clock, ovlog, random};
 const HASHING: usize = 2;
 /// How long a challenge waits for its answer.
 const CHALLENGE_LIFE: Duration = Duration::from_secs(180);
+/// What a client hears whose code is not taken soon after the start, whether it is wrong or too old.
+const NEXT_CODE: &str = "this server has just started: log in with the next code";
 /// Challenges that wait; more replace the oldest.
 const CHALLENGES: usize = 4096;
 /// A file is believed only when it has rested so long: who writes it in place makes it empty first.
@@ -70,11 +75,15 @@ pub(crate) struct Users {
     hashing: Semaphore,
     memory: Mutex<Memory>,
     hasher: RandomState,
+    /// The watch looks at the file.
+    is_looking: AtomicBool,
 }
 
 /// What has to be remembered between logins.
 #[derive(Default)]
 struct Memory {
+    /// When it begins: what was used before is not known.
+    began: u64,
     /// The last step of each user whose code was taken.
     used: HashMap<String, u64>,
     challenges: HashMap<String, Asked>,
@@ -119,7 +128,13 @@ impl Users {
 
     /// The users of a file, which is read when somebody logs in: by then the process has its final root.
     pub(crate) fn of_file(path: PathBuf) -> Self {
-        Self { path, hashing: Semaphore::new(HASHING), memory: Mutex::default(), hasher: RandomState::new() }
+        Self {
+            path,
+            hashing: Semaphore::new(HASHING),
+            memory: Mutex::new(Memory { began: u64::from(clock::unix_seconds()), ..Memory::default() }),
+            hasher: RandomState::new(),
+            is_looking: AtomicBool::new(false),
+        }
     }
 
     /// Judges a login.
@@ -138,19 +153,21 @@ impl Users {
     pub(crate) async fn know(self: &Arc<Self>, username: &str, since: SystemTime) -> UserStanding {
         // A file that is being written is read a moment later; one that never rests, as it is.
         for _ in 0..30 {
-            if !self.is_restless() {
+            if !self.elsewhere(Self::is_restless).await.unwrap_or(false) {
                 break;
             }
             tokio::time::sleep(REST / 10).await;
         }
-        let users = Arc::clone(self);
-        let refreshed = tokio::task::spawn_blocking(move || users.refresh()).await;
-        match refreshed {
-            Ok(_) => self.standing(username, since),
-            Err(_panicked) => {
-                UserStanding::CannotTell("internal error: the look at the file failed".to_owned())
-            }
+        match self.elsewhere(Self::refresh).await {
+            Some(_) => self.standing(username, since),
+            None => UserStanding::CannotTell("internal error: the look at the file failed".to_owned()),
         }
+    }
+
+    /// Looks at the file on a thread for what may block; `None`: the look panicked.
+    async fn elsewhere<T: Send + 'static>(self: &Arc<Self>, look: fn(&Self) -> T) -> Option<T> {
+        let users = Arc::clone(self);
+        tokio::task::spawn_blocking(move || look(&users)).await.ok()
     }
 
     /// Which reading of the file is known: another number, and a standing may be another.
@@ -176,6 +193,20 @@ impl Users {
             Some(_) if changed.get(username).is_some_and(|&at| since < at) => UserStanding::Changed,
             Some(_) => UserStanding::Known,
         }
+    }
+
+    /// What the watch has to do now, elsewhere, since the file may lie on a disk that hangs: the file is looked at, and read
+    /// again if that is due. There is no second look before the first one came back.
+    pub(crate) fn due(self: &Arc<Self>) -> Option<impl FnOnce() -> Option<Result<(), String>> + use<>> {
+        if self.is_looking.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let users = Arc::clone(self);
+        Some(move || {
+            let outcome = if users.is_stale() { users.refresh() } else { None };
+            users.is_looking.store(false, Ordering::Release);
+            outcome
+        })
     }
 
     /// Whether the file should be read again: it changed, and has come to rest.
@@ -274,10 +305,11 @@ impl Users {
             (Proven::Password, Some(_)) => UserVerdict::Reject(Some(self.memory().ask(username).reason())),
             (Proven::PasswordAnd(code), Some(secret)) => {
                 let now = u64::from(clock::unix_seconds());
-                if self.memory().take_code(username, &secret, &code, now) {
+                let mut memory = self.memory();
+                if memory.take_code(username, &secret, &code, now) {
                     UserVerdict::Accept
                 } else {
-                    UserVerdict::Reject(None)
+                    UserVerdict::Reject(memory.is_new(now).then(|| NEXT_CODE.to_owned()))
                 }
             }
         }
@@ -289,12 +321,17 @@ impl Users {
 }
 
 impl Memory {
-    /// Takes a code, once.
+    /// Takes a code, once. One from before the beginning may have been used then.
     fn take_code(&mut self, username: &str, secret: &TotpSecret, code: &str, now: u64) -> bool {
-        let last = self.used.get(username).copied();
+        let last = self.used.get(username).copied().max(Some(totp::step(self.began)));
         let Some(step) = secret.step_of(code.trim(), now, last) else { return false };
         self.used.insert(username.to_owned(), step);
         true
+    }
+
+    /// Whether a code of the present may be one that is too old.
+    fn is_new(&self, now: u64) -> bool {
+        totp::is_current(totp::step(self.began), now)
     }
 
     /// Makes a challenge for a user whose password was right.
@@ -443,6 +480,17 @@ mod tests {
         assert_eq!(users.know("alice", clock::wall()).await, UserStanding::Known);
     }
 
+    #[test]
+    fn the_watch_does_not_look_again_before_it_has_seen_something() {
+        let (_folder, path) = folder();
+        fs::write(&path, "").unwrap();
+        let users = Arc::new(Users::of_file(path));
+        let hangs = users.due().unwrap();
+        assert!(users.due().is_none());
+        hangs();
+        assert!(users.due().is_some());
+    }
+
     #[tokio::test]
     async fn nobody_is_gone_while_the_file_cannot_be_read() {
         let (_folder, path) = folder();
@@ -527,6 +575,17 @@ mod tests {
         assert!(memory.take_code("alice", &secret, "287082", 59));
         assert!(!memory.take_code("alice", &secret, "287082", 59), "once");
         assert!(memory.take_code("bob", &secret, "287082", 59), "another user's");
+    }
+
+    /// The process before this one may have taken it.
+    #[test]
+    fn a_code_from_before_the_start_is_not_taken() {
+        let secret = TotpSecret::parse(SECRET).unwrap();
+        let mut memory = Memory { began: 58, ..Memory::default() };
+        assert!(!memory.take_code("alice", &secret, "287082", 59));
+        assert!(memory.is_new(89) && !memory.is_new(90));
+        let mut memory = Memory { began: 29, ..Memory::default() };
+        assert!(memory.take_code("alice", &secret, "287082", 59));
     }
 
     #[test]

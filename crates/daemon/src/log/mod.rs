@@ -333,11 +333,16 @@ impl Logger {
     /// # Errors
     /// When the file cannot be opened; everything stays as it was then.
     pub fn reconfigure(&self, config: LogConfig) -> Result<(), LogError> {
-        let mut state = self.shared.lock();
+        let state = self.shared.lock();
         let same = state.config.destination == config.destination
             && state.config.errors_to_stderr == config.errors_to_stderr;
-        if !same {
-            let sink = Sink::open(&config.destination, config.errors_to_stderr, &self.shared.zone)?;
+        drop(state);
+        // Whoever logs meanwhile does not wait for a slow disk.
+        let sink = (!same)
+            .then(|| Sink::open(&config.destination, config.errors_to_stderr, &self.shared.zone))
+            .transpose()?;
+        let mut state = self.shared.lock();
+        if let Some(sink) = sink {
             match &mut state.output {
                 Output::Direct(old) => old.switch(sink),
                 Output::Queue(queue) => queue.push(Entry::Switch(sink)),

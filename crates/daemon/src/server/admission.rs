@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{Instrument, warn};
 
-use super::{farewell::Farewell, revocation::Round, under_way::UnderWay, watch::Look};
+use super::{farewell::Farewell, host_routes::Seen, revocation::Round, under_way::UnderWay, watch::Look};
 use crate::{
     auth::{memory::LoginMemory, plugins::PluginConnect, throttle::Throttle, users::Users},
     hooks::Hooks,
@@ -43,7 +43,7 @@ pub(super) enum Decision {
     /// About a token, which stands in for a whole login: nobody else is asked.
     Token(SessionKey, KeyId, Authorization),
     /// About a client's configuration; `Err` refuses it.
-    Connect(SessionKey, Result<Box<Collected>, String>),
+    Connect(SessionKey, Result<Box<Collected>, Declined>),
     /// About the configuration of a client that is connected, collected again.
     Again(SessionKey, Result<Box<Collected>, Refused>),
     /// About a client on its way, once more because rules changed: its certificate, and its configuration.
@@ -54,6 +54,8 @@ pub(super) enum Decision {
     Withdrawn(SessionKey, String),
     /// The certificates of all clients that are connected were judged again.
     Judged(Round),
+    /// The machine's routes were looked at.
+    Routes(Box<Seen>),
     /// The file of `auth-users` was read again, or cannot be.
     Users(Result<(), String>),
     /// About a client's addresses: whether all may be used, and those that may.
@@ -68,7 +70,15 @@ pub(super) struct Collected {
     pub(super) overrides: ClientOverrides,
     /// What plugins, `client-connect` and `client-auth` added: they are asked once for each connection.
     pub(super) added: String,
-    /// What the hooks saw that agreed to the connection.
+    /// What the hooks saw that were asked about the connection.
+    pub(super) asked: Option<Box<ScriptEnv>>,
+}
+
+/// Why a client is not connected: its file, a plugin or a program says so.
+#[derive(Debug)]
+pub(super) struct Declined {
+    pub(super) reason: String,
+    /// What the hooks saw that were asked.
     pub(super) asked: Option<Box<ScriptEnv>>,
 }
 
@@ -184,8 +194,14 @@ impl Admission {
             return self.decide(Decision::Connect(session, Ok(Box::default())));
         }
         self.spawn(move |this: Self| async move {
-            let overrides = this.client_overrides((session, remote), &common_name, asked, &managed).await;
-            Decision::Connect(session, overrides.map(Box::new))
+            let collected =
+                this.client_overrides((session, remote), &common_name, asked.as_ref(), &managed).await;
+            let asked = asked.map(Box::new);
+            let decision = match collected {
+                Ok(collected) => Ok(Box::new(Collected { asked, ..collected })),
+                Err(reason) => Err(Declined { reason, asked }),
+            };
+            Decision::Connect(session, decision)
         });
     }
 
@@ -223,18 +239,22 @@ impl Admission {
         &self,
         (session, remote): (SessionKey, SocketAddr),
         common_name: &str,
-        asked: Option<ScriptEnv>,
+        env: Option<&ScriptEnv>,
         managed: &str,
     ) -> Result<Collected, String> {
         let text = self.client_file(common_name).await.map_err(Refused::into_reason)?;
+        // Nobody is asked about a client that may not come in anyway.
+        if parse_ccd(&text, common_name).0.disable {
+            return Err(DISABLED.to_owned());
+        }
         let mut added = String::new();
-        if let Some(env) = &asked {
+        if let Some(env) = env {
             // Whom a plugin was told to forget it must not hear of again.
             let asked = self.plugins_at_connect((session, remote), env);
             added =
                 self.under_way.while_there(session, asked).await.unwrap_or_else(|| Err(LEFT.to_owned()))?;
         }
-        if let (Some(env), Some(command)) = (&asked, &self.hooks.scripts.client_connect) {
+        if let (Some(env), Some(command)) = (env, &self.hooks.scripts.client_connect) {
             let options = match self.hooks.runner.client_connect(command, &self.tmp_dir, env).await {
                 ConnectVerdict::Accept(added) => added,
                 ConnectVerdict::Reject => return Err("client-connect refused the client".to_owned()),
@@ -257,8 +277,7 @@ impl Admission {
             added.push('\n');
             added.push_str(managed);
         }
-        let collected = collect(text, added, common_name).map_err(Refused::into_reason)?;
-        Ok(Collected { asked: asked.map(Box::new), ..collected })
+        collect(text, added, common_name).map_err(Refused::into_reason)
     }
 
     /// Asks plugins about a client that connects; returns what they add to its options.
@@ -332,7 +351,7 @@ impl Admission {
                     told.push(address);
                 }
             }
-            let farewell = Farewell { env, common_name: name, has_agreed: false, addresses: told };
+            let farewell = Farewell { env, common_name: name, were_asked: false, addresses: told };
             Decision::Learned(session, agreed, Box::new(farewell))
         });
     }
@@ -373,6 +392,9 @@ impl Admission {
     }
 }
 
+/// Why a client is kept out by its file, or by what its script adds to that.
+const DISABLED: &str = "`disable` is set for this client";
+
 /// Why a client is not connected that has left meanwhile: nobody hears of it.
 const LEFT: &str = "the client has left";
 
@@ -385,7 +407,7 @@ fn collect(mut text: String, added: String, name: &str) -> Result<Collected, Ref
         warn!("{}", problem.openvpn_line);
     }
     if overrides.disable {
-        return Err(Refused::Withdrawn("`disable` is set for this client".to_owned()));
+        return Err(Refused::Withdrawn(DISABLED.to_owned()));
     }
     Ok(Collected { overrides, added, asked: None })
 }

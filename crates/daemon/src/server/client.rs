@@ -80,8 +80,8 @@ pub(super) struct Pending {
     pub(super) overrides: ClientOverrides,
     /// What `client-connect` added to them.
     pub(super) added: String,
-    /// Hooks agreed to its connection: they hear of its end.
-    pub(super) has_agreed: bool,
+    /// Hooks were asked about its connection: they hear of its end, whatever they said.
+    pub(super) were_asked: bool,
     /// Addresses and networks that `learn-address` agreed to.
     pub(super) announced: Vec<String>,
     pub(super) addresses: ClientAddresses,

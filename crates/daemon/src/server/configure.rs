@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 use super::{
     Server,
-    admission::Collected,
+    admission::{Collected, Declined},
     client::{Client, Connected, Inactivity, Pending, State},
     environment,
     farewell::Farewell,
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     bridge, clock, ovlog,
-    scripts::{Hook, Learned},
+    scripts::Learned,
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
     sizes,
@@ -70,7 +70,7 @@ impl Server {
             own_name: name.clone(),
             overrides: ClientOverrides::default(),
             added: String::new(),
-            has_agreed: false,
+            were_asked: false,
             announced: Vec::new(),
             addresses: ClientAddresses::default(),
             since,
@@ -138,11 +138,10 @@ impl Server {
     pub(super) fn collected(&mut self, key: SessionKey, collected: Collected) {
         let Collected { overrides, added, asked } = collected;
         match self.clients.get_mut(&key).map(|client| &mut client.state) {
-            Some(State::Configuring(pending)) => pending.has_agreed |= asked.is_some(),
-            // It left while it was asked about.
-            _ => return self.left_when_agreed(key, asked),
+            Some(State::Configuring(pending)) => pending.were_asked |= asked.is_some(),
+            _ => return self.left_while_asked(key, asked),
         }
-        let learns = self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref());
+        let learns = self.tells_addresses();
         if let Some((local, ..)) = overrides.ifconfig_push
             && let Err(reason) = check_constraint(&self.profile, local)
         {
@@ -197,6 +196,15 @@ impl Server {
         self.admission.judge_addresses(key, learned, name, env);
     }
 
+    /// A client is not connected: its file, a plugin or a program says so. As in OpenVPN, `client-disconnect` follows.
+    pub(super) fn declined(&mut self, key: SessionKey, declined: Declined) {
+        match self.clients.get_mut(&key).map(|client| &mut client.state) {
+            Some(State::Configuring(pending)) => pending.were_asked = true,
+            _ => return self.left_while_asked(key, declined.asked),
+        }
+        self.refuse(key, &declined.reason);
+    }
+
     /// `learn-address` was told a client's addresses, and agreed to all of them or not.
     pub(super) fn addresses_judged(&mut self, key: SessionKey, agreed: bool, mut farewell: Farewell) {
         match self.clients.get_mut(&key).map(|client| &mut client.state) {
@@ -240,7 +248,7 @@ impl Server {
             return;
         }
         if self.by_peer.len() >= self.max_clients() {
-            return self.turn_away(key, "max-clients is reached");
+            return self.turn_away(key, FULL);
         }
         if !self.offer_own_ciphers(key) {
             return;
@@ -248,17 +256,59 @@ impl Server {
         let Some(client) = self.clients.get(&key) else { return };
         let State::Configuring(pending) = &client.state else { return };
         let (framing, migration) = self.framing(pending);
+        let wanted = self.peer_spec(client, pending, framing);
+        report_quota(&self.profile, &pending.overrides, &wanted, &pending.common_name);
+        let agreed = pending.params.peer_id;
+        let Some((spec, slot)) = self.create_peer(key, wanted, agreed) else { return };
+        let device = self.offload.device_of(spec.id);
+        self.device_changed = self.offload.device() != self.device;
+        self.guard.cover(&device);
+        if self.device != device && self.profile.role() == Role::Server {
+            self.host_routes.follow(&device);
+            self.watch_host_routes();
+        }
+        let routes = self.client_routes.install(&spec, &device);
+        let Some(client) = self.clients.get(&key) else { return };
+        let State::Configuring(pending) = &client.state else { return };
+        let pushed = pending.overrides.push_list(&self.profile.server.push);
+        let mut options = pushed.clone();
+        options.extend(migration.map(str::to_owned));
+        let push = self.push_reply(client, pending, options);
+        ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", spec.cipher, spec.id);
+        let mut connected = self.connected(pending, &spec, slot, routes);
+        connected.pushed = pushed;
+        for address in learned_addresses(&self.profile, &spec.vpn, &spec.iroutes) {
+            ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
+        }
+        self.by_peer.insert(spec.id, key);
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        client.state = State::Connected(Box::new(connected));
+        // Now, not when the push reply is out: until then a newer half-open session of this address would evict it.
+        self.settle(key);
+        let Some(client) = self.clients.get(&key) else { return };
+        let told = client.handle.send(SessionInput::Bound(spec.id))
+            && client.handle.command(Command::Configured { peer_id: Some(spec.id), push });
+        if !told {
+            return self.remove(key, "the session does not take orders any more");
+        }
+        if !self.host_routes.behind(&spec.vpn).is_empty() {
+            self.apply_host_routes();
+        }
+    }
+
+    /// What the offload has to know of a client. Its id is settled in [`Self::create_peer`].
+    fn peer_spec(&self, client: &Client, pending: &Pending, framing: Framed) -> PeerSpec {
         let params = &pending.params;
         let form = self.form(client, params, framing);
-        let mut spec = PeerSpec {
-            // Between two equal ends the id comes out of the key exchange; a server gives it, below.
+        let vpn = pending.addresses.vpn();
+        PeerSpec {
             id: params.peer_id.unwrap_or(PeerId::FIRST),
             tx_id: None,
             transport: client.transport,
             remote: client.remote,
             local: client.local,
-            vpn: pending.addresses.vpn(),
-            iroutes: self.routed_behind(&pending.overrides, &pending.addresses.vpn(), &pending.common_name),
+            vpn,
+            iroutes: self.routed_behind(&pending.overrides, &vpn, &pending.common_name),
             keepalive: self.keepalive(&pending.overrides),
             float: self.may_float(),
             shape: form.shape,
@@ -266,68 +316,49 @@ impl Server {
             mss: form.mss,
             port: bridge::port(&self.profile, &pending.overrides),
             nat: nat_rules(&self.profile.routes.client_nat),
-        };
-        report_quota(&self.profile, &pending.overrides, &spec, &pending.common_name);
+        }
+    }
+
+    /// Creates a client's peer in the offload; returns it with its place among the ids. `None`: the client was sent away.
+    /// Between two equal ends the id was agreed upon in the key exchange; a server gives it.
+    fn create_peer(
+        &mut self,
+        key: SessionKey,
+        mut spec: PeerSpec,
+        agreed: Option<PeerId>,
+    ) -> Option<(PeerSpec, PeerId)> {
         let placement = self.offload.placement(&spec);
         let Some(slot) = self.peer_ids.take(placement.first_id) else {
-            return self.turn_away(key, "max-clients is reached");
+            self.turn_away(key, FULL);
+            return None;
         };
         self.take_from_others(key, &spec.vpn, &spec.iroutes);
-        let Some(client) = self.clients.get(&key) else { return };
-        let State::Configuring(pending) = &client.state else { return };
-        let params = &pending.params;
-        spec.id = params.peer_id.unwrap_or(slot);
+        spec.id = agreed.unwrap_or(slot);
         if let Err(failure) = self.offload.peer_new(spec.clone()) {
             error!("the offload refused the client: {}", crate::link::describe(&failure));
             self.peer_ids.give_back(slot);
-            if matches!(failure, OffloadError::PeerExists(_)) {
-                return self.turn_away(key, "an address or network of it is another's");
+            match failure {
+                OffloadError::PeerExists(_) => self.turn_away(key, TAKEN),
+                _ => self.refuse(key, "the offload refused it"),
             }
-            return self.refuse(key, "the offload refused it");
+            return None;
         }
         if !placement.because.is_empty() {
             let reasons: Vec<_> = placement.because.iter().map(ToString::to_string).collect();
             ovlog!(1, "offload: engine for this client, because {}", reasons.join(", and because "));
         }
         sizes::test(&*self.offload, spec.id, self.tun_mtu(), &self.profile);
-        self.device_changed = self.offload.device() != self.device;
-        let device = self.offload.device_of(spec.id);
-        self.guard.cover(&device);
-        let beside = self.device != device && self.profile.role() == Role::Server;
-        let routes = self.client_routes.install(&spec, &device);
-        let mut options = pending.overrides.push_list(&self.profile.server.push);
-        let pushed = options.clone();
-        options.extend(migration.map(str::to_owned));
-        let mtu = self.tun_mtu();
-        let token = client.login.token_option();
-        let push = match self.profile.role() {
-            Role::Server => push::compose(options, &pending.addresses, mtu, &client.peer_info, token),
+        Some((spec, slot))
+    }
+
+    /// What a client is told: options, its addresses, its token. Between two equal ends nothing is pushed.
+    fn push_reply(&self, client: &Client, pending: &Pending, options: Vec<String>) -> Vec<String> {
+        match self.profile.role() {
+            Role::Server => {
+                let token = client.login.token_option();
+                push::compose(options, &pending.addresses, self.tun_mtu(), &client.peer_info, token)
+            }
             Role::Client | Role::P2p => Vec::new(),
-        };
-        ovlog!(2, "Data Channel: cipher '{}', peer-id: {}", params.cipher, spec.id);
-        let mut connected = self.connected(pending, &spec, slot, routes);
-        connected.pushed = pushed;
-        for address in learned_addresses(&self.profile, &spec.vpn, &spec.iroutes) {
-            ovlog!(2, "MULTI: Learn: {address} -> {}/{}", connected.common_name, client.real_address());
-        }
-        let id = spec.id;
-        if beside {
-            self.host_routes.follow(&device);
-        }
-        let is_routed = !self.host_routes.behind(&spec.vpn).is_empty();
-        self.by_peer.insert(id, key);
-        let Some(client) = self.clients.get_mut(&key) else { return };
-        client.state = State::Connected(Box::new(connected));
-        // Now, not when the push reply is out: until then a newer half-open session of this address would evict it.
-        self.settle(key);
-        let Some(client) = self.clients.get(&key) else { return };
-        let told = client.handle.send(SessionInput::Bound(id))
-            && client.handle.command(Command::Configured { peer_id: Some(id), push });
-        if !told {
-            return self.remove(key, "the session does not take orders any more");
-        }
-        if is_routed {
-            self.apply_host_routes();
         }
     }
 
@@ -424,6 +455,10 @@ impl Server {
         Form::new(&self.profile, &mtu, params, framing, path)
     }
 }
+
+/// Why a client shall come again.
+const FULL: &str = "the server is full";
+const TAKEN: &str = "an address or network of this client is still another's";
 
 /// What a client hears that `force-tls-key-material-export` refuses.
 const NO_EXPORTER: &str = "Client incompatible with this server. Keying Material Exporters (RFC 5705) support missing. \

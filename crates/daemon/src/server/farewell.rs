@@ -27,8 +27,8 @@ pub(super) struct Farewell {
     /// What they see at its end.
     pub(super) env: ScriptEnv,
     pub(super) common_name: String,
-    /// Those that are asked when a client connects agreed.
-    pub(super) has_agreed: bool,
+    /// Those that are asked when a client connects were.
+    pub(super) were_asked: bool,
     /// What `learn-address` agreed to.
     pub(super) addresses: Vec<String>,
 }
@@ -54,7 +54,7 @@ impl Server {
         let mut addresses = configure::learned_addresses(&self.profile, &connected.vpn, &connected.iroutes);
         addresses.extend(self.left_behind(connected));
         let common_name = connected.common_name.clone();
-        self.say_farewell(key, Farewell { env, common_name, has_agreed: true, addresses });
+        self.say_farewell(key, Farewell { env, common_name, were_asked: true, addresses });
     }
 
     /// A client is gone that was on its way. What is still being asked about it comes back, and ends then.
@@ -68,29 +68,35 @@ impl Server {
         environment::since(&mut env, pending.since);
         env.set_session_end(pending.since.elapsed().unwrap_or_default(), 0, 0);
         let (common_name, addresses) = (pending.common_name.clone(), pending.announced.clone());
-        self.say_farewell(key, Farewell { env, common_name, has_agreed: pending.has_agreed, addresses });
+        self.say_farewell(key, Farewell { env, common_name, were_asked: pending.were_asked, addresses });
     }
 
-    /// Hooks agreed to the connection of a client that had left by then: they hear of its end, too.
-    pub(super) fn left_when_agreed(&mut self, key: SessionKey, asked: Option<Box<ScriptEnv>>) {
+    /// Hooks answered about the connection of a client that had left by then: they hear of its end, too.
+    pub(super) fn left_while_asked(&mut self, key: SessionKey, asked: Option<Box<ScriptEnv>>) {
         if let Some(mut env) = asked.filter(|_| self.hears_of_ends()) {
             env.set_session_end(std::time::Duration::ZERO, 0, 0);
             let nothing =
-                Farewell { env: *env, common_name: String::new(), has_agreed: true, addresses: Vec::new() };
+                Farewell { env: *env, common_name: String::new(), were_asked: true, addresses: Vec::new() };
             self.say_farewell(key, nothing);
         }
     }
 
     fn hears_of_ends(&self) -> bool {
-        let scripts = &self.hooks.scripts;
-        self.hooks.are_set(Hook::ClientDisconnect, scripts.client_disconnect.as_ref())
-            || self.hooks.are_set(Hook::LearnAddress, scripts.learn_address.as_ref())
+        let command = self.hooks.scripts.client_disconnect.as_ref();
+        self.hooks.are_set(Hook::ClientDisconnect, command) || self.tells_addresses()
+    }
+
+    /// Whether `learn-address` or a plugin in its place is told of addresses.
+    pub(super) fn tells_addresses(&self) -> bool {
+        self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref())
     }
 
     /// Tells hooks about the end of what they were told.
     pub(super) fn say_farewell(&mut self, key: SessionKey, farewell: Farewell) {
-        let Farewell { env, common_name, has_agreed, mut addresses } = farewell;
-        if !addresses.is_empty() {
+        let Farewell { env, common_name, were_asked, mut addresses } = farewell;
+        if !self.tells_addresses() {
+            addresses.clear(); // and nobody's names are put together: that looks at every client
+        } else if !addresses.is_empty() {
             let of_others = self.names_of_others(key);
             addresses.retain(|address| !of_others.contains(address));
         }
@@ -100,7 +106,7 @@ impl Server {
             for address in addresses {
                 hooks.learn_address(key, Learned::Delete, &address, &common_name, &env).await;
             }
-            if has_agreed {
+            if were_asked {
                 let command = hooks.scripts.client_disconnect.as_ref();
                 hooks.run_for(Some(key), Hook::ClientDisconnect, command, &[], &env).await;
             }

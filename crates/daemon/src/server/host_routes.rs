@@ -1,17 +1,19 @@
 //! Networks that somebody else routes to clients: `ip route add NETWORK via CLIENT_ADDRESS`.
 //!
 //! The kernel's module asks the machine's routes for every packet. The engine has a table of its own, so for its clients the routes
-//! of its devices are followed here: what is routed via a client's address belongs to the client, until the route goes. (Looked at once a second.)
+//! of its devices are followed here: what is routed via a client's address belongs to the client, until the route goes. (Looked at once a second,
+//! on one of the threads for what may block.)
 
 use std::{collections::HashMap, net::IpAddr};
 
 use culvert_config::{Profile, Role};
-use culvert_host::{RouteWatch, ViaRoute};
+use culvert_host::{HostError, RouteWatch, ViaRoute};
 use culvert_offload::{Device, Offload, PeerChange, VpnAddresses};
 use tracing::{debug, warn};
 
 use super::{
     Server,
+    admission::Decision,
     client::{Client, State},
 };
 use crate::{offload::is_kernel, session_task::SessionKey};
@@ -19,9 +21,20 @@ use crate::{offload::is_kernel, session_task::SessionKey};
 /// The routes of the engine's device, whichever it is.
 #[derive(Default)]
 pub(super) struct HostRoutes {
+    /// `None`: it is asked on another thread, or there is none.
     watch: Option<RouteWatch>,
     device: Option<Device>,
     routes: Vec<ViaRoute>,
+    /// The device is new: nobody has looked yet.
+    is_new: bool,
+}
+
+/// What a look has seen of a device: its watch comes back.
+#[derive(Debug)]
+pub(super) struct Seen {
+    device: Device,
+    watch: Option<RouteWatch>,
+    routes: Result<Vec<ViaRoute>, HostError>,
 }
 
 impl HostRoutes {
@@ -36,33 +49,48 @@ impl HostRoutes {
 
     /// Follows a device of the engine.
     pub(super) fn follow(&mut self, device: &Device) {
-        if self.device.as_ref() == Some(device) {
-            return;
-        }
-        self.device = Some(device.clone());
-        match RouteWatch::open(device.ifindex) {
-            Ok(watch) => {
-                self.watch = Some(watch);
-                self.read();
-            }
-            Err(failure) => {
-                warn!("routes that are added by hand to {} are not followed: {failure}", device.name)
-            }
+        if self.device.as_ref() != Some(device) {
+            *self = Self { device: Some(device.clone()), is_new: true, ..Self::default() };
         }
     }
 
-    /// Looks whether routes have changed, without waiting.
-    pub(super) fn have_changed(&mut self) -> bool {
-        self.watch.as_mut().is_some_and(RouteWatch::drain) && self.read()
+    /// What to do on another thread if routes may have changed: a machine with all routes of the Internet takes a second to
+    /// tell them. There is no second look before the first one came back.
+    fn due(&mut self) -> Option<impl FnOnce() -> Seen + Send + 'static> {
+        let device = self.device.clone()?;
+        let is_due = std::mem::take(&mut self.is_new) || self.watch.as_mut().is_some_and(RouteWatch::drain);
+        let watch = is_due.then(|| self.watch.take())?;
+        Some(move || {
+            let opened = match watch {
+                Some(watch) => Ok(watch),
+                None => RouteWatch::open(device.ifindex),
+            };
+            match opened {
+                Ok(mut watch) => {
+                    let routes = watch.routes();
+                    Seen { device, watch: Some(watch), routes }
+                }
+                Err(failure) => Seen { device, watch: None, routes: Err(failure) },
+            }
+        })
     }
 
-    /// Asks for the routes anew; returns whether they are others.
-    fn read(&mut self) -> bool {
-        let Some(watch) = &mut self.watch else { return false };
-        match watch.routes() {
+    /// Takes what a look has seen; returns whether routes are others.
+    fn seen(&mut self, seen: Seen) -> bool {
+        let Seen { device, watch, routes } = seen;
+        if self.device.as_ref() != Some(&device) {
+            return false; // another is followed by now
+        }
+        let has_watch = watch.is_some();
+        self.watch = watch;
+        match routes {
             Ok(routes) => std::mem::replace(&mut self.routes, routes) != self.routes,
-            Err(failure) => {
+            Err(failure) if has_watch => {
                 debug!("cannot look at the routes: {failure}");
+                false
+            }
+            Err(failure) => {
+                warn!("routes that are added by hand to {} are not followed: {failure}", device.name);
                 false
             }
         }
@@ -77,6 +105,23 @@ impl HostRoutes {
 }
 
 impl Server {
+    /// Looks whether somebody else has changed routes.
+    pub(super) fn watch_host_routes(&mut self) {
+        if let Some(look) = self.host_routes.due() {
+            let decisions = self.admission.decisions.clone();
+            tokio::task::spawn_blocking(move || {
+                let _gone = decisions.blocking_send(Decision::Routes(Box::new(look())));
+            });
+        }
+    }
+
+    /// Routes were looked at.
+    pub(super) fn host_routes_seen(&mut self, seen: Seen) {
+        if self.host_routes.seen(seen) {
+            self.apply_host_routes();
+        }
+    }
+
     /// Gives every client of the engine the networks that are routed to it now.
     pub(super) fn apply_host_routes(&mut self) {
         let engine = self.host_routes.device.clone();
@@ -112,5 +157,25 @@ impl Server {
             Ok(()) => connected.routed = networks,
             Err(failure) => warn!("a route by hand to this client has no effect: {failure}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_look_at_a_time_and_another_device_begins_anew() {
+        let device = |name: &str, ifindex| Device { name: name.to_owned(), ifindex };
+        let mut routes = HostRoutes::default();
+        routes.follow(&device("tun0", 1));
+        let look = routes.due().unwrap();
+        assert!(routes.due().is_none(), "the first has not come back");
+        routes.follow(&device("tun1", 0x7fff_fff0));
+        let of_the_former = look();
+        assert!(!routes.seen(of_the_former) && routes.watch.is_none());
+        let seen = routes.due().unwrap()();
+        assert!(!routes.seen(seen), "nobody routes anything there");
+        assert!(routes.watch.is_some());
     }
 }

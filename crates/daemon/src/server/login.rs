@@ -19,6 +19,7 @@ use super::{
     Server,
     admission::{Admission, Decision},
     client::State,
+    turned_away::come_back,
     under_way::PendingLogin,
     users::{Earlier, KnownUser},
 };
@@ -278,9 +279,7 @@ impl Admission {
         let mut turn = if login.is_first && !has_token {
             let Some(turn) = self.throttle.admit(username, from).await else {
                 ovlog!(warn 1, "too many failed logins of '{username}' or from its network; refused without a look");
-                let seconds = LONGEST.as_secs();
-                let reason = format!("TEMP[backoff {seconds},advance no]:too many failed logins");
-                return Authorization::Deny(Some(reason));
+                return Authorization::Deny(Some(come_back(LONGEST, "too many failed logins")));
             };
             if !turn.wait.is_zero() {
                 let seconds = turn.wait.as_secs_f32();

@@ -1,6 +1,9 @@
 //! What a server answers to the management interface, and tells it about its clients.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use culvert_config::{Configuration, Role};
 use culvert_mgmt::{ClientEvent, KeyName, KillTarget, Notification, ProxyChoice, Request, reply};
@@ -17,7 +20,6 @@ use super::{
     configure::learned_addresses,
     environment,
     push_update::Recipients,
-    start::Standing,
 };
 use crate::{
     auth::throttle::is_guess,
@@ -70,17 +72,9 @@ impl Managed {
 
 impl Server {
     /// Executes one order; the answer goes to whoever gave it.
-    pub(super) fn handle_order(
-        &mut self,
-        order: Order,
-        life: &mut Life,
-        standing: &mut Standing,
-        configuration: &Configuration<'_>,
-    ) {
+    pub(super) fn handle_order(&mut self, order: Order, life: &Life, configuration: &Arc<Configuration>) {
         let text = match order.what {
-            What::JsonReload => {
-                return self.reload_by_order(life, standing, configuration, order.answer);
-            }
+            What::JsonReload => return self.reload_by_order(life, configuration, order.answer),
             What::Request(request) => self.answer(request),
             What::ClientAuth(key, lines) => self.let_in(key, &lines),
             What::Bytecount => self.bytecount(),

@@ -24,6 +24,7 @@ mod peer_ids;
 mod port_share;
 mod push;
 mod push_update;
+mod reading;
 mod refusals;
 mod reload;
 mod revocation;
@@ -78,6 +79,7 @@ use listeners::{ListenerId, ListenerReport, Orders};
 use management::Interface;
 use peer_ids::PeerIds;
 use port_share::PortShare;
+use reading::Reloads;
 use revocation::Rules;
 use routes::ClientRoutes;
 use tls_in_force::TlsInForce;
@@ -139,6 +141,8 @@ struct Server {
     watch: Watch,
     /// What is let in by now.
     rules: Rules,
+    /// Other configurations that are on their way.
+    reloads: Reloads,
     /// When learned addresses are looked at for stale ones next (`stale-routes-check`).
     stations_due: Instant,
     /// Hooks that are hearing of the end of clients.
@@ -180,7 +184,7 @@ impl Server {
         life: &mut Life,
         signals: &mut Signals,
         standing: &mut Standing,
-        configuration: &Configuration<'_>,
+        configuration: &Arc<Configuration>,
     ) -> Ended {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -205,8 +209,9 @@ impl Server {
                 Some(report) = self.inbox.listeners.recv() => self.handle_listener(report),
                 Some(decision) = self.inbox.decisions.recv() => self.handle_decision(decision),
                 Some(order) = self.interface.orders.recv() => {
-                    self.handle_order(order, life, standing, configuration);
+                    self.handle_order(order, life, configuration);
                 }
+                read = self.reloads.read() => self.reload(read, life, standing, configuration),
                 Some((stream, remote)) = self.inbox.streams.recv() => self.adopt_stream(stream, remote),
                 event = poll_fn(move |cx| offload.poll_event(cx)) => match event {
                     Some(OffloadEvent::DeviceGone) | None => return self.lost_device(),
@@ -215,7 +220,7 @@ impl Server {
                 request = signals.next() => match request {
                     Request::Statistics => self.log_status(),
                     Request::Restart if self.profile.role() == Role::Server => {
-                        self.reload_by_signal(life, standing, configuration);
+                        self.reload_by_signal(life, configuration);
                     }
                     request => return Ended::by_signal(request),
                 },
@@ -224,9 +229,7 @@ impl Server {
                         return Ended::Soft(Request::Terminate, reason);
                     }
                     self.renew_tokens();
-                    if self.host_routes.have_changed() {
-                        self.apply_host_routes();
-                    }
+                    self.watch_host_routes();
                     self.watch_for_withdrawals();
                     self.expire_stations(now);
                     if usage::is_limited(&self.profile) {

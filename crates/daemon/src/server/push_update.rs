@@ -17,11 +17,7 @@ use super::{
     environment,
     push::ClientAddresses,
 };
-use crate::{
-    ovlog,
-    scripts::{Hook, Learned},
-    session_task::SessionKey,
-};
+use crate::{ovlog, scripts::Learned, session_task::SessionKey};
 
 /// Who is told.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +182,7 @@ impl Server {
 
     /// Tells `learn-address` about addresses that a connected client lost and got.
     fn tell_learn_address(&self, key: SessionKey, mut gone: Vec<String>, new: Vec<String>) {
-        if !self.hooks.are_set(Hook::LearnAddress, self.hooks.scripts.learn_address.as_ref()) {
+        if !self.tells_addresses() {
             return;
         }
         let of_others = self.names_of_others(key);

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 use culvert_config::Role;
 use culvert_mgmt::StateName;
 use culvert_offload::{Protocol, TransportSpec};
-use culvert_proto::{Authorization, CloseReason, Command, Event, Note, PeerMessage, Session, Verdict};
+use culvert_proto::{
+    Authorization, CloseReason, Command, Event, Note, PeerMessage, Session, Verdict, endpoint::Accepted,
+};
 use tokio::net::TcpStream;
 use tracing::{debug, error, warn};
 use zeroize::Zeroizing;
@@ -92,21 +94,7 @@ impl Server {
     fn accept(&mut self, request: AcceptRequest) {
         let AcceptRequest { listener, protocol, transport, control, local, accepted, answer } = request;
         let (remote, endpoint) = (accepted.from, accepted.handle);
-        if self.sealed {
-            ovlog!(1, "--single-session: {} is refused, there was a session already", AfAddress(remote));
-            let _refused = answer.send(None);
-            return;
-        }
-        if self.has_all_sessions() || self.is_full_for(remote) {
-            warn!(
-                "MULTI: new incoming connection would exceed maximum number of clients ({})",
-                self.max_clients()
-            );
-            let _refused = answer.send(None);
-            return;
-        }
-        if let Err(problem) = client_key::check_age(&accepted, self.profile.tls.tls_crypt_v2_max_age) {
-            warn!("ERROR: {problem} (from {remote})");
+        if self.has_no_place(&accepted) {
             let _refused = answer.send(None);
             return;
         }
@@ -168,6 +156,24 @@ impl Server {
         if answer.send(Some(handle)).is_err() {
             self.remove(key, "its listener is gone");
         }
+    }
+
+    /// Whether a peer that proved its address is refused; the log says why.
+    fn has_no_place(&self, accepted: &Accepted) -> bool {
+        let remote = accepted.from;
+        if self.sealed {
+            ovlog!(1, "--single-session: {} is refused, there was a session already", AfAddress(remote));
+        } else if self.has_all_sessions() || self.is_full_for(remote) {
+            warn!(
+                "MULTI: new incoming connection would exceed maximum number of clients ({})",
+                self.max_clients()
+            );
+        } else if let Err(problem) = client_key::check_age(accepted, self.profile.tls.tls_crypt_v2_max_age) {
+            warn!("ERROR: {problem} (from {remote})");
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Whether there are as many sessions as there may be: connected clients, and those on their way (SEC-CTL-5). Those of
@@ -245,12 +251,13 @@ impl Server {
                 self.login_decided(key, id, authorization);
             }
             Decision::Connect(key, Ok(collected)) => self.collected(key, *collected),
-            Decision::Connect(key, Err(reason)) => self.refuse(key, &reason),
+            Decision::Connect(key, Err(declined)) => self.declined(key, declined),
             Decision::Again(key, collected) => self.collected_again(key, collected),
             Decision::Looked(look) => self.looked(&look),
             Decision::Withdrawn(key, reason) => self.dismiss(key, &reason),
             Decision::Judged(round) => self.round_judged(round),
             Decision::Newcomer(key, standing, collected) => self.newcomer_judged(key, standing, collected),
+            Decision::Routes(seen) => self.host_routes_seen(*seen),
             Decision::Users(outcome) => self.users_seen(outcome),
             Decision::Learned(key, agreed, farewell) => self.addresses_judged(key, agreed, *farewell),
             Decision::Station(key, station, allowed) => self.station_judged(key, station, allowed),

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Server,
-    accept_streams, judges,
+    Admission, ClientRoutes, Configs, HostRoutes, Inbox, Interface, Outbox, PeerIds, REPORTS, Reloads,
+    Server, accept_streams, judges,
     listeners::{Limits, Port as ListenerPort},
     port_share::PortShare,
     revocation::Rules,
@@ -53,7 +53,7 @@ const STRANGERS: usize = 1024;
 const STRANGER_IS_OLD: Duration = Duration::from_secs(10);
 
 /// Runs a server, or a point-to-point end that waits for its peer.
-pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &Configuration<'_>) -> Ended {
+pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &Arc<Configuration>) -> Ended {
     // What can be wrong with keys is found out before the machine is changed. They stay over SIGUSR1: by then, the rights
     // to read them may be gone.
     if life.tls.is_none() {
@@ -286,6 +286,7 @@ impl Server {
             next_listener: 0,
             watch: Watch::of(profile),
             rules: Rules::default(),
+            reloads: Reloads::default(),
             expiries: tls.expiries(),
             status: life.status_file(),
             stations_due: tokio::time::Instant::now(),

@@ -5,12 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use culvert_proto::{AuthRequest, Authorization, Command};
+use culvert_proto::{AuthRequest, Authorization};
 
 use super::{
     Server,
     admission::{Admission, Decision},
     client::State,
+    turned_away::come_back,
 };
 use crate::{
     auth::{
@@ -21,8 +22,9 @@ use crate::{
     session_task::SessionKey,
 };
 
-/// What a client hears whose user cannot be looked up.
-const NOT_NOW: &str = "TEMP[backoff 20,advance no]:users cannot be looked up now";
+/// What a client hears whose user cannot be looked up, and when it shall come again.
+const NOT_NOW: &str = "users cannot be looked up now";
+const AWAY: Duration = Duration::from_secs(20);
 
 /// A login that the file of users has to do with.
 #[derive(Clone, Debug)]
@@ -132,19 +134,19 @@ impl Admission {
             }
             UserStanding::CannotTell(problem) => {
                 ovlog!(error 1, "{problem}; '{username}' shows a good token, but nobody new is let in until the file can be read");
-                Authorization::Deny(Some(NOT_NOW.to_owned()))
+                Authorization::Deny(Some(come_back(AWAY, NOT_NOW)))
             }
         }
     }
 }
 
 impl Server {
-    /// Looks whether the file of users changed, and has it read on another thread.
+    /// Looks on another thread whether the file of users changed, and has it read there.
     pub(super) fn watch_users(&self) {
-        let Some(users) = self.admission.users.as_ref().filter(|users| users.is_stale()) else { return };
-        let (users, decisions) = (Arc::clone(users), self.admission.decisions.clone());
+        let Some(look) = self.admission.users.as_ref().and_then(Users::due) else { return };
+        let decisions = self.admission.decisions.clone();
         tokio::task::spawn_blocking(move || {
-            if let Some(outcome) = users.refresh() {
+            if let Some(outcome) = look() {
                 let _gone = decisions.blocking_send(Decision::Users(outcome));
             }
         });
@@ -198,8 +200,7 @@ impl Server {
                 true
             }
             Some(Objection::Unknown(problem)) => {
-                ovlog!(error 1, "MULTI: client is told to come back: {problem}");
-                self.tell(key, Command::Refuse(Some(NOT_NOW.to_owned())));
+                self.send_away(key, AWAY, &problem, NOT_NOW);
                 true
             }
         }

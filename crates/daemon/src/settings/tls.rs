@@ -24,7 +24,7 @@ use crate::{
     clock,
     exit::Ended,
     life::Life,
-    management::ManagementKey,
+    management::{Management, ManagementKey},
     ovlog,
     signals::{Request, Signals},
     token::{self, OnToken},
@@ -59,11 +59,11 @@ pub(crate) async fn make_factory(
 /// # Errors
 /// When the settings cannot be used.
 pub(crate) fn remake_factory(
-    life: &Life,
+    unasked: &Unasked,
     profile: &Profile,
     role: TlsRole,
 ) -> Result<Option<RustlsFactory>, SettingsError> {
-    OwnKey::unasked(life, profile, role).map(|own| tls_factory(profile, role, own)).transpose()
+    unasked.own_key(profile, role).map(|own| tls_factory(profile, role, own)).transpose()
 }
 
 /// Makes the factory of TLS connections, and logs what is weak about its settings.
@@ -161,21 +161,33 @@ impl OwnKey {
             let text = management.ask_certificate(hint).await.into_bytes();
             own.certificate = Some(Pem { origin: "--management-external-cert".to_owned(), text });
         }
-        own.external = external_key(life, profile, role);
+        own.external = external_key(management, profile, role);
         Ok(own)
     }
+}
 
-    /// What there is of it without asking; `None` where the management interface would have to be asked.
-    fn unasked(life: &Life, profile: &Profile, role: TlsRole) -> Option<Self> {
-        let own = Self { passphrase: life.secrets.passphrase.clone(), ..Self::default() };
+/// What a life has for this end's key without asking anybody.
+pub(crate) struct Unasked {
+    passphrase: Option<Zeroizing<String>>,
+    management: Management,
+}
+
+impl Unasked {
+    pub(crate) fn of(life: &Life) -> Self {
+        Self { passphrase: life.secrets.passphrase.clone(), management: life.management.clone() }
+    }
+
+    /// `None` where somebody would have to be asked.
+    fn own_key(&self, profile: &Profile, role: TlsRole) -> Option<OwnKey> {
+        let own = OwnKey { passphrase: self.passphrase.clone(), ..OwnKey::default() };
         if token::is_wanted(&profile.tls) {
             return None;
         }
-        if !life.management.is_configured() {
+        if !self.management.is_configured() {
             return Some(own);
         }
         let asks = asks_for_passphrase(profile) || profile.management.external_cert.is_some();
-        (!asks).then(|| Self { external: external_key(life, profile, role), ..own })
+        (!asks).then(|| OwnKey { external: external_key(&self.management, profile, role), ..own })
     }
 }
 
@@ -186,9 +198,13 @@ fn asks_for_passphrase(profile: &Profile) -> bool {
 }
 
 /// The key that the management interface has.
-fn external_key(life: &Life, profile: &Profile, role: TlsRole) -> Option<Arc<dyn ExternalSigner>> {
+fn external_key(
+    management: &Management,
+    profile: &Profile,
+    role: TlsRole,
+) -> Option<Arc<dyn ExternalSigner>> {
     let abilities = profile.management.external_key?;
-    Some(Arc::new(ManagementKey::new(life.management.clone(), abilities, role)))
+    Some(Arc::new(ManagementKey::new(management.clone(), abilities, role)))
 }
 
 /// Reads everything that TLS needs.

@@ -140,13 +140,10 @@ struct Changes {
     ledger: Ledger,
 }
 
-impl Tunnel {
-    /// Brings a tunnel up.
-    pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
-        let TunnelRequest { hooks, offload, spec, dns_updown, remote, keeper, mut env } = request;
-        let device = offload.device();
+impl Changes {
+    fn open(spec: &TunnelSpec, device: &str) -> Result<Self, TunnelError> {
         let host = NetlinkHost::open()?;
-        let journal = || Journal::create(&run_directory(), &device.name);
+        let journal = || Journal::create(&run_directory(), device);
         // Where nothing is changed, nothing is written down.
         let ledger = match (!spec.device.is_virtual()).then(journal).transpose() {
             Ok(None) => Ledger::new(),
@@ -158,29 +155,44 @@ impl Tunnel {
                 Ledger::new()
             }
         };
-        let mut changes = Changes { host, ledger };
+        Ok(Self { host, ledger })
+    }
 
-        // Before a name server behind the tunnel takes the place of this machine's own.
-        let hosts = resolve_names(&spec.routes).await;
-        let mtu = u32::from(spec.mtu);
-        hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
-        let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
-        if !plans.device.is_empty() {
+    /// Gives the device its addresses, and limits what it sends (`shaper`).
+    async fn set_device(self, plan: &Plan, spec: &TunnelSpec, device: &str) -> Result<Self, TunnelError> {
+        let mut changes = self;
+        if !plan.is_empty() {
             let applied;
-            (changes, applied) = apply(changes, plans.device.clone()).await?;
+            (changes, applied) = apply(changes, plan.clone()).await?;
             if let Some(failure) = applied.failures.into_iter().next() {
                 return Err(TunnelError::Device(failure.error.to_string()));
             }
         }
         if let Some(bytes_per_second) = spec.shaper {
             ovlog!(3, "Output Traffic Shaping initialized at {bytes_per_second} bytes per second");
-            let shape = Step::Shape { device: device.name.clone(), bytes_per_second };
+            let shape = Step::Shape { device: device.to_owned(), bytes_per_second };
             let applied;
             (changes, applied) = apply(changes, Plan::from_iter([shape])).await?;
             for failure in &applied.failures {
                 error!("--shaper has no effect: {}", failure.error);
             }
         }
+        Ok(changes)
+    }
+}
+
+impl Tunnel {
+    /// Brings a tunnel up.
+    pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
+        let TunnelRequest { hooks, offload, spec, dns_updown, remote, keeper, mut env } = request;
+        let device = offload.device();
+        // Before a name server behind the tunnel takes the place of this machine's own.
+        let hosts = resolve_names(&spec.routes).await;
+        hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
+        let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
+        let changes =
+            Changes::open(&spec, &device.name)?.set_device(&plans.device, &spec, &device.name).await?;
+        let mtu = u32::from(spec.mtu);
         let mut own = ScriptEnv::new();
         network::export_device(&mut own, &device.name, mtu, &spec.device, spec.topology);
         network::export_foreign_options(&mut own, &spec.routes, &dns_updown, hooks.scripts.up.is_some());
@@ -414,6 +426,7 @@ impl Tunnel {
     }
 
     async fn undo(&mut self) {
+        self.suspend_names().await;
         let Some(mut changes) = self.changes.take() else { return };
         let undone = tokio::task::spawn_blocking(move || changes.ledger.undo(&mut changes.host)).await;
         for failure in undone.unwrap_or_default() {

@@ -7,7 +7,7 @@
 //!
 //! A tag with VLAN 0 carries a priority only. Source of the rules: OpenVPN 2.7 `vlan.c`, `proto.c`.
 
-use culvert_offload::{VlanAccept, Vlans};
+use culvert_wire::{VlanAccept, Vlans};
 
 /// Bytes of an untagged header.
 pub(crate) const HEADER_LEN: usize = 14;

@@ -202,6 +202,23 @@ fn a_refusal_after_login_reaches_the_client() {
 }
 
 #[test]
+fn who_does_not_know_temporary_failures_is_told_to_restart_and_not_that_its_password_is_wrong() {
+    let mut setup = Setup { credentials: Some(login("joe", "x")), ..Setup::new() };
+    setup.client.peer_info = vec![("IV_VER".into(), "2.5.5".into()), ("IV_PROTO".into(), "6".into())];
+    setup.server_script.login = Some(Authorization::Deny(Some("TEMP[backoff 20]:later".into())));
+    let mut pair = Pair::new(setup);
+    pair.run_for(Duration::from_secs(2));
+    assert!(
+        matches!(pair.at_client.messages[..], [PeerMessage::Restart { .. }]),
+        "{:?}",
+        pair.at_client.messages
+    );
+    assert!(pair.at_client.pushed.is_empty() && pair.at_server.offload.primary.is_none());
+    pair.run_for(Duration::from_secs(6));
+    assert!(matches!(pair.at_server.closed, Some(CloseReason::Denied(_))));
+}
+
+#[test]
 fn a_later_reply_changes_nothing_but_the_token() {
     let mut pair = Pair::new(Setup::new());
     pair.establish();

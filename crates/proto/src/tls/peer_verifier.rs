@@ -185,17 +185,13 @@ impl PeerVerifier {
 
         if !checks.trust.is_empty() {
             check_key(checks.profile, &certificate, depth)?;
-            match certificate.validity(now) {
-                Validity::Current => {}
-                Validity::Expired => {
-                    return Err(
-                        refuse(trust::EXPIRED, CertificateError::Expired).hint(certificate.dates_hint(now))
-                    );
-                }
-                Validity::NotYet => {
-                    return Err(refuse(trust::NOT_YET_VALID, CertificateError::NotValidYet)
-                        .hint(certificate.dates_hint(now)));
-                }
+            let untimely = match certificate.validity(now) {
+                Validity::Current => None,
+                Validity::Expired => Some((trust::EXPIRED, CertificateError::Expired)),
+                Validity::NotYet => Some((trust::NOT_YET_VALID, CertificateError::NotValidYet)),
+            };
+            if let Some((error, alert)) = untimely {
+                return Err(refuse(error, alert).hint(certificate.dates_hint(now)));
             }
             if depth > 0 && certificate.key_usage().is_some_and(|usage| usage & KEY_CERT_SIGN == 0) {
                 return Err(refuse("invalid CA certificate", CertificateError::UnknownIssuer)

@@ -289,45 +289,22 @@ fn own_certificate(
     warnings: &mut Vec<String>,
 ) -> Result<CertifiedKey, TlsError> {
     let origin = &own.certificate.origin;
-    let failed = |origin: &str, reason: &str| {
-        TlsError::Setup(format!("Cannot load certificate file {origin}: {reason}"))
-    };
-    let mut chain = pem::certificates(&own.certificate.text).map_err(|error| failed(origin, &error))?;
+    let mut chain = pem::certificates(&own.certificate.text).map_err(|error| unloadable(origin, &error))?;
     let Some(leaf) = chain.first().and_then(|der| Certificate::parse(der)) else {
-        return Err(failed(origin, "it holds no readable certificate (`-----BEGIN CERTIFICATE-----`)"));
+        return Err(unloadable(origin, "it holds no readable certificate (`-----BEGIN CERTIFICATE-----`)"));
     };
-    if leaf.is_version_1() {
-        return Err(failed(
-            origin,
-            "it is an X.509 version 1 certificate, which cannot be used\n\
-             hint: issue it as version 3: with openssl, sign with -extfile naming any extension",
-        ));
-    }
-    if matches!(leaf.key_kind(), KeyKind::Rsa(bits) if bits < 2048) {
-        return Err(failed(
-            origin,
-            "its RSA key is shorter than 2048 bits and cannot be used\nhint: issue a new certificate with a new key",
-        ));
-    }
+    check_own(&leaf, origin, now, warnings)?;
     let kind = leaf.key_kind();
-    let validity = match leaf.validity(now) {
-        Validity::Current => None,
-        Validity::NotYet => Some(trust::NOT_YET_VALID),
-        Validity::Expired => Some(trust::EXPIRED),
-    };
-    if let Some(text) = validity {
-        let hint = leaf.dates_hint(now);
-        warnings.push(format!("WARNING: Your {text}! ({origin})\nhint: {hint}"));
-    }
     if let Some(extra) = &own.extra {
-        chain.extend(pem::certificates(&extra.text).map_err(|error| failed(&extra.origin, &error))?);
+        chain.extend(pem::certificates(&extra.text).map_err(|error| unloadable(&extra.origin, &error))?);
     }
     let mut chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
     trust.continue_chain(&mut chain, now);
 
     if let Some(signer) = external {
-        let key = ExternalKey::new(kind, signer)
-            .ok_or_else(|| failed(origin, "an external key can be RSA, or EC on P-256, P-384 or P-521"))?;
+        let key = ExternalKey::new(kind, signer).ok_or_else(|| {
+            unloadable(origin, "an external key can be RSA, or EC on P-256, P-384 or P-521")
+        })?;
         if !key.can_tls_1_3() {
             versions.retain(|version| **version != TLS13);
             warnings.push(
@@ -350,4 +327,38 @@ fn own_certificate(
              hint: use RSA of 2048 to 8192 bits, EC on P-256, P-384 or P-521, or Ed25519"
         )),
     })
+}
+
+/// Whether a certificate of this end can be used; that its time is not now is only warned of.
+fn check_own(
+    leaf: &Certificate<'_>,
+    origin: &str,
+    now: u64,
+    warnings: &mut Vec<String>,
+) -> Result<(), TlsError> {
+    if leaf.is_version_1() {
+        return Err(unloadable(
+            origin,
+            "it is an X.509 version 1 certificate, which cannot be used\n\
+             hint: issue it as version 3: with openssl, sign with -extfile naming any extension",
+        ));
+    }
+    if matches!(leaf.key_kind(), KeyKind::Rsa(bits) if bits < 2048) {
+        return Err(unloadable(
+            origin,
+            "its RSA key is shorter than 2048 bits and cannot be used\nhint: issue a new certificate with a new key",
+        ));
+    }
+    let problem = match leaf.validity(now) {
+        Validity::Current => return Ok(()),
+        Validity::NotYet => trust::NOT_YET_VALID,
+        Validity::Expired => trust::EXPIRED,
+    };
+    let hint = leaf.dates_hint(now);
+    warnings.push(format!("WARNING: Your {problem}! ({origin})\nhint: {hint}"));
+    Ok(())
+}
+
+fn unloadable(origin: &str, reason: &str) -> TlsError {
+    TlsError::Setup(format!("Cannot load certificate file {origin}: {reason}"))
 }
