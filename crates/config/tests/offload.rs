@@ -110,7 +110,7 @@ fn what_keeps_the_kernel_out_is_said_in_openvpns_words() {
 #[test]
 fn a_refusal_says_where_why_and_what_to_do() {
     let checked = check(CLIENT, "fragment 1300");
-    let note = checked.notes.iter().find(|note| note.openvpn_line.contains("--fragment")).unwrap();
+    let note = checked.notes.iter().find(|note| note.openvpn_line.contains("--fragment disables")).unwrap();
     assert_eq!(note.origin.as_ref().map(|origin| origin.line), Some(7));
     assert_eq!(
         (note.explanation.as_str(), note.remedy.as_str()),

@@ -209,10 +209,6 @@ impl Client {
                     return first.ok_or_else(|| Outcome::Restart(Restart::because(UNRESOLVED)));
                 }
                 Err(failure) if retry == ResolvRetry::For(Duration::ZERO) => {
-                    let hint = "(I would have retried this name query if you had specified the --resolv-retry option.)";
-                    return Err(fatal(&format!("{failure} {hint}")));
-                }
-                Err(failure) if self.profile.link.resolv_retry == ResolvRetry::For(Duration::ZERO) => {
                     return Err(fatal(&format!("{failure}{NO_RETRY}")));
                 }
                 Err(failure) => ovlog!(error 1, "{failure}"),

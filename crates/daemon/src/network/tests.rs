@@ -123,6 +123,10 @@ fn scripts_see_device_routes_and_options() {
     let mut context =
         route_context("tun0", &device, Topology::Subnet, &routes, Some([198, 51, 100, 7].into()));
     context.net4 = Some(NetGateway { gateway: Some([192, 0, 2, 1].into()), device: "eth0".to_owned() });
+    let way6 = culvert_host::Route::to(std::net::Ipv6Addr::UNSPECIFIED.into(), 0)
+        .via(Some([0xfe80; 8].into()))
+        .dev("eth0");
+    context.default6 = Some(way6);
     let (settings, _) = route_settings(&routes, false, |_| vec![[172, 16, 0, 9].into()]);
     let mut env = ScriptEnv::new();
     env.set("route_network_9", "left from before");
