@@ -18,7 +18,7 @@ use crate::{
     Checked, Parsed, Profile, Setting,
     diagnostic::{Diagnostic, Severity},
     files::{Access, Files},
-    not_yet, parsed_of,
+    parsed_of,
     profile::Tls,
     reader::{Part, Reader},
     table::{OptionRow, Reload, find},
@@ -120,9 +120,8 @@ impl<'f> Configuration<'f> {
             return Err(parsed.errors);
         }
         let Checked { profile: wanted, errors, notes: found } = parsed.check(&files);
-        let refusals = if errors.is_empty() { not_yet(&wanted) } else { errors };
-        if !refusals.is_empty() {
-            return Err(refusals);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         notes.extend(found.into_iter().filter(|note| note.severity != Severity::Note));
         let changes = changes(&self.in_force.borrow(), &wanted.settings);

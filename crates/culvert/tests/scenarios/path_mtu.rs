@@ -154,3 +154,19 @@ fn a_smaller_ipv6_link_of_which_no_router_tells_carries_all_sizes_between_two_th
     transfer_both(&tunnel);
     assert_no_panic(&tunnel);
 }
+
+/// The end comes in minutes, so it is the engine's tests that see it.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn who_is_told_to_measure_sizes_begins_at_once_and_carries_traffic_meanwhile() {
+    for role in [Role::Client, Role::Server] {
+        let extra = || "mtu-test".to_owned();
+        let spec = TunnelSpec { server_extra: extra(), client_extra: extra(), ..TunnelSpec::default() };
+        let tunnel = World::new().tunnel(role, Release::V2_7, &spec);
+        let subject = if role == Role::Client { &tunnel.client } else { &tunnel.server };
+        subject.wait_for("NOTE: Beginning empirical MTU test", SOON).unwrap();
+        transfer_both(&tunnel);
+        assert!(!subject.has_logged("Path MTU:"), "{}", subject.tail());
+        assert_no_panic(&tunnel);
+    }
+}

@@ -27,8 +27,7 @@ use super::{
     up_delay,
 };
 use crate::{
-    bridge, clock,
-    ovlog,
+    bridge, clock, ovlog,
     scripts::{Hook, Learned},
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
@@ -77,7 +76,9 @@ impl Server {
             since,
         }));
         if self.profile.role() == Role::P2p {
-            return self.collected(key, Collected::default());
+            let mut env = self.hooks.environment();
+            environment::client(&mut env, client, &name);
+            return self.admission.judge_keys(key, env, exported);
         }
         let env = || {
             let mut env = self.hooks.environment();

@@ -94,7 +94,11 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(super) async fn raise(profile: &Profile, hooks: &Arc<Hooks>, offload: Arc<dyn Offload>) -> Result<Self, String> {
+    pub(super) async fn raise(
+        profile: &Profile,
+        hooks: &Arc<Hooks>,
+        offload: Arc<dyn Offload>,
+    ) -> Result<Self, String> {
         let (tunnel, completion) = Tunnel::up(TunnelRequest {
             hooks: Arc::clone(hooks),
             device: offload.device(),

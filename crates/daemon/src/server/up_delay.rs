@@ -34,8 +34,7 @@ impl Server {
         key: SessionKey,
     ) -> Result<(), String> {
         if standing.tunnel.is_none() {
-            *standing =
-                Standing::raise(&self.profile, &self.hooks, Arc::clone(&standing.offload)).await?;
+            *standing = Standing::raise(&self.profile, &self.hooks, Arc::clone(&standing.offload)).await?;
             life.drop_privileges()?;
         }
         self.tell_peer_is_there(key);

@@ -25,7 +25,7 @@ const LEAST_V4: u16 = 576;
 const ETHERNET: u16 = 1500;
 
 /// How often something is tried before the answer, or its absence, is believed.
-const TRIES: u8 = 3;
+const TRIES: u8 = 2;
 /// How long an answer is waited for, in milliseconds.
 const WAIT: u64 = 1_000;
 /// When a path is tested again: RFC 8899, `PMTU_RAISE_TIMER`.
