@@ -155,6 +155,29 @@ fn a_smaller_ipv6_link_of_which_no_router_tells_carries_all_sizes_between_two_th
     assert_no_panic(&tunnel);
 }
 
+/// OpenVPN's answer says nothing by then: large packets came before. The way back tells.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_that_comes_to_a_smaller_link_finds_out_again() {
+    let (lab, [near, far]) = narrow(true);
+    for router in [&near, &far] {
+        router.ip(&["link", "set", "narrow", "mtu", "1500"]).unwrap();
+    }
+    let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec(Transport::Udp6));
+    transfer_both(&tunnel);
+    assert!(!tunnel.client.has_logged(FOUND));
+    for router in [&near, &far] {
+        router.ip(&["link", "set", "narrow", "mtu", "1280"]).unwrap();
+    }
+    let client = &tunnel.lab.client;
+    client.ip(&["address", "add", "fd98::3/64", "dev", "first", "nodad"]).unwrap();
+    client.ip(&["address", "del", "fd98::2/64", "dev", "first"]).unwrap();
+    tunnel.client.wait_for("the network changed", SOON).unwrap();
+    tunnel.client.wait_for(FOUND, SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    transfer_both(&tunnel);
+    assert_no_panic(&tunnel);
+}
+
 /// The end comes in minutes, so it is the engine's tests that see it.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Advance, Client, Outcome, Restart, drive::Progress};
-use crate::{link, network, ovlog, tunnel::TunnelSpec};
+use crate::{link, network, ovlog, sizes, tunnel::TunnelSpec};
 
 /// Changes come in flocks: how long to wait for the last.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -215,6 +215,7 @@ impl Client {
                 if follows
                     && progress.surroundings.probe(own, context.vpn4.map(IpAddr::V4), interval, before) =>
             {
+                sizes::test_again(&**offload, peer, spec.mtu);
                 None
             }
             _ => Some(again()),
