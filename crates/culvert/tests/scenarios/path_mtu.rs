@@ -77,6 +77,12 @@ fn spec(transport: Transport) -> TunnelSpec {
 /// What an end says that found out.
 const FOUND: &str = "Path MTU: packets of at most 1280 bytes reach the peer";
 
+/// Counts pieces of packets that come to a router.
+const COUNT_PIECES: &str = "add table inet pieces; \
+    add chain inet pieces seen { type filter hook prerouting priority 0; }; \
+    add rule inet pieces seen ip frag-off & 0x3fff != 0 counter; \
+    add rule inet pieces seen exthdr frag exists counter";
+
 /// Both ends send packets that do not fit.
 fn ping_both(tunnel: &Tunnel) {
     let (client, server) = (&tunnel.lab.client, &tunnel.lab.server);
@@ -95,17 +101,25 @@ fn transfer_both(tunnel: &Tunnel) {
 
 /// The subject finds out by itself, and tells TCP; an OpenVPN at the other end need not know.
 fn carries(transport: Transport, role: Role, silent: bool) {
-    let (lab, _routers) = narrow(silent);
+    let (lab, [_near, far]) = narrow(silent);
+    far.run("nft", &[COUNT_PIECES]).unwrap();
     let world = World::new();
     let (server, client) = world.ends(role, Release::V2_7);
     let tunnel = Tunnel::start_in(lab, &spec(transport), &server, &client, &world.materials).unwrap();
     tunnel.wait_up().unwrap();
     let subject = if role == Role::Client { &tunnel.client } else { &tunnel.server };
     subject.wait_for(FOUND, SOON).unwrap();
+    transfer_both(&tunnel);
+    let none = || {
+        let seen = far.run("nft", &["list table inet pieces"]).unwrap();
+        (seen.matches("counter packets 0 bytes 0").count() == 2, seen)
+    };
+    let (fits, seen) = none();
+    assert!(fits, "TCP fits: {seen}");
     if transport == Transport::Udp4 {
         ping_both(&tunnel);
+        assert!(!none().0, "pings do not");
     }
-    transfer_both(&tunnel);
     assert_no_panic(&tunnel);
 }
 
