@@ -4,7 +4,7 @@
 
 use std::{env, process::ExitCode};
 
-use culvert_config::{Disk, not_yet, parse, render_all, title, verdict};
+use culvert_config::{Disk, parse, render_all, title, verdict};
 
 fn main() -> ExitCode {
     let args: Vec<_> = env::args().skip(1).collect();
@@ -24,7 +24,6 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!("{}", title());
-    print!("{}", render_all(&not_yet(&checked.profile)));
     for verdict in verdict(&checked.profile) {
         println!("{verdict:#?}");
     }

@@ -159,7 +159,6 @@ pub(crate) fn contexts(row: &OptionRow) -> String {
 pub(crate) fn status(row: &OptionRow) -> String {
     match row.status {
         Status::Works => "works".to_owned(),
-        Status::NotYetWhen(_) => "works, not with every value yet".to_owned(),
         Status::NoEffect(why) => format!("accepted without effect: {why}"),
         Status::Refused(_, remedy) => format!("refused: {remedy}"),
         Status::Gone(remedy) => format!("unknown: {remedy}"),

@@ -3,7 +3,7 @@
 //! The walk: [`parse`] reads a command line and the files it names into [`Parsed`] (stage 1, *syntax*); what has to
 //! happen at once is in [`Parsed::effects`]. [`Parsed::question`] tells whether the command line only asks something
 //! (stage 2). [`Parsed::check`] expands helpers and finds contradictions (stage 3, *meaning*), and gives a [`Profile`].
-//! [`not_yet`] is the last refusal. The order is that of OpenVPN, because wrappers rely on it.
+//! The order is that of OpenVPN, because wrappers rely on it.
 //!
 //! A client's pushed options go through [`PushFilter`] into [`Pushed`], a server's files per client through
 //! [`parse_ccd`] into [`ClientOverrides`]; both use the same rows of the same table.
@@ -54,7 +54,7 @@ pub use report::{Report, report};
 pub use table::{Contexts, Effect, Extent, Group, OptionRow, Roles, Rule, Status, find, table};
 pub use title::{CULVERT_VERSION, OPENVPN_VERSION, title};
 pub use update::{UpdateError, UpdateSequence, Updated};
-pub use verdict::{Remark, Verdict, not_yet, verdict};
+pub use verdict::{Remark, Verdict, verdict};
 
 /// A configuration that was read but not yet understood as a whole.
 #[derive(Debug)]

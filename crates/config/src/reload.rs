@@ -19,7 +19,7 @@ use crate::{
     Checked, Parsed, Profile, Setting,
     diagnostic::{Diagnostic, Severity},
     files::{Access, Files},
-    not_yet, parsed_of,
+    parsed_of,
     profile::Tls,
     reader::{Part, Reader},
     table::{OptionRow, Reload, find},
@@ -121,9 +121,8 @@ impl Configuration {
             return Err(parsed.errors);
         }
         let Checked { profile: wanted, errors, notes: found } = parsed.check(&files);
-        let refusals = if errors.is_empty() { not_yet(&wanted) } else { errors };
-        if !refusals.is_empty() {
-            return Err(refusals);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         notes.extend(found.into_iter().filter(|note| note.severity != Severity::Note));
         let changes = changes(&lock(&self.in_force), &wanted.settings);

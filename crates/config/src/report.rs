@@ -6,7 +6,7 @@ use crate::{
     Checked, Files, Profile, Role,
     diagnostic::{Diagnostic, Severity},
     parse,
-    verdict::{Remark, Verdict, kind_name, not_yet, verdict},
+    verdict::{Remark, Verdict, kind_name, verdict},
 };
 
 /// What `culvert check` finds without looking into any file but the configuration.
@@ -30,15 +30,8 @@ pub fn report(args: &[String], files: &dyn Files) -> Report {
     }
     let Checked { profile, mut errors, mut notes } = parsed.check(files);
     diagnostics.append(&mut notes);
-    let mut refusal = None;
-    if !errors.is_empty() {
-        refusal = Some("the options contradict each other, or something is missing");
-    } else {
-        errors = not_yet(&profile);
-        if !errors.is_empty() {
-            refusal = Some("the configuration is correct, but culvert cannot do all of it yet");
-        }
-    }
+    let refusal =
+        (!errors.is_empty()).then_some("the options contradict each other, or something is missing");
     diagnostics.append(&mut errors);
     Report { diagnostics, profile: Some(profile), refusal }
 }
@@ -186,11 +179,5 @@ mod tests {
         let report = check("client\nfoo\nverb x\n");
         assert!(!report.accepted);
         assert!(report.text.ends_with("\nThe configuration is refused, 2 errors: the syntax is wrong.\n"));
-        let report = check(&format!("{CLIENT}x509-track houseIdentifier\n"));
-        assert!(
-            !report.accepted && report.text.contains("culvert cannot do all of it yet"),
-            "{}",
-            report.text
-        );
     }
 }

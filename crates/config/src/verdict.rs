@@ -7,7 +7,7 @@ use crate::{
     diagnostic::{Diagnostic, Severity},
     origin::Origin,
     profile::OffloadChoice,
-    table::{Effect, Extent, Note, OptionRow, Status, table},
+    table::{Effect, Extent, Note, OptionRow, table},
 };
 
 /// What one kind of data plane says to a profile.
@@ -192,32 +192,4 @@ pub(crate) fn contradictions(profile: &Profile) -> Vec<Diagnostic> {
         });
     }
     errors
-}
-
-/// Returns the last refusal: options that are known, well-formed, and not yet supported. For after the version line.
-pub fn not_yet(profile: &Profile) -> Vec<Diagnostic> {
-    let mut refusals: Vec<Diagnostic> = Vec::new();
-    for setting in &profile.settings {
-        let name = setting.row.name;
-        let (what, remedy) = match setting.row.status {
-            Status::NotYetWhen(missing) => match missing(profile) {
-                Some(what) => (format!("--{name}: {what}"), format!("change `{name}`")),
-                None => continue,
-            },
-            _ => continue,
-        };
-        let openvpn_line = format!("Options error: {what} not yet supported");
-        if refusals.iter().any(|refusal| refusal.openvpn_line == openvpn_line) {
-            continue;
-        }
-        refusals.push(Diagnostic {
-            severity: Severity::Error,
-            verb: 1,
-            openvpn_line,
-            origin: Some(setting.origin.clone()),
-            explanation: "the configuration is correct; culvert cannot do this yet".to_owned(),
-            remedy,
-        });
-    }
-    refusals
 }

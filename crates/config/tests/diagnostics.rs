@@ -3,7 +3,7 @@
 //! The first lines were compared with those of OpenVPN 2.7.8.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use culvert_config::{Checked, Diagnostic, MemoryFiles, Parsed, not_yet, parse, render_all};
+use culvert_config::{Checked, Diagnostic, MemoryFiles, Parsed, parse, render_all};
 
 const SERVER: &str = "dev tun\nserver 10.8.0.0 255.255.255.0\nca ca.crt\ncert s.crt\nkey s.key\ndh none\n";
 const CLIENT: &str = "client\ndev tun\nremote vpn.example.com\nca ca.crt\ncert s.crt\nkey s.key\n";
@@ -295,14 +295,19 @@ fn a_static_key_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_missing_feature_is_the_last_refusal_and_says_that_the_file_is_right() {
-    let checked = check(&CLIENT.replace("dev tun", "dev tun\nx509-track houseIdentifier"));
-    assert!(checked.errors.is_empty(), "{}", render_all(&checked.errors));
-    let text = render_all(&not_yet(&checked.profile));
-    assert!(text.starts_with("Options error: --x509-track: x509-track of what is neither"), "{text}");
-    assert!(text.contains(" not yet supported\n --> a.conf:3:1\n"), "{text}");
-    assert!(text.contains("the configuration is correct; culvert cannot do this yet"), "{text}");
-    assert!(text.contains("= remedy: change `x509-track`"), "{text}");
+fn an_attribute_that_nobody_can_follow_is_refused_as_openvpn_does() {
+    let parsed =
+        parse(&["a.conf".to_owned()], &files(&CLIENT.replace("dev tun", "dev tun\nx509-track +foo")));
+    let text = render_all(&parsed.errors);
+    assert!(
+        text.starts_with("Options error: x509_track: no such attribute 'foo'\n --> a.conf:3:12\n"),
+        "{text}"
+    );
+    assert!(text.contains("= remedy: "), "{text}");
+    for known in ["CN", "+commonName", "houseIdentifier", "keyUsage", "SHA256"] {
+        let checked = check(&CLIENT.replace("dev tun", &format!("dev tun\nx509-track {known}")));
+        assert_eq!(checked.profile.scripts.x509_track, [known]);
+    }
 }
 
 #[test]
@@ -364,7 +369,7 @@ fn ciphers_of_the_legacy_provider_are_there_when_it_is_asked_for() {
 fn a_file_with_ciphers_without_tag_only_is_accepted() {
     for text in ["data-ciphers AES-128-CBC", "data-ciphers AES-256-CFB:none", "cipher AES-256-CBC"] {
         let checked = check(&format!("{SERVER}{text}\n"));
-        assert!(checked.errors.is_empty() && not_yet(&checked.profile).is_empty(), "{text}");
+        assert!(checked.errors.is_empty(), "{text}");
     }
 }
 

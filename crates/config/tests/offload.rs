@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use culvert_config::{
-    Checked, Extent, MemoryFiles, Profile, Remark, Verdict, find, not_yet, parse,
+    Checked, Extent, MemoryFiles, Profile, Remark, Verdict, find, parse,
     profile::{OffloadChoice, OffloadPolicy},
     table, verdict,
 };
@@ -307,7 +307,6 @@ fn who_insists_on_the_kernel_gets_it_or_an_error_with_the_way_out() {
 #[test]
 fn the_shaper_is_read_from_files_and_pushes() {
     assert_eq!(profile(CLIENT, "shaper 125000").link.shaper, Some(125_000));
-    assert!(not_yet(&profile(CLIENT, "shaper 125000")).is_empty());
     let mut pushed = culvert_config::Pushed::default();
     let filter = culvert_config::PushFilter { filters: &[], route_nopull: false, allow_fqdn: false };
     filter.apply("shaper 5000", &mut pushed).unwrap();
@@ -373,7 +372,6 @@ fn what_is_about_ethernet_is_read_and_has_an_effect_with_tap_only() {
     assert_eq!(tap("vlan-tagging").server.vlans.map(|vlans| vlans.pvid), Some(1));
     assert_eq!(tap("").server.vlans, None);
     assert_eq!(tap("lladdr 02:00:5E:10:00:0f").device.lladdr, Some([2, 0, 0x5E, 0x10, 0, 15]));
-    assert!(not_yet(&tap("vlan-tagging\nstale-routes-check 60")).is_empty());
     let mtu = |text: &str| profile(CLIENT, text).connections[0].mtu;
     assert_eq!((mtu("tun-mtu-extra 64").extra(true), mtu("").extra(true), mtu("").extra(false)), (64, 32, 0));
 

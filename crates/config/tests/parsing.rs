@@ -230,7 +230,6 @@ proptest! {
             let checked = parsed.check(&files);
             let _ = render_all(&checked.errors) + &render_all(&checked.notes);
             let _ = culvert_config::verdict(&checked.profile);
-            let _ = culvert_config::not_yet(&checked.profile);
         }
     }
 

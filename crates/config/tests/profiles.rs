@@ -5,7 +5,7 @@
 use std::{io, path::Path, time::Duration};
 
 use culvert_config::{
-    Access, Checked, Files, Parsed, Role, not_yet, parse,
+    Access, Checked, Files, Parsed, Role, parse,
     profile::{AuthUserPass, Bind, DigestName, MssFix, PoolPersist, TlsRole, VerifyVia},
     render_all,
     value::{
@@ -61,13 +61,6 @@ fn every_profile_is_understood() {
     for name in names {
         load(&name);
     }
-}
-
-#[test]
-fn only_profiles_that_ask_for_a_missing_feature_are_refused() {
-    let refused: Vec<_> =
-        names().into_iter().filter(|name| !not_yet(&load(name).profile).is_empty()).collect();
-    assert_eq!(refused, Vec::<String>::new());
 }
 
 #[test]

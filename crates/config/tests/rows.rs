@@ -7,7 +7,7 @@ mod samples;
 use std::collections::BTreeSet;
 
 use culvert_config::{
-    Checked, MemoryFiles, OptionRow, PushFilter, PushReason, Pushed, Status, find, not_yet, parse, parse_ccd,
+    Checked, MemoryFiles, OptionRow, PushFilter, PushReason, Pushed, Status, find, parse, parse_ccd,
     render_all, table,
     table::{CCD, CONFIG, CONNECTION, FORGOTTEN, PUSH},
     verdict,
@@ -90,8 +90,6 @@ fn every_sample_is_taken_where_it_fits() {
     for sample in SAMPLES.iter().filter(taken) {
         let outcome = read(&sample.whole());
         assert!(outcome.errors.is_empty(), "{}: {:?}", sample.line, outcome.errors);
-        let refused = not_yet(&outcome.checked.profile);
-        assert!(refused.is_empty(), "{}: {}", sample.line, render_all(&refused));
     }
 }
 
@@ -284,8 +282,7 @@ fn try_everywhere(sample: &Sample, arguments: &[&str]) {
     let parsed = parse(&argv, &files);
     let _ = render_all(&parsed.errors) + &render_all(&parsed.warnings);
     let checked = parsed.check(&files);
-    let _ =
-        render_all(&checked.errors) + &render_all(&checked.notes) + &render_all(&not_yet(&checked.profile));
+    let _ = render_all(&checked.errors) + &render_all(&checked.notes);
     let _ = verdict(&checked.profile);
     let _ = render_all(&parse_ccd(&line, "alice").1);
     let mut pushed = Pushed::default();

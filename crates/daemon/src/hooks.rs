@@ -3,12 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use culvert_config::{LogDestination, Profile, profile::Scripts, value::Command};
-use culvert_proto::{Verdict, tls::PeerIdentity};
+use culvert_plugin::PluginHook;
+use culvert_proto::{ExportedKey, Verdict, tls::PeerIdentity};
 
 use crate::{
     auth::plugins::{Plugins, plugin_hook},
     clock,
     management::Management,
+    ovlog,
     scripts::{ExchangeFile, Hook, Learned, ProcessFacts, ScriptEnv, ScriptRunner, certificate_arguments},
     session_task::SessionKey,
 };
@@ -55,6 +57,23 @@ impl Hooks {
     pub(crate) fn with_plugins(mut self, plugins: Plugins) -> Self {
         self.plugins = plugins;
         self
+    }
+
+    /// Asks plugins about the keys of the one peer (`PLUGIN_TLS_FINAL`), of which they get what `keying-material-exporter`
+    /// names; returns whether all agree.
+    pub(crate) async fn agree_to_keys(&self, env: &ScriptEnv, exported: Option<&ExportedKey>) -> bool {
+        if !self.plugins.want(PluginHook::TlsFinal) {
+            return true;
+        }
+        let mut env = env.clone();
+        if let Some(exported) = exported {
+            env.set("exported_keying_material", exported.hex().as_str());
+        }
+        let agreed = self.plugins.agree(PluginHook::TlsFinal, &[], &env, None).await;
+        if !agreed {
+            ovlog!(error 1, "TLS Error: a plugin refused the session's keys");
+        }
+        agreed
     }
 
     /// Whether anybody wants to be called: a program, or a plugin.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use culvert_config::{Configuration, Profile, Role, not_yet, profile::TlsRole, render_all, title};
+use culvert_config::{Configuration, Profile, Role, profile::TlsRole, title};
 use culvert_mgmt::StateName;
 use culvert_proto::{Credentials, Session, tls::TlsFactory};
 use zeroize::Zeroizing;
@@ -92,11 +92,6 @@ pub(crate) struct Life {
 pub fn run(startup: Startup<'_>) -> Exit {
     let Startup { profile, logger, reload, configuration } = startup;
     announce();
-    let refusals = not_yet(&profile);
-    if !refusals.is_empty() {
-        logger.plain(render_all(&refusals).trim_end());
-        return Exit::FAILURE;
-    }
     match prepare(profile, logger.clone()) {
         Ok((life, _pid_file)) => {
             let exit = start_runtime(life, reload, &configuration);

@@ -33,6 +33,13 @@ pub(crate) fn test(offload: &dyn Offload, peer: PeerId, mtu: u16, profile: &Prof
     }
 }
 
+/// Has the way to a peer tested anew: this end is somewhere else now.
+pub(crate) fn test_again(offload: &dyn Offload, peer: PeerId, mtu: u16) {
+    if let Err(failure) = offload.test_sizes(peer, SizeTest { mtu, measure: None }) {
+        debug!("no test of packet sizes: {failure}");
+    }
+}
+
 /// Says what was found. Other events are none of its business.
 pub(crate) fn log(event: &OffloadEvent, mtu: &Mtu) {
     match event {

@@ -181,8 +181,7 @@ impl Outbox {
         true
     }
 
-    /// Sends one payload at once, in a datagram that nobody may cut on the way; returns its size. `None`: somebody else
-    /// sends to the peer just now, or there is no key.
+    /// Sends one payload at once, in a datagram that nobody may cut on the way; returns its size. `None`: there is no key.
     pub(crate) fn send_whole(
         &mut self,
         shared: &Shared,
@@ -190,9 +189,7 @@ impl Outbox {
         payload: &Single<'_>,
     ) -> Option<usize> {
         self.flush(shared, Backpressure::Drop);
-        if !self.try_push(shared, peer, payload) {
-            return None;
-        }
+        self.push(shared, peer, payload, Backpressure::Drop);
         let size = self.len;
         self.trains.iter_mut().for_each(|train| train.whole = true);
         self.flush(shared, Backpressure::Drop);

@@ -16,6 +16,7 @@ use crate::{
     message::{self, OCC_HEADER},
     outbox::{Outbox, Single},
     peer::Peer,
+    transport::Backpressure,
 };
 
 /// The largest packet that is made for a test: a jumbo frame.
@@ -63,6 +64,11 @@ impl Probes {
         })
     }
 
+    /// Nothing came yet of what is asked for next.
+    pub(crate) fn forget_received(&self) {
+        self.received.store(0, Relaxed);
+    }
+
     fn heard(&self, now: u64) {
         if now.saturating_sub(self.last.swap(now, Relaxed)) > FORGET {
             self.received.store(0, Relaxed);
@@ -93,7 +99,8 @@ pub(crate) fn send_load(
     let size = if whole {
         u16::try_from(outbox.send_whole(shared, peer, &single)?).ok()?
     } else {
-        outbox.try_push(shared, peer, &single).then_some(size)?
+        outbox.push(shared, peer, &single, Backpressure::Drop);
+        size
     };
     peer.probes.sent.fetch_max(size, Relaxed);
     Some(size)
@@ -102,14 +109,15 @@ pub(crate) fn send_load(
 /// Asks the peer for a packet of `size` bytes.
 pub(crate) fn request_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, size: u16) {
     let payload = message::load_request(size);
-    outbox.try_push(shared, peer, &Single { payload: &payload, is_tunnel: false });
+    outbox.push(shared, peer, &Single { payload: &payload, is_tunnel: false }, Backpressure::Drop);
 }
 
 /// Asks the peer what the largest were. Its answer wakes whoever tests.
 pub(crate) fn request_largest(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>) {
     peer.probes.answer.store(0, Relaxed);
     peer.probes.awaited.store(true, Release);
-    outbox.try_push(shared, peer, &Single { payload: &message::LARGEST_REQUEST, is_tunnel: false });
+    let single = Single { payload: &message::LARGEST_REQUEST, is_tunnel: false };
+    outbox.push(shared, peer, &single, Backpressure::Drop);
 }
 
 /// A packet of a test came, with a payload of `len` bytes.

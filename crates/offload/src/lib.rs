@@ -193,7 +193,8 @@ pub trait Offload: Send + Sync {
     }
 
     /// Has the sizes of packets tested that reach a peer; what is found counts at once, and comes as
-    /// [`OffloadEvent::PathMtu`]. A peer that does not answer tests is soon left alone.
+    /// [`OffloadEvent::PathMtu`]. A peer that does not answer tests is soon left alone. Asked once more, it tests the path
+    /// anew: this end is somewhere else now.
     ///
     /// # Errors
     /// When the peer is unknown, or the offload cannot send data of its own (kernels).

@@ -228,7 +228,11 @@ int openvpn_plugin_open_v3(int version, const struct open_in *in, struct open_re
 {
     if (version < 5 || in->major < 2 || in->mask != 0xFFFF || in->ssl_api != 1)
         return 1;
-    out->mask = in->argv[1] != NULL && strncmp(in->argv[1], "connect-", 8) == 0 ? 1 << CLIENT_CONNECT : MASK;
+    out->mask = MASK;
+    if (in->argv[1] != NULL && strncmp(in->argv[1], "connect-", 8) == 0)
+        out->mask = 1 << CLIENT_CONNECT;
+    if (in->argv[1] != NULL && strcmp(in->argv[1], "keys") == 0)
+        out->mask = 1 << TLS_FINAL;
     out->handle = begin(in->argv, in->callbacks);
     return out->handle != NULL ? 0 : 1;
 }

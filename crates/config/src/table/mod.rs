@@ -41,6 +41,7 @@ use effect::{KERNEL, LINUX, WINDOWS, blocks, ignores, kept, per_peer};
 
 pub use effect::{Condition, Effect, Extent, Note, Presence};
 pub(crate) use read::Source;
+pub use script::TRACKED;
 pub(crate) use server::pool_range;
 
 /// Everything that is known about one option.
@@ -105,8 +106,6 @@ pub(crate) struct Pull {
 pub enum Status {
     /// It does what OpenVPN's does.
     Works,
-    /// It works, but not with every value: the function returns what is missing.
-    NotYetWhen(fn(&Profile) -> Option<&'static str>),
     /// It is accepted and does nothing; the text is the reason.
     NoEffect(&'static str),
     /// It is refused with OpenVPN's text; the second text is the remedy.

@@ -183,13 +183,14 @@ pub(super) const ROWS: &[OptionRow] = &[
     ),
     row("x509-track", "[+]ATTRIBUTE", "export this certificate attribute")
         .group(Group::Script)
-        .status(Status::NotYetWhen(|p| {
-            let is_known = |name: &String| TRACKED.contains(&name.trim_start_matches('+'));
-            (!p.scripts.x509_track.iter().all(is_known))
-                .then_some("x509-track of what is neither a field of the subject, nor one of the common extensions, nor SHA1 or SHA256")
-        }))
         .arity(1, 1)
         .set(|d, a| {
+            let name = a.str(0).trim_start_matches('+');
+            if !TRACKED.contains(&name) {
+                return Err(problem(format!("x509_track: no such attribute '{name}'"))
+                    .at(0)
+                    .remedy("name a field of the subject, one of the common extensions, SHA1 or SHA256"));
+            }
             d.profile.scripts.x509_track.push(a.string(0));
             Ok(())
         }),
@@ -204,39 +205,87 @@ pub(super) const ROWS: &[OptionRow] = &[
         }),
 ];
 
-/// What `x509-track` can follow: fields of a subject and extensions by OpenSSL's short names, and fingerprints.
-const TRACKED: &[&str] = &[
+/// What `x509-track` can follow: fields of a subject, by OpenSSL's short names and long ones, extensions by short names,
+/// and fingerprints.
+pub const TRACKED: &[&str] = &[
     "CN",
+    "commonName",
     "SN",
+    "surname",
     "serialNumber",
     "C",
+    "countryName",
     "L",
+    "localityName",
     "ST",
+    "stateOrProvinceName",
     "street",
+    "streetAddress",
     "O",
+    "organizationName",
     "OU",
+    "organizationalUnitName",
     "title",
     "description",
     "businessCategory",
     "postalAddress",
     "postalCode",
     "postOfficeBox",
+    "physicalDeliveryOfficeName",
     "telephoneNumber",
+    "facsimileTelephoneNumber",
+    "x121Address",
+    "internationaliSDNNumber",
+    "destinationIndicator",
     "name",
     "GN",
+    "givenName",
     "initials",
     "generationQualifier",
     "x500UniqueIdentifier",
     "dnQualifier",
+    "houseIdentifier",
+    "dmdName",
     "pseudonym",
     "role",
     "organizationIdentifier",
+    "c3",
+    "countryCode3c",
+    "n3",
+    "countryCode3n",
+    "dnsName",
     "UID",
+    "userId",
+    "textEncodedORAddress",
     "mail",
+    "rfc822Mailbox",
+    "info",
+    "favouriteDrink",
+    "roomNumber",
+    "userClass",
+    "host",
+    "homeTelephoneNumber",
     "DC",
+    "domainComponent",
+    "associatedDomain",
+    "homePostalAddress",
+    "personalTitle",
+    "mobileTelephoneNumber",
+    "pagerTelephoneNumber",
+    "friendlyCountryName",
+    "uid",
+    "uniqueIdentifier",
+    "organizationalStatus",
+    "buildingName",
     "emailAddress",
     "unstructuredName",
     "unstructuredAddress",
+    "jurisdictionL",
+    "jurisdictionLocalityName",
+    "jurisdictionST",
+    "jurisdictionStateOrProvinceName",
+    "jurisdictionC",
+    "jurisdictionCountryName",
     "subjectAltName",
     "issuerAltName",
     "keyUsage",

@@ -307,10 +307,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         "export TLS key material to plug-ins, label must start with EXPORTER",
     )
     .group(Group::Tls)
-    .status(Status::NotYetWhen(|p| {
-        (p.mode != crate::profile::Mode::Server)
-            .then_some("keying-material-exporter elsewhere than on a server")
-    }))
     .arity(2, 15)
     .set(|d, a| {
         let label = a.str(0);

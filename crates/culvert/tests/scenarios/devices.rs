@@ -174,3 +174,38 @@ fn a_program_is_no_device_where_scripts_are_forbidden() {
     forbidden.client.wait_for("External program may not be called", SOON).unwrap();
     assert_eq!(forbidden.client.wait_exit(SOON).unwrap().code(), Some(1));
 }
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn with_up_delay_an_end_that_waits_has_no_tunnel_before_its_peer() {
+    let world = World::new();
+    let folder = TempDir::new().unwrap();
+    let text = "#!/bin/sh\ntouch \"${0%/*}/is-up\"\n";
+    let script = folder.write_script("up", text).unwrap();
+    let spec = TunnelSpec {
+        topology: Topology::PointToPoint,
+        server_extra: format!("up-delay\nscript-security 2\nup {}\nuser nobody", script.display()),
+        ..TunnelSpec::default()
+    };
+    let (server, client) = world.ends(Role::Server, Release::V2_6);
+    let mut tunnel = Tunnel::start_up(&spec, &server, &client, &world.materials).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    tunnel.client.stop(SOON).unwrap();
+    tunnel.server.stop(SOON).unwrap();
+    let is_up = folder.path().join("is-up");
+    std::fs::remove_file(&is_up).unwrap();
+
+    tunnel.restart(Role::Server).unwrap();
+    tunnel.server.wait_for("link remote", SOON).unwrap();
+    // Asks the process something, so that it has come to wait.
+    tunnel.server.signal(culvert_testkit::Signal::Statistics).unwrap();
+    tunnel.server.wait_for("END", SOON).unwrap();
+    let addresses = tunnel.lab.server.ip(&["-4", "address"]).unwrap();
+    assert!(!is_up.exists() && !addresses.contains(&TunnelSpec::SERVER_V4.to_string()), "{addresses}");
+
+    tunnel.restart(Role::Client).unwrap();
+    tunnel.wait_up().unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(is_up.exists());
+    assert_no_panic(&tunnel);
+}

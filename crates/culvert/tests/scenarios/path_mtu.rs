@@ -77,6 +77,12 @@ fn spec(transport: Transport) -> TunnelSpec {
 /// What an end says that found out.
 const FOUND: &str = "Path MTU: packets of at most 1280 bytes reach the peer";
 
+/// Counts pieces of packets that come to a router.
+const COUNT_PIECES: &str = "add table inet pieces; \
+    add chain inet pieces seen { type filter hook prerouting priority 0; }; \
+    add rule inet pieces seen ip frag-off & 0x3fff != 0 counter; \
+    add rule inet pieces seen exthdr frag exists counter";
+
 /// Both ends send packets that do not fit.
 fn ping_both(tunnel: &Tunnel) {
     let (client, server) = (&tunnel.lab.client, &tunnel.lab.server);
@@ -95,17 +101,25 @@ fn transfer_both(tunnel: &Tunnel) {
 
 /// The subject finds out by itself, and tells TCP; an OpenVPN at the other end need not know.
 fn carries(transport: Transport, role: Role, silent: bool) {
-    let (lab, _routers) = narrow(silent);
+    let (lab, [_near, far]) = narrow(silent);
+    far.run("nft", &[COUNT_PIECES]).unwrap();
     let world = World::new();
     let (server, client) = world.ends(role, Release::V2_7);
     let tunnel = Tunnel::start_in(lab, &spec(transport), &server, &client, &world.materials).unwrap();
     tunnel.wait_up().unwrap();
     let subject = if role == Role::Client { &tunnel.client } else { &tunnel.server };
     subject.wait_for(FOUND, SOON).unwrap();
+    transfer_both(&tunnel);
+    let none = || {
+        let seen = far.run("nft", &["list table inet pieces"]).unwrap();
+        (seen.matches("counter packets 0 bytes 0").count() == 2, seen)
+    };
+    let (fits, seen) = none();
+    assert!(fits, "TCP fits: {seen}");
     if transport == Transport::Udp4 {
         ping_both(&tunnel);
+        assert!(!none().0, "pings do not");
     }
-    transfer_both(&tunnel);
     assert_no_panic(&tunnel);
 }
 
@@ -153,4 +167,43 @@ fn a_smaller_ipv6_link_of_which_no_router_tells_carries_all_sizes_between_two_th
     ping_both(&tunnel);
     transfer_both(&tunnel);
     assert_no_panic(&tunnel);
+}
+
+/// OpenVPN's answer says nothing by then: large packets came before. The way back tells.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_that_comes_to_a_smaller_link_finds_out_again() {
+    let (lab, [near, far]) = narrow(true);
+    for router in [&near, &far] {
+        router.ip(&["link", "set", "narrow", "mtu", "1500"]).unwrap();
+    }
+    let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec(Transport::Udp6));
+    transfer_both(&tunnel);
+    assert!(!tunnel.client.has_logged(FOUND));
+    for router in [&near, &far] {
+        router.ip(&["link", "set", "narrow", "mtu", "1280"]).unwrap();
+    }
+    let client = &tunnel.lab.client;
+    client.ip(&["address", "add", "fd98::3/64", "dev", "first", "nodad"]).unwrap();
+    client.ip(&["address", "del", "fd98::2/64", "dev", "first"]).unwrap();
+    tunnel.client.wait_for("the network changed", SOON).unwrap();
+    tunnel.client.wait_for(FOUND, SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    transfer_both(&tunnel);
+    assert_no_panic(&tunnel);
+}
+
+/// The end comes in minutes, so it is the engine's tests that see it.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn who_is_told_to_measure_sizes_begins_at_once_and_carries_traffic_meanwhile() {
+    for role in [Role::Client, Role::Server] {
+        let extra = || "mtu-test".to_owned();
+        let spec = TunnelSpec { server_extra: extra(), client_extra: extra(), ..TunnelSpec::default() };
+        let tunnel = World::new().tunnel(role, Release::V2_7, &spec);
+        let subject = if role == Role::Client { &tunnel.client } else { &tunnel.server };
+        subject.wait_for("NOTE: Beginning empirical MTU test", SOON).unwrap();
+        transfer_both(&tunnel);
+        assert!(!subject.has_logged("Path MTU:"), "{}", subject.tail());
+        assert_no_panic(&tunnel);
+    }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use culvert_testkit::{Algorithm, Daemon, NetnsLab, Release, Role, TempDir, TunnelSpec, eventually};
+use culvert_testkit::{
+    Algorithm, Daemon, NetnsLab, Release, Role, TempDir, Topology, TunnelSpec, eventually,
+};
 
 use crate::authentication::{HANDSHAKE, another, wait_handshakes};
 use crate::{SOON, World};
@@ -70,6 +72,29 @@ fn a_plugin_adds_to_what_a_client_gets_and_its_hanging_stops_neither_traffic_nor
     wait_handshakes(&tunnel, tunnel.client.mark(), 2);
     tunnel.wait_traffic(SOON).unwrap();
     assert!(!hanging.has_logged("Initialization Sequence Completed"), "{}", hanging.tail());
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn plugins_get_exported_keys_at_every_end() {
+    let folder = TempDir::new().unwrap();
+    let plugin = culvert_testkit::c_plugin(&folder, 3).unwrap();
+    let extra = format!("plugin {} keys\nkeying-material-exporter EXPORTER_test 20", plugin.display());
+    for (role, topology) in [
+        (Role::Client, Topology::Subnet),
+        (Role::Client, Topology::PointToPoint),
+        (Role::Server, Topology::PointToPoint),
+    ] {
+        let mut spec = TunnelSpec { topology, ..TunnelSpec::default() };
+        if role == Role::Client {
+            spec.client_extra.clone_from(&extra);
+        } else {
+            spec.server_extra.clone_from(&extra);
+        }
+        let tunnel = World::new().tunnel(role, Release::V2_6, &spec);
+        let end = if role == Role::Client { &tunnel.client } else { &tunnel.server };
+        assert!(end.has_logged("PLUGIN TEST: exported 40 digits"), "{}", end.tail());
+    }
 }
 
 #[test]

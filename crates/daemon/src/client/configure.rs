@@ -81,6 +81,9 @@ impl Client {
         offload: &Arc<dyn Offload>,
         params: NegotiatedParams,
     ) -> Option<Outcome> {
+        if !self.hooks.agree_to_keys(&progress.env, params.exported.as_deref()).await {
+            return Some(Outcome::Restart(Restart::because("tls-error")));
+        }
         let spec = TunnelSpec::from_profile(&self.profile).with_pushed(&progress.pushed);
         let peer = self.peer_spec(entry, progress, &spec, &params);
         let (id, mss) = (peer.id, peer.mss);

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{Advance, Client, Outcome, Restart, drive::Progress};
-use crate::{link, network, ovlog, tunnel::TunnelSpec};
+use crate::{link, network, ovlog, sizes, tunnel::TunnelSpec};
 
 /// Changes come in flocks: how long after the first to look.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -237,6 +237,7 @@ impl Client {
                 if follows
                     && progress.surroundings.probe(own, context.vpn4.map(IpAddr::V4), interval, before) =>
             {
+                sizes::test_again(&**offload, peer, spec.mtu);
                 None
             }
             _ => Some(again()),

@@ -12,7 +12,7 @@ use culvert_config::{
 };
 use culvert_proto::{
     PeerInfo,
-    tls::{CertificateInfo, PeerIdentity},
+    tls::{CertificateInfo, PeerIdentity, field_name},
 };
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -124,7 +124,8 @@ impl ScriptEnv {
             for name in tracked {
                 // As OpenVPN looks: a field of the subject, else an extension.
                 let known = || certificate.fields.iter().chain(&certificate.extensions);
-                let of_certificate = || known().find(|(field, _)| *field == name);
+                let wanted = field_name(&name).unwrap_or(&name);
+                let of_certificate = || known().find(|(field, _)| field == wanted);
                 let value = match name.as_str() {
                     "SHA1" => Some(certificate.sha1.to_uppercase()),
                     "SHA256" => Some(certificate.sha256.to_uppercase()),
@@ -267,7 +268,7 @@ mod tests {
     fn tracked_attributes_are_of_the_leaf_or_of_the_whole_chain_and_no_others_are_set() {
         let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut env = ScriptEnv::new();
-        env.track(&["OU", "+CN", "SHA1", "subjectAltName"].map(str::to_owned));
+        env.track(&["OU", "+CN", "SHA1", "subjectAltName", "organizationalUnitName"].map(str::to_owned));
         for depth in [1, 0] {
             env.set_certificate(&CertificateInfo {
                 depth,
@@ -281,8 +282,30 @@ mod tests {
         let alternative = "X509_0_subjectAltName=DNS:b";
         assert_eq!(
             tracked,
-            ["X509_0_CN=bob", "X509_0_OU=one", "X509_0_SHA1=AA:BB", alternative, "X509_1_CN=bob"]
+            [
+                "X509_0_CN=bob",
+                "X509_0_OU=one",
+                "X509_0_SHA1=AA:BB",
+                "X509_0_organizationalUnitName=one",
+                alternative,
+                "X509_1_CN=bob"
+            ]
         );
+    }
+
+    #[test]
+    fn every_field_that_may_be_tracked_is_known_by_name() {
+        let extensions = |name: &&&str| {
+            name.starts_with("SHA")
+                || name.starts_with("ns")
+                || name.ends_with("AltName")
+                || name.ends_with("Usage")
+        };
+        let unknown: Vec<_> = culvert_config::table::TRACKED
+            .iter()
+            .filter(|name| field_name(name).is_none() && !extensions(name))
+            .collect();
+        assert_eq!(unknown, [&"basicConstraints", &"subjectKeyIdentifier", &"authorityKeyIdentifier"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use culvert_config::{ClientOverrides, Profile, parse_ccd, profile::AuthUserPassV
 use culvert_offload::Station;
 use culvert_plugin::PluginHook;
 use culvert_proto::{
-    Authorization, Verdict,
+    Authorization, ExportedKey, Verdict,
     tls::{PeerIdentity, Standing, TlsFactory},
 };
 use culvert_wire::KeyId;
@@ -202,6 +202,18 @@ impl Admission {
                 Err(reason) => Err(Declined { reason, asked }),
             };
             Decision::Connect(session, decision)
+        });
+    }
+
+    /// Asks plugins about the keys of the one peer of a point-to-point tunnel, of whom nothing else is asked.
+    pub(super) fn judge_keys(&self, session: SessionKey, env: ScriptEnv, exported: Option<Arc<ExportedKey>>) {
+        if !self.hooks.plugins.want(PluginHook::TlsFinal) {
+            return self.decide(Decision::Connect(session, Ok(Box::default())));
+        }
+        self.spawn(move |this: Self| async move {
+            let agreed = this.hooks.agree_to_keys(&env, exported.as_deref()).await;
+            let refused = || "a plugin refused the session's keys".to_owned();
+            Decision::Connect(session, agreed.then(Box::default).ok_or_else(refused))
         });
     }
 

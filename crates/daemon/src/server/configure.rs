@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     bridge, clock, ovlog,
-    scripts::Learned,
+    scripts::{Hook, Learned},
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
     sizes,
@@ -76,7 +76,9 @@ impl Server {
             since,
         }));
         if self.profile.role() == Role::P2p {
-            return self.collected(key, Collected::default());
+            let mut env = self.hooks.environment();
+            environment::client(&mut env, client, &name);
+            return self.admission.judge_keys(key, env, exported);
         }
         let env = || {
             let mut env = self.hooks.environment();

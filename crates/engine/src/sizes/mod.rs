@@ -14,7 +14,7 @@ use culvert_offload::{DeviceMode, MeasuredSizes, OffloadEvent, SizeTest};
 
 use self::{
     measure::{Measure, Packet},
-    path::{PathTest, Step, Verdict},
+    path::{Heard, PathTest, Step, Verdict},
 };
 use crate::{
     engine::Shared,
@@ -47,12 +47,15 @@ struct Tests {
     measured: bool,
 }
 
-/// Begins to test. Streams have no sizes.
+/// Begins to test, or tests the path again. Streams have no sizes.
 pub(crate) fn begin(shared: &Shared, peer: &Peer, test: SizeTest) {
     if !peer.transport.is_udp() {
         return;
     }
     let now = shared.clock.millis();
+    if peer.sizes.lock().is_some() {
+        return moved(shared, peer, now);
+    }
     let path_due = if has_path(peer) { now } else { u64::MAX };
     let measured = test.measure.is_none();
     let tests = Tests { test, since: now, path: None, first: true, path_due, measure: None, measured };
@@ -125,15 +128,26 @@ impl Tests {
             let ipv6 = peer.remote.load().address.is_ipv6();
             let first = std::mem::take(&mut self.first);
             let path = self.path.get_or_insert_with(|| PathTest::new(ipv6, self.test.mtu, largest, first));
-            let came = answer.map(|largest| largest.received);
-            let step = path.next(came);
-            tracing::debug!(peer = %peer.id, ?came, ?step, "test of packet sizes");
+            let returned = peer.probes.largest().received;
+            let heard = answer.map(|largest| Heard { came: largest.received, returned });
+            let step = path.next(heard);
+            tracing::debug!(peer = %peer.id, ?heard, ?step, "test of packet sizes");
             match step {
                 Step::Ask(sizes, wait) => {
                     for size in sizes {
                         if let Some(sent) = probe::send_load(shared, outbox, peer, size, true) {
                             path.note_sent(sent);
                         }
+                    }
+                    probe::request_largest(shared, outbox, peer);
+                    return now + wait;
+                }
+                Step::Request { sizes, beginning, wait } => {
+                    if beginning {
+                        peer.probes.forget_received();
+                    }
+                    for size in sizes {
+                        probe::request_load(shared, outbox, peer, size);
                     }
                     probe::request_largest(shared, outbox, peer);
                     return now + wait;
@@ -191,9 +205,13 @@ fn apply(shared: &Shared, peer: &Peer, verdict: Verdict) {
     let payload = match verdict {
         Verdict::Unknown => return,
         Verdict::Wide => None,
-        Verdict::Narrow(payload) => Some(payload),
+        Verdict::Narrow(payload) | Verdict::AtMost(payload) => Some(payload),
     };
     let mtu = payload.map(|payload| path::outer(peer.remote.load().address.is_ipv6(), payload));
+    let known = peer.path.mtu.load(Relaxed);
+    if matches!(verdict, Verdict::AtMost(_)) && known > 0 && mtu.is_some_and(|mtu| mtu >= known) {
+        return;
+    }
     let mss = payload.map_or(NO_PATH_MSS, |payload| {
         let link = if shared.table.bridge().is_some() { ETHERNET_HEADER } else { 0 };
         let around = probe::overhead(peer) + link + INNER_HEADERS;

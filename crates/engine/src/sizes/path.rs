@@ -4,7 +4,9 @@
 //! filtered. The peer is sent a packet into which everything would fit, and asked what came. Only if it says that this one
 //! did not, it is sent packets of many sizes at once, and asked again. OpenVPN counts all packets for its answer, also
 //! those that were cut on the way and joined; so the first test has to begin before other packets do, and for a later one
-//! the peer is asked before, whether its answer can say anything. Who does not answer is left alone.
+//! the peer is asked before, whether its answer can say anything. If not, it is asked for packets, and the way back is
+//! taken for the way there, but never for a wider one: nobody tells whether they were cut. Who does not answer is left
+//! alone.
 
 /// Headers of UDP and IP.
 const fn headers(ipv6: bool) -> u16 {
@@ -24,8 +26,11 @@ const LEAST_V4: u16 = 576;
 /// Packets that do not fit into this are cut by the machine's own device, unless larger ones are meant to be sent.
 const ETHERNET: u16 = 1500;
 
+/// By how much OpenVPN's packets may be shorter than they were asked for: 2.6 and 2.7 count a packet id of 8 bytes.
+const SHORT: u16 = 8;
+
 /// How often something is tried before the answer, or its absence, is believed.
-const TRIES: u8 = 3;
+const TRIES: u8 = 2;
 /// How long an answer is waited for, in milliseconds.
 const WAIT: u64 = 1_000;
 /// When a path is tested again: RFC 8899, `PMTU_RAISE_TIMER`.
@@ -49,7 +54,17 @@ enum Stage {
     Asking,
     Whole,
     Steps,
+    /// A packet of the size that is to pass is asked for.
+    Returned,
+    ReturnedSteps,
     Resting,
+}
+
+/// What an answer says: the largest packet that came to the peer, and the largest that came from it meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) came: u16,
+    pub(super) returned: u16,
 }
 
 /// What is to be done.
@@ -57,6 +72,9 @@ enum Stage {
 pub(super) enum Step {
     /// Send test packets of these sizes, of UDP payload, and ask what came; come back when it is answered, or then.
     Ask(Vec<u16>, u64),
+    /// Ask for test packets of these sizes, and then what came; the same after that. What came before counts no longer, if
+    /// this is to be a new `beginning`.
+    Request { sizes: Vec<u16>, beginning: bool, wait: u64 },
     /// The test is over; come back for another after so many milliseconds, if at all.
     Rest(Verdict, Option<u64>),
 }
@@ -68,6 +86,8 @@ pub(super) enum Verdict {
     Wide,
     /// Packets of so many bytes of UDP payload pass, and no larger ones.
     Narrow(u16),
+    /// Packets of so many bytes pass at most.
+    AtMost(u16),
     /// The peer does not tell.
     Unknown,
 }
@@ -87,28 +107,47 @@ impl PathTest {
         self.sent.push(size);
     }
 
-    /// Decides what comes next. `came` is the largest packet that came to the peer, if it answered since the last call.
-    pub(super) fn next(&mut self, came: Option<u16>) -> Step {
-        match (self.stage, came) {
-            (Stage::Resting, _) => self.ask_in(Stage::Asking),
-            (Stage::Asking, Some(came)) if came >= self.whole => self.rest(Verdict::Unknown, Some(AGAIN)),
-            (Stage::Asking, Some(_)) => self.ask_in(Stage::Whole),
-            (Stage::Whole, Some(came)) if self.passed(came) == Some(self.largest_sent()) => {
+    /// Decides what comes next, by what the peer answered since the last call.
+    pub(super) fn next(&mut self, heard: Option<Heard>) -> Step {
+        let Some(Heard { came, returned }) = heard else {
+            return match self.stage {
+                Stage::Resting => self.ask_in(Stage::Asking),
+                _ if self.tries < TRIES => self.ask(),
+                Stage::Asking | Stage::Whole => self.rest(Verdict::Unknown, None),
+                // It answered before.
+                Stage::Steps | Stage::Returned | Stage::ReturnedSteps => {
+                    self.rest(Verdict::Unknown, Some(AGAIN))
+                }
+            };
+        };
+        let all_returned = returned.saturating_add(SHORT) >= self.whole;
+        match self.stage {
+            Stage::Resting => self.ask_in(Stage::Asking),
+            Stage::Asking if came >= self.whole => self.ask_in(Stage::Returned),
+            Stage::Asking => self.ask_in(Stage::Whole),
+            Stage::Whole if self.passed(came) == Some(self.largest_sent()) => {
                 self.rest(Verdict::Wide, Some(AGAIN))
             }
-            (Stage::Whole, Some(_)) => self.ask_in(Stage::Steps),
-            (Stage::Steps, Some(came)) => match self.passed(came) {
-                // The first was lost for another reason.
-                Some(passed) if passed == self.largest_sent() => self.rest(Verdict::Wide, Some(AGAIN)),
-                passed => {
-                    let least = self.least() - headers(self.ipv6);
-                    self.rest(Verdict::Narrow(passed.unwrap_or(least).max(least)), Some(AGAIN))
-                }
-            },
-            (_, None) if self.tries < TRIES => self.ask(),
-            (Stage::Asking | Stage::Whole, None) => self.rest(Verdict::Unknown, None),
-            // It answered before.
-            (Stage::Steps, None) => self.rest(Verdict::Unknown, Some(AGAIN)),
+            Stage::Whole => self.ask_in(Stage::Steps),
+            Stage::Steps => {
+                let verdict = match self.passed(came) {
+                    // The first was lost for another reason.
+                    Some(passed) if passed == self.largest_sent() => Verdict::Wide,
+                    passed => Verdict::Narrow(passed.unwrap_or(0).max(self.least())),
+                };
+                self.rest(verdict, Some(AGAIN))
+            }
+            Stage::Returned | Stage::ReturnedSteps if all_returned => {
+                self.rest(Verdict::Unknown, Some(AGAIN))
+            }
+            Stage::Returned | Stage::ReturnedSteps if self.tries < TRIES => self.ask(),
+            Stage::Returned => self.ask_in(Stage::ReturnedSteps),
+            // Who sends none is not one that can be tested with.
+            Stage::ReturnedSteps if returned == 0 => self.rest(Verdict::Unknown, Some(AGAIN)),
+            Stage::ReturnedSteps => {
+                let passed = self.steps().into_iter().filter(|size| *size <= returned).max();
+                self.rest(Verdict::AtMost(passed.unwrap_or(self.least())), Some(AGAIN))
+            }
         }
     }
 
@@ -130,10 +169,14 @@ impl PathTest {
     fn ask(&mut self) -> Step {
         self.tries += 1;
         let sizes = match self.stage {
-            Stage::Whole => vec![self.whole],
-            Stage::Steps => self.steps(),
+            Stage::Whole | Stage::Returned => vec![self.whole],
+            Stage::Steps | Stage::ReturnedSteps => self.steps(),
             Stage::Asking | Stage::Resting => Vec::new(),
         };
+        if let Stage::Returned | Stage::ReturnedSteps = self.stage {
+            let beginning = self.stage == Stage::Returned && self.tries == 1;
+            return Step::Request { sizes, beginning, wait: WAIT };
+        }
         Step::Ask(sizes, WAIT)
     }
 
@@ -143,14 +186,15 @@ impl PathTest {
         Step::Rest(verdict, again)
     }
 
+    /// What always passes, of UDP payload.
     const fn least(&self) -> u16 {
-        if self.ipv6 { LEAST_V6 } else { LEAST_V4 }
+        (if self.ipv6 { LEAST_V6 } else { LEAST_V4 }) - headers(self.ipv6)
     }
 
     /// Sizes to try, of UDP payload, the whole one first.
     fn steps(&self) -> Vec<u16> {
-        let outer = STEPS.iter().filter(|outer| **outer >= self.least());
-        let below = outer.map(|outer| outer - headers(self.ipv6)).filter(|size| *size < self.whole);
+        let sizes = STEPS.iter().map(|outer| outer - headers(self.ipv6));
+        let below = sizes.filter(|size| (self.least()..self.whole).contains(size));
         std::iter::once(self.whole).chain(below).collect()
     }
 }
@@ -165,30 +209,37 @@ mod tests {
     use super::*;
 
     /// Runs a test to its end with a peer behind a path for packets of `outer` bytes. It has had `before` bytes of UDP
-    /// payload, and answers in the turns that `answers` says. Returns also how many test packets there were.
+    /// payload, and answers in the turns that `answers` says; packets that it is asked for are 4 bytes short. Returns also
+    /// how many test packets there were.
     fn run(
         test: &mut PathTest,
         (ipv6, path): (bool, u16),
         before: u16,
         answers: impl Fn(u32) -> bool,
     ) -> (Verdict, u32) {
-        let (mut came, mut largest, mut packets) = (None, before, 0);
+        let (mut heard, mut came, mut returned, mut packets) = (None, before, 0, 0);
+        let passes = |size: u16| outer(ipv6, size) <= path;
         for turn in 0..50 {
-            match test.next(came.take()) {
+            match test.next(heard.take()) {
                 Step::Rest(verdict, _) => return (verdict, packets),
                 Step::Ask(sizes, _) => {
-                    for size in sizes {
-                        packets += 1;
-                        test.note_sent(size);
-                        if outer(ipv6, size) <= path {
-                            largest = largest.max(size);
-                        }
-                    }
-                    came = answers(turn).then_some(largest);
+                    packets += u32::try_from(sizes.len()).unwrap();
+                    sizes.iter().for_each(|size| test.note_sent(*size));
+                    came = sizes.into_iter().filter(|size| passes(*size)).fold(came, u16::max);
+                }
+                Step::Request { sizes, beginning, .. } => {
+                    returned = if beginning { 0 } else { returned };
+                    let back = sizes.into_iter().map(|size| size - 4).filter(|size| passes(*size));
+                    returned = back.fold(returned, u16::max);
                 }
             }
+            heard = answers(turn).then_some(Heard { came, returned });
         }
         panic!("no end");
+    }
+
+    fn came(came: u16) -> Option<Heard> {
+        Some(Heard { came, returned: 0 })
     }
 
     fn verdict(ipv6: bool, path: u16, before: u16, answers: impl Fn(u32) -> bool) -> (Verdict, u32) {
@@ -221,9 +272,9 @@ mod tests {
         let mut test = PathTest::new(false, 1500, 1552, true);
         assert_eq!(test.next(None), Step::Ask(vec![1472], WAIT));
         test.note_sent(1472);
-        let Step::Ask(sizes, _) = test.next(Some(0)) else { panic!("not over") };
+        let Step::Ask(sizes, _) = test.next(came(0)) else { panic!("not over") };
         sizes.iter().for_each(|size| test.note_sent(*size));
-        assert_eq!(test.next(Some(1472)), Step::Rest(Verdict::Wide, Some(AGAIN)));
+        assert_eq!(test.next(came(1472)), Step::Rest(Verdict::Wide, Some(AGAIN)));
     }
 
     #[test]
@@ -240,12 +291,21 @@ mod tests {
     fn a_later_test_is_for_peers_whose_answer_says_something() {
         let mut test = PathTest::new(false, 1500, 1552, true);
         assert_eq!(run(&mut test, (false, 1280), 0, |_| true).0, Verdict::Narrow(1252));
-        assert_eq!(run(&mut test, (false, 1280), 1528, |_| true), (Verdict::Unknown, 0));
         assert_eq!(run(&mut test, (false, 1500), 0, |_| true), (Verdict::Wide, 1));
         assert_eq!(run(&mut test, (false, 1400), 0, |_| true).0, Verdict::Narrow(1372));
         let mut moved = PathTest::new(true, 1500, 1552, false);
-        assert_eq!(run(&mut moved, (true, 1280), 1528, |_| true), (Verdict::Unknown, 0));
         assert_eq!(run(&mut moved, (true, 1280), 1100, |_| true).0, Verdict::Narrow(1232));
+    }
+
+    #[test]
+    fn where_the_answer_says_nothing_the_way_back_tells_how_narrow_the_path_is_and_never_how_wide() {
+        let mut test = PathTest::new(true, 1500, 1552, false);
+        assert_eq!(run(&mut test, (true, 1500), 1528, |_| true), (Verdict::Unknown, 0));
+        // Those of 1440 come as 1436.
+        assert_eq!(run(&mut test, (true, 1440), 1528, |_| true).0, Verdict::AtMost(1420 - 48));
+        assert_eq!(run(&mut test, (true, 1440), 1528, |turn| turn % 2 == 1).0, Verdict::AtMost(1420 - 48));
+        assert_eq!(run(&mut test, (true, 1280), 1528, |_| true).0, Verdict::AtMost(1280 - 48));
+        assert_eq!(run(&mut test, (true, 700), 1528, |_| true).0, Verdict::Unknown);
     }
 
     #[test]
@@ -258,6 +318,6 @@ mod tests {
         let mut test = PathTest::new(false, 8900, 8952, true);
         assert_eq!(test.next(None), Step::Ask(vec![8952], WAIT));
         test.note_sent(8952);
-        assert_eq!(test.next(Some(8952)), Step::Rest(Verdict::Wide, Some(AGAIN)));
+        assert_eq!(test.next(came(8952)), Step::Rest(Verdict::Wide, Some(AGAIN)));
     }
 }

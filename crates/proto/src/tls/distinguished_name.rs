@@ -101,6 +101,11 @@ pub(super) fn oid_of(name: &str) -> Option<&str> {
     NAMES.iter().find(|(_, short, long)| *short == name || *long == name).map(|(oid, _, _)| *oid)
 }
 
+/// Returns the short name of a field of a subject that is named by its short or its long name.
+pub fn field_name(name: &str) -> Option<&'static str> {
+    NAMES.iter().find(|(_, short, long)| *short == name || *long == name).map(|(_, short, _)| *short)
+}
+
 fn short_name(oid: &str) -> String {
     NAMES.iter().find(|(known, _, _)| *known == oid).map_or(oid, |(_, short, _)| short).to_owned()
 }
@@ -122,19 +127,45 @@ const NAMES: &[(&str, &str, &str)] = &[
     ("2.5.4.16", "postalAddress", "postalAddress"),
     ("2.5.4.17", "postalCode", "postalCode"),
     ("2.5.4.18", "postOfficeBox", "postOfficeBox"),
+    ("2.5.4.19", "physicalDeliveryOfficeName", "physicalDeliveryOfficeName"),
     ("2.5.4.20", "telephoneNumber", "telephoneNumber"),
+    ("2.5.4.23", "facsimileTelephoneNumber", "facsimileTelephoneNumber"),
+    ("2.5.4.24", "x121Address", "x121Address"),
+    ("2.5.4.25", "internationaliSDNNumber", "internationaliSDNNumber"),
+    ("2.5.4.27", "destinationIndicator", "destinationIndicator"),
     ("2.5.4.41", "name", "name"),
     ("2.5.4.42", "GN", "givenName"),
     ("2.5.4.43", "initials", "initials"),
     ("2.5.4.44", "generationQualifier", "generationQualifier"),
     ("2.5.4.45", "x500UniqueIdentifier", "x500UniqueIdentifier"),
     ("2.5.4.46", "dnQualifier", "dnQualifier"),
+    ("2.5.4.51", "houseIdentifier", "houseIdentifier"),
+    ("2.5.4.54", "dmdName", "dmdName"),
     ("2.5.4.65", "pseudonym", "pseudonym"),
     ("2.5.4.72", "role", "role"),
     ("2.5.4.97", "organizationIdentifier", "organizationIdentifier"),
+    ("2.5.4.98", "c3", "countryCode3c"),
+    ("2.5.4.99", "n3", "countryCode3n"),
+    ("2.5.4.100", "dnsName", "dnsName"),
     ("0.9.2342.19200300.100.1.1", "UID", "userId"),
+    ("0.9.2342.19200300.100.1.2", "textEncodedORAddress", "textEncodedORAddress"),
     ("0.9.2342.19200300.100.1.3", "mail", "rfc822Mailbox"),
+    ("0.9.2342.19200300.100.1.4", "info", "info"),
+    ("0.9.2342.19200300.100.1.5", "favouriteDrink", "favouriteDrink"),
+    ("0.9.2342.19200300.100.1.6", "roomNumber", "roomNumber"),
+    ("0.9.2342.19200300.100.1.8", "userClass", "userClass"),
+    ("0.9.2342.19200300.100.1.9", "host", "host"),
+    ("0.9.2342.19200300.100.1.20", "homeTelephoneNumber", "homeTelephoneNumber"),
     ("0.9.2342.19200300.100.1.25", "DC", "domainComponent"),
+    ("0.9.2342.19200300.100.1.37", "associatedDomain", "associatedDomain"),
+    ("0.9.2342.19200300.100.1.39", "homePostalAddress", "homePostalAddress"),
+    ("0.9.2342.19200300.100.1.40", "personalTitle", "personalTitle"),
+    ("0.9.2342.19200300.100.1.41", "mobileTelephoneNumber", "mobileTelephoneNumber"),
+    ("0.9.2342.19200300.100.1.42", "pagerTelephoneNumber", "pagerTelephoneNumber"),
+    ("0.9.2342.19200300.100.1.43", "friendlyCountryName", "friendlyCountryName"),
+    ("0.9.2342.19200300.100.1.44", "uid", "uniqueIdentifier"),
+    ("0.9.2342.19200300.100.1.45", "organizationalStatus", "organizationalStatus"),
+    ("0.9.2342.19200300.100.1.48", "buildingName", "buildingName"),
     ("1.2.840.113549.1.9.1", "emailAddress", "emailAddress"),
     ("1.2.840.113549.1.9.2", "unstructuredName", "unstructuredName"),
     ("1.2.840.113549.1.9.8", "unstructuredAddress", "unstructuredAddress"),

@@ -34,6 +34,7 @@ mod trust;
 mod usage;
 
 pub use certificate::describe as describe_certificate;
+pub use distinguished_name::field_name;
 pub use external_key::{ExternalSigner, HashName, SignRequest, SignScheme};
 pub use groups::group_names;
 pub use inspect::{InspectedCertificate, crl_end, inspect_certificates};
