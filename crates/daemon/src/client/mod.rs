@@ -180,14 +180,11 @@ impl Client {
                     "All connections have been connect-retry-max ({rounds}) times unsuccessful, exiting"
                 ));
             }
-            life.kill_switch.iter_mut().for_each(Guarded::renew);
             self.remotes.attempting();
             let restart = match self.attempt(life, signals).await {
                 Outcome::Ended(ended) => return ended,
                 Outcome::Restart(restart) => restart,
             };
-            // Before the tunnel goes, and again behind the pause.
-            life.kill_switch.iter_mut().for_each(Guarded::renew);
             let ended = Ended::Soft(self.restart_signal(), restart.reason);
             if ended != Ended::Soft(Request::SoftRestart, restart.reason) {
                 return ended;
