@@ -135,6 +135,18 @@ fn a_switch_that_was_left_over_is_found_and_lifted_without_any_other_program() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn who_flushes_all_rules_takes_it_away_until_the_client_connects_again() {
+    let (_world, mut tunnel, _leaks) = guarded("persist-tun");
+    tunnel.lab.client.run("nft", &["flush", "ruleset"]).unwrap();
+    assert!(Leaks::send(&tunnel));
+    tunnel.server.kill();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    tunnel.client.wait_for("they are in force again", SOON).unwrap();
+    assert!(!Leaks::send(&tunnel));
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_tunnel_that_ends_unasked_leaves_the_switch_on() {
     let (_world, mut tunnel, _leaks) = guarded("connect-retry-max 1\nserver-poll-timeout 1");
     tunnel.server.kill();

@@ -100,6 +100,7 @@ fn tries(retry: ResolvRetry) -> u64 {
 impl Client {
     /// Makes one attempt, from the name of the remote to the end of its session.
     pub(super) async fn attempt(&mut self, life: &mut Life, signals: &mut Signals) -> Outcome {
+        life.kill_switch.iter_mut().for_each(Guarded::renew);
         let Some(mut entry) = self.profile.connections.get(self.remotes.current()).cloned() else {
             return Outcome::Ended(Ended::Fatal("there is no remote to connect to".to_owned()));
         };

@@ -53,6 +53,21 @@ impl Guarded {
         self.change(|rules| rules.lookups = lookups);
     }
 
+    /// Puts the rules back where somebody took them away: `nft flush ruleset`, with which /etc/nftables.conf begins, takes all.
+    pub(super) fn renew(&mut self) {
+        if self.switch.stands().unwrap_or(true) {
+            return;
+        }
+        match self.switch.set(&self.rules) {
+            Ok(()) => ovlog!(warn 1, "kill switch: somebody took its rules away; they are in force again"),
+            Err(failure) => ovlog!(
+                error 1,
+                "kill switch: somebody took its rules away, and they cannot be put back: {}",
+                link::describe(&failure)
+            ),
+        }
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut KillSwitchRules)) {
         let mut rules = self.rules.clone();
         change(&mut rules);

@@ -17,6 +17,7 @@
 //!         icmpv6 type nd-neighbor-advert accept
 //!         ip daddr 192.0.2.53 udp dport 53 accept
 //!         ip daddr 192.0.2.53 tcp dport 53 accept
+//!         ip daddr 192.0.2.53 tcp dport 853 accept
 //!         counter packets 0 bytes 0 drop
 //!     }
 //!     chain forward {
@@ -28,7 +29,7 @@
 //! }
 //! ```
 //!
-//! The marked packets are the tunnel's own. Port 53 is open only while a name is looked up.
+//! The marked packets are the tunnel's own. Ports 53 and 853 are open only while a name is looked up.
 
 use std::net::IpAddr;
 
@@ -52,13 +53,13 @@ pub struct KillSwitchRules {
     pub lookups: Lookups,
 }
 
-/// To whom port 53 is open.
+/// To whom the ports of name servers are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Lookups {
     /// Nobody: no name is being looked up.
     #[default]
     Closed,
-    /// These name servers.
+    /// These name servers, also over TLS.
     At(Vec<IpAddr>),
     /// Anybody: who is asked is not known.
     Anywhere,
@@ -154,13 +155,21 @@ impl KillSwitch {
         for kind in [ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
             push(&|rule| rule.icmpv6(kind).accept());
         }
-        for transport in [Transport::Udp, Transport::Tcp] {
-            match &rules.lookups {
-                Lookups::Closed => {}
-                Lookups::At(servers) => servers
-                    .iter()
-                    .for_each(|server| push(&|rule| rule.to(*server).ports(transport, None, DNS).accept())),
-                Lookups::Anywhere => push(&|rule| rule.ports(transport, None, DNS).accept()),
+        let lookup = [(Transport::Udp, DNS), (Transport::Tcp, DNS)];
+        match &rules.lookups {
+            Lookups::Closed => {}
+            Lookups::At(servers) => {
+                // systemd-resolved may ask over TLS.
+                for (transport, port) in lookup.into_iter().chain([(Transport::Tcp, DNS_OVER_TLS)]) {
+                    for server in servers {
+                        push(&|rule| rule.to(*server).ports(transport, None, port).accept());
+                    }
+                }
+            }
+            Lookups::Anywhere => {
+                for (transport, port) in lookup {
+                    push(&|rule| rule.ports(transport, None, port).accept());
+                }
             }
         }
         push(&|rule| rule.counter().drop_packet());
@@ -181,6 +190,8 @@ impl KillSwitch {
 const ENOENT: i32 = 2;
 /// Where name servers listen.
 const DNS: u16 = 53;
+/// The same for those that are asked over TLS (RFC 7858).
+const DNS_OVER_TLS: u16 = 853;
 
 // ICMPv6 types of neighbour discovery (RFC 4861).
 const ROUTER_SOLICITATION: u8 = 133;
