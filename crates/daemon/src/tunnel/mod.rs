@@ -246,7 +246,7 @@ impl Tunnel {
         if !self.hooks.scripts.up_restart {
             return Ok(());
         }
-        self.env.extend(peer).extend(&self.own);
+        self.env.remove_prefix("signal").extend(peer).extend(&self.own);
         let up = self.hooks.scripts.up.clone();
         if self.run_at_restart(Hook::Up, up.as_ref()).await { Ok(()) } else { Err(TunnelError::Up) }
     }
