@@ -345,7 +345,7 @@ impl Tunnel {
             completion = completion.and(self.revise(&old, &planned.plan).await?);
             self.remember_way(settings, context);
         }
-        if !spec.marked && self.is_recursive(device, remote) {
+        if !spec.kept_outside && self.is_recursive(device, remote) {
             completion = Completion::WithErrors;
         }
         Ok(completion)
