@@ -134,6 +134,22 @@ impl Host for FakeHost {
     fn add_route(&mut self, route: &Route) -> Result<(), HostError> {
         let call = format!("add route {route}");
         self.note(call.clone())?;
+        let same = |known: &&Route| {
+            known.network == route.network
+                && known.prefix == route.prefix
+                && known.metric == route.metric
+                && known.table == route.table
+        };
+        if self.routes.iter().find(same).is_some() {
+            return Err(error(call, 17));
+        }
+        self.routes.push(route.clone());
+        Ok(())
+    }
+
+    fn add_route_first(&mut self, route: &Route) -> Result<(), HostError> {
+        let call = format!("add route {route}");
+        self.note(call.clone())?;
         if self.routes.contains(route) {
             return Err(error(call, 17));
         }

@@ -218,7 +218,7 @@ fn run(host: &mut dyn Host, step: &Step) -> Result<Option<Change>, HostError> {
         }
         Step::Route(route) => {
             tracing::info!("net_route_{}_add: {route}", family_word(route));
-            unless_exists(host.add_route(route), Change::Route(route.clone()))
+            unless_exists(host.add_route_first(route), Change::Route(route.clone()))
         }
         Step::Displace(route) => {
             tracing::info!("net_route_{}_del: {route}", family_word(route));
@@ -260,13 +260,12 @@ fn revert(host: &mut dyn Host, change: &Change) -> Result<(), HostError> {
             host.delete_route(route)
         }
         Change::Displaced(route) => {
-            // Somebody may have set another meanwhile: a renewed lease.
-            let stands = |now: &Route| now.metric == route.metric;
-            if host.default_routes(route.family())?.iter().any(stands) {
-                return Ok(());
-            }
             tracing::info!("net_route_{}_add: {route}", family_word(route));
-            host.add_route(route)
+            match host.add_route(route) {
+                // Somebody set another meanwhile: a renewed lease.
+                Err(error) if error.is_exists() => Ok(()),
+                other => other,
+            }
         }
         Change::Shaped { device } => host.unshape(device),
         Change::Dns(undo) => host.unset_dns(undo),

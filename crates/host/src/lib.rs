@@ -123,11 +123,17 @@ pub trait Host: Send {
     /// [`HostError::is_gone`] when it is not there.
     fn delete_address(&mut self, device: &str, address: &Address) -> Result<(), HostError>;
 
-    /// Adds a route; it goes before another one to the same network with the same metric.
+    /// Adds a route where there is none to the same network with the same metric.
+    ///
+    /// # Errors
+    /// [`HostError::is_exists`] when there is one.
+    fn add_route(&mut self, route: &Route) -> Result<(), HostError>;
+
+    /// Adds a route before all others to the same network with the same metric.
     ///
     /// # Errors
     /// [`HostError::is_exists`] when the very same route is there already.
-    fn add_route(&mut self, route: &Route) -> Result<(), HostError>;
+    fn add_route_first(&mut self, route: &Route) -> Result<(), HostError>;
 
     /// Removes a route.
     ///

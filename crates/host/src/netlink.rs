@@ -309,6 +309,16 @@ impl Host for NetlinkHost {
 
     fn add_route(&mut self, route: &Route) -> Result<(), HostError> {
         let header = Self::route_header(route);
+        let mut request = rt_route::Request::new().set_create().set_excl().op_newroute_do(&header);
+        self.push_route(route, request.encode())?;
+        let result =
+            self.socket.request(&request).map_err(ReplyError::from).and_then(|mut reply| reply.recv_ack());
+        result.map_err(|error| refused(format!("route {route}"), error))
+    }
+
+    /// Without `NLM_F_EXCL` IPv4 puts the newest first. IPv6 keeps the order, which it does not promise to use.
+    fn add_route_first(&mut self, route: &Route) -> Result<(), HostError> {
+        let header = Self::route_header(route);
         let mut request = rt_route::Request::new().set_create().op_newroute_do(&header);
         self.push_route(route, request.encode())?;
         let result =

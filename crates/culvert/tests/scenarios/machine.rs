@@ -1,6 +1,9 @@
 //! What a tunnel changes on its machine, and that nothing of it stays.
 
-use std::fs;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use culvert_testkit::{Inner, Namespace, NetnsLab, Release, Role, Signal, TunnelSpec};
 
@@ -105,4 +108,22 @@ fn scripts_run_in_order_with_openvpn_s_arguments() {
             "down tun0 1500 0 10.8.0.2 255.255.255.0 init",
         ]
     );
+}
+
+/// Then no route to the server is needed, whatever leads into the tunnel.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_transport_that_is_bound_to_a_device_is_not_taken_for_swallowed_by_the_tunnel() {
+    let far = Ipv4Addr::new(10, 77, 0, 1);
+    let lab = lab_with_gateway();
+    lab.server.ip(&["address", "add", &format!("{far}/32"), "dev", "lo"]).unwrap();
+    let spec = TunnelSpec {
+        remote: Some(SocketAddr::from((far, NetnsLab::PORT))),
+        server_extra: "multihome".to_owned(),
+        client_extra: "bind-dev wire\nredirect-gateway local def1".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    assert!(!tunnel.client.has_logged("ecursive routing"), "{}", tunnel.client.tail());
+    assert!(!tunnel.client.has_logged("Completed With Errors"), "{}", tunnel.client.tail());
 }

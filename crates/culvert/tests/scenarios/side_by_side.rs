@@ -164,14 +164,16 @@ impl Case {
             for (name, value) in theirs.variables.iter().filter(|(name, _)| !is_fleeting(name)) {
                 assert_eq!(ours.variables.get(name), Some(value), "{name} of {}: {ours:#?}", theirs.words);
             }
-            // Numbered ones are read up to the first that is missing: one too many would count. After a restart OpenVPN has
-            // forgotten the routes of a tunnel that still stands, or stood before.
-            if self.restarts {
-                continue;
-            }
-            for prefix in ["foreign_option_", "dns_", "route_network_", "route_ipv6_network_"] {
+            // What a server pushed is known from then on only. Numbered ones are read up to the first that is missing: one too
+            // many would count; but after a restart OpenVPN has forgotten the routes of a tunnel that still stands, or stood
+            // before.
+            let numbered: &[&str] = match self.restarts {
+                true => &[],
+                false => &["foreign_option_", "dns_", "route_network_", "route_ipv6_network_"],
+            };
+            for prefix in ["OPENVPN_"].iter().chain(numbered) {
                 let names = |call: &Call| {
-                    let named = call.variables.keys().filter(|name| name.starts_with(prefix));
+                    let named = call.variables.keys().filter(|name| name.starts_with(*prefix));
                     named.cloned().collect::<Vec<_>>()
                 };
                 assert_eq!(names(ours), names(theirs), "of {}", theirs.words);
@@ -296,6 +298,12 @@ cases! {
             "dhcp-option NTP 10.8.0.3",
         ],
         client: "dns-updown HOOK\nup HOOK\ndown HOOK",
+        ..Case::default()
+    },
+    a_pushed_name_server_takes_the_place_of_a_configured_one: Case {
+        push: &["dns server 0 address 10.8.0.1", "dns search-domains p.example"],
+        client: "dns server 0 address 10.8.0.99\ndns server 5 address 10.8.0.98\ndns search-domains c.example\n\
+                 dns-updown HOOK",
         ..Case::default()
     },
     without_persist_tun_a_restart_runs_everything_again: Case {

@@ -198,7 +198,9 @@ impl Client {
         match Tunnel::up(request).await {
             Ok((mut tunnel, completion)) => {
                 if life.is_about_to_drop_privileges() {
-                    life.name_keeper = tunnel.entrust_names(&self.profile.routes.dns_updown).await;
+                    let more_may_come = self.profile.client.pull && !spec.device.is_virtual();
+                    let updown = &self.profile.routes.dns_updown;
+                    life.name_keeper = tunnel.entrust_names(updown, more_may_come).await;
                 }
                 self.up = Some(Up { tunnel, device, guard, made_of });
                 // Only now, as in OpenVPN (`do_uid_gid_chroot`): `up` and what sets the name servers need root's rights.

@@ -178,7 +178,11 @@ impl Client {
                 self.management.set_state(StateName::GetConfig, "");
                 self.announce_peer(progress).await;
             }
-            Event::PushReply(options) => return self.pushed(progress, &options),
+            Event::PushReply(options) => {
+                // Also where the server pushes without being asked.
+                self.announce_peer(progress).await;
+                return self.pushed(progress, &options);
+            }
             Event::Configure(params) => return self.configure(life, entry, progress, offload, params).await,
             Event::Established => self.remotes.succeeded(),
             Event::Renegotiated(_) | Event::Key(_) => {}

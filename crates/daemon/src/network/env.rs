@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use culvert_config::{profile::Device, value::Topology};
-use culvert_host::{Family, Place, RouteContext, RouteSettings};
+use culvert_host::{Family, Place, Redirect, RouteContext, RouteSettings};
 
 use super::{prefix_of, second_is_mask};
 use crate::scripts::ScriptEnv;
@@ -51,7 +51,8 @@ pub fn export_routes(env: &mut ScriptEnv, settings: &RouteSettings, context: &Ro
         .set_opt("net_gateway_ipv6", context.default6.as_ref().and_then(|route| route.gateway));
     let redirect = settings.redirect;
     // Also of `redirect-private`; the variables below tell one from the other.
-    env.set("redirect_gateway", u8::from(redirect.is_some_and(|redirect| redirect.ipv4)));
+    let takes = |redirect: Redirect| redirect.ipv4 && (context.vpn4.is_some() || !redirect.default_route);
+    env.set("redirect_gateway", u8::from(redirect.is_some_and(takes)));
     if let Some(redirect) = redirect {
         let value = if redirect.block_local { 2 } else { 1 };
         if redirect.default_route && redirect.ipv4 {

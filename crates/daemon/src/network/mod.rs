@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use culvert_config::{
     Pushed,
     profile::{Device, Routes},
-    value::{Ifconfig, Redirect as ConfigRedirect, Route, Route6, RouteHost, Topology},
+    value::{DnsServer, Ifconfig, Redirect as ConfigRedirect, Route, Route6, RouteHost, Topology},
 };
 use culvert_host::{Address, DeviceConfig, Family, Place, Redirect, RouteContext, RouteSettings, RouteSpec};
 
@@ -50,8 +50,11 @@ pub fn merge(device: &Device, routes: &Routes, pushed: &Pushed) -> (Device, Rout
     };
     routes.dhcp_options.extend(pushed.dhcp_options.iter().cloned());
     routes.dns.search_domains.extend(pushed.dns.search_domains.iter().cloned());
+    // A pushed server takes the place of a configured one of the same priority.
+    let is_replaced =
+        |own: &DnsServer| pushed.dns.servers.iter().any(|server| server.priority == own.priority);
+    routes.dns.servers.retain(|own| !is_replaced(own));
     routes.dns.servers.extend(pushed.dns.servers.iter().cloned());
-    // Stable: a configured server comes before a pushed one of the same priority.
     routes.dns.servers.sort_by_key(|server| server.priority);
     (device, routes)
 }

@@ -269,7 +269,7 @@ impl Tunnel {
         if !self.hooks.scripts.up_restart {
             return Ok(());
         }
-        self.env.extend(peer).extend(&self.own);
+        self.env.remove_prefix("signal").extend(peer).extend(&self.own);
         let up = self.hooks.scripts.up.clone();
         if self.run_at_restart(Hook::Up, up.as_ref()).await { Ok(()) } else { Err(TunnelError::Up) }
     }
@@ -368,7 +368,7 @@ impl Tunnel {
             completion = completion.and(self.revise(&old, &planned.plan).await?);
             self.remember_way(settings, context);
         }
-        if !spec.marked && self.is_recursive(device, remote) {
+        if !spec.kept_outside && self.is_recursive(device, remote) {
             completion = Completion::WithErrors;
         }
         Ok(completion)

@@ -116,8 +116,15 @@ impl Tunnel {
     }
 
     /// Leaves the resolver to a process that keeps its rights, which this one is about to give up. `None`: nobody here
-    /// tells it anything.
-    pub(crate) async fn entrust_names(&mut self, updown: &DnsUpdown) -> Option<SharedKeeper> {
+    /// tells it anything, nor will (`more_may_come`).
+    pub(crate) async fn entrust_names(
+        &mut self,
+        updown: &DnsUpdown,
+        more_may_come: bool,
+    ) -> Option<SharedKeeper> {
+        if self.names.is_silent() && !more_may_come {
+            return None;
+        }
         let program = match (Teller::of(updown, self.hooks.scripts.up.is_some()), updown) {
             (Teller::Program, DnsUpdown::Command(command)) if self.hooks.runner.scripts_allowed() => {
                 Some(command)

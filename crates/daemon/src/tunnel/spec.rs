@@ -19,8 +19,9 @@ pub(crate) struct TunnelSpec {
     pub(crate) routes: profile::Routes,
     /// Bytes per second into the tunnel (`shaper`).
     pub(crate) shaper: Option<u32>,
-    /// The transport's packets carry a mark: routing by rules keeps them out of the tunnel, whatever the main table says.
-    pub(crate) marked: bool,
+    /// Whatever the main table says, the transport's packets stay out of the tunnel: they carry a mark, and are routed by
+    /// rules, or leave by a device that was chosen for them (`bind-dev`, also one that is a VRF).
+    pub(crate) kept_outside: bool,
     /// The machine's routes tell which of many peers a packet is for: a `route` without a gateway leads to the device
     /// itself, not to the client that has the address of OpenVPN's usual gateway.
     pub(crate) routed_by_machine: bool,
@@ -39,7 +40,7 @@ impl TunnelSpec {
             device: profile.device.clone(),
             routes: profile.routes.clone(),
             shaper: profile.link.shaper,
-            marked: profile.link.mark.is_some(),
+            kept_outside: profile.link.mark.is_some() || profile.link.bind_dev.is_some(),
             routed_by_machine: false,
         }
         .with_machine()
