@@ -173,8 +173,12 @@ pub(crate) async fn connect_tcp(
     };
     match tokio::time::timeout(limit, connect).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(failure)) => Err(failure.to_string()),
-        Err(_elapsed) => Err(format!("no answer within {} seconds", limit.as_secs())),
+        // As OpenVPN words it, without the number.
+        Ok(Err(failure)) => {
+            let text = failure.to_string();
+            Err(text.split(" (os error").next().unwrap_or_default().to_owned())
+        }
+        Err(_elapsed) => Err("Connection timed out".to_owned()),
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{Daemon, Failure, Implementation, Namespace, Result, patient};
 pub struct Terminal {
     keyboard: File,
     screen: Arc<Mutex<String>>,
+    /// How much of the screen is answered.
+    answered: usize,
 }
 
 impl Terminal {
@@ -53,15 +55,16 @@ impl Terminal {
                 shown.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
-        Ok((daemon, Self { keyboard, screen }))
+        Ok((daemon, Self { keyboard, screen, answered: 0 }))
     }
 
-    /// Waits for a question, and types the answer.
+    /// Waits for a question, beyond those that were answered, and types the answer.
     pub fn answer(&mut self, question: &str, answer: &str, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + patient(timeout);
         loop {
             let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if screen.contains(question) {
+            if let Some(at) = screen.get(self.answered..).and_then(|new| new.find(question)) {
+                self.answered += at + question.len();
                 break;
             }
             if Instant::now() >= deadline {

@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use culvert_testkit::{Algorithm, Daemon, Identity, Management, Release, Role, TempDir, Tunnel, TunnelSpec};
+use culvert_testkit::{
+    Algorithm, Daemon, Identity, Management, Release, Role, TempDir, Terminal, Tunnel, TunnelSpec,
+};
 
 use crate::{SOON, World, assert_no_panic, management_keys::start_again};
 
@@ -269,4 +271,20 @@ fn certificate_and_key_may_be_uris() {
         !tunnel.client.wait_exit(SOON).unwrap().success(),
         "it is not tried twice: tokens lock themselves"
     );
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_passphrase_that_was_mistyped_may_be_typed_again_with_auth_retry_interact() {
+    let (world, mut tunnel, folder) = world();
+    let file = p12(&world, &folder, "open sesame");
+    let lines = format!("pkcs12 {file}\nauth-retry interact");
+    start_again(&mut tunnel, Role::Client, &["key", "cert", "ca"], &lines); // nobody to ask: it ends
+    let config = tunnel.folder.path().join("client.conf");
+    let (client, mut terminal) =
+        Terminal::start(&tunnel.lab.client, &world.subject, "client at a terminal", &config).unwrap();
+    terminal.answer("Enter Private Key Password:", "open sesam", SOON).unwrap();
+    client.wait_for("SIGUSR1[soft,private-key-password-failure] received", SOON).unwrap();
+    terminal.answer("Enter Private Key Password:", "open sesame", SOON).unwrap();
+    client.wait_up(SOON * 2).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
 }

@@ -5,8 +5,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use culvert_testkit::{Inner, NetnsLab, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec};
+use culvert_testkit::{
+    Daemon, Inner, NetnsLab, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec,
+};
 
+use crate::units::{Site, client_config};
 use crate::{SOON, World, assert_no_panic};
 
 const SLOW: &str = "keepalive 120 600";
@@ -134,4 +137,22 @@ fn a_kept_tunnel_does_not_swallow_the_packets_of_the_next_connection() {
         "route-up hears of it: {told}"
     );
     assert_no_panic(&tunnel);
+}
+
+/// Attempts have failed for so long that the next is far away.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_change_of_the_network_ends_a_long_pause() {
+    let site = Site::new();
+    let text = format!(
+        "{}proto tcp\nnobind\nconnect-retry 0 300\nverb 3\ncd {}\n",
+        client_config(),
+        site.folder().display()
+    );
+    let config = site.pki.folder().write("client.conf", &text).unwrap();
+    let client = Daemon::start(&site.lab.client, &site.world.subject, "client", &config).unwrap();
+    client.wait_for("Restart pause, 8 second(s)", SOON * 2).unwrap();
+    site.lab.client.add_address(NEXT.into()).unwrap();
+    client.wait_for("the network changed, or this machine was asleep: the pause is over", SOON).unwrap();
+    assert!(!client.has_logged("Restart pause, 16 second(s)"), "{}", client.tail());
 }

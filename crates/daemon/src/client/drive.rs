@@ -2,7 +2,7 @@
 //! the modules beside: [`super::configure`], [`super::messages`], [`super::data_plane`], [`super::limits`],
 //! [`super::leaving`], [`super::ending`].
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc};
 
 use culvert_config::{Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_mgmt::StateName;
@@ -12,7 +12,9 @@ use culvert_wire::PeerId;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::{Client, Outcome, Restart, attempt::Link, network::Surroundings, proxy::Association};
+use super::{
+    Client, Outcome, Restart, attempt::Link, limits::Inactivity, network::Surroundings, proxy::Association,
+};
 use crate::{
     address::AfAddress,
     exit::Ended,
@@ -45,8 +47,8 @@ pub(super) struct Progress {
     pub(super) announced: bool,
     /// `session-timeout`.
     pub(super) ends: Option<Instant>,
-    /// `inactive`: period, bytes, due, counted.
-    pub(super) inactive: Option<(Duration, u64, Instant, u64)>,
+    /// `inactive`.
+    pub(super) inactive: Option<Inactivity>,
     /// When the session is told next what its key carried, where that is limited.
     pub(super) usage_due: Option<Instant>,
     /// This end is leaving: when it stops waiting, and what then.

@@ -215,13 +215,16 @@ impl Client {
             } else if let Some(up) = &mut self.up {
                 up.tunnel.restarting(&ended.script_word()).await;
             }
-            let pause = restart.pause.unwrap_or_else(|| self.pause());
+            let (at_least, pause) = match restart.pause {
+                Some(pause) => (pause, pause),
+                None => (self.first_pause(), self.pause()),
+            };
             self.remotes.advance(match restart.advance {
                 // What it resolved to is to be kept.
                 Advance::ByHand if self.profile.link.persist_remote_ip => Advance::Usual,
                 advance => advance,
             });
-            if let Some(ended) = self.rest(signals, pause).await {
+            if let Some(ended) = self.rest(signals, at_least, pause).await {
                 return ended;
             }
         }
@@ -237,17 +240,23 @@ impl Client {
         }
     }
 
-    fn pause(&self) -> Duration {
+    /// The pause before the next attempt, as long as there were few.
+    fn first_pause(&self) -> Duration {
+        if self.management.auth_retry() == AuthRetry::NoInteract {
+            return UNATTENDED;
+        }
         let entry = self.profile.connections.get(self.remotes.current());
-        entry.map_or(Duration::from_secs(1), |entry| {
-            let unattended = self.management.auth_retry() == AuthRetry::NoInteract;
-            let first = if unattended { UNATTENDED } else { entry.connect_retry };
-            self.remotes.pause(first, entry.connect_retry_max)
-        })
+        entry.map_or(Duration::from_secs(1), |entry| entry.connect_retry)
     }
 
-    /// Waits before the next attempt; signals are heard.
-    async fn rest(&mut self, signals: &mut Signals, pause: Duration) -> Option<Ended> {
+    fn pause(&self) -> Duration {
+        let entry = self.profile.connections.get(self.remotes.current());
+        let longest = entry.map_or(Duration::MAX, |entry| entry.connect_retry_max);
+        self.remotes.pause(self.first_pause(), longest)
+    }
+
+    /// Waits before the next attempt, unless the network changes once `at_least` is over; signals are heard.
+    async fn rest(&mut self, signals: &mut Signals, at_least: Duration, pause: Duration) -> Option<Ended> {
         // A hold takes the place of the pause.
         match self.unless_signalled(self.management.hold(pause), signals).await {
             Ok(false) => {}
@@ -258,7 +267,7 @@ impl Client {
             return None;
         }
         ovlog!(2, "Restart pause, {} second(s)", pause.as_secs());
-        match self.unless_signalled(tokio::time::sleep(pause), signals).await {
+        match self.unless_signalled(network::pause(at_least, pause), signals).await {
             Ok(()) | Err(Request::SoftRestart) => None,
             Err(request) => Some(Ended::by_signal(request)),
         }

@@ -16,7 +16,7 @@ use culvert_host::NetworkNews;
 use culvert_offload::Offload;
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::Instant,
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::debug;
 
@@ -149,6 +149,19 @@ impl Surroundings {
         Some(Stir::News)
     }
 
+    /// Waits until anything happens to the network or the machine.
+    async fn change(&mut self) {
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                () = self.hear() => {}
+                () = sleep_until(deadline) => if self.stirred().is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Sends something through the tunnel, so that the server learns this end's address, and expects an answer within
     /// the time that the server's next ping takes. Returns whether that was possible.
     pub(super) fn probe(
@@ -265,6 +278,19 @@ impl Client {
         if swallowed && !matches!(followed, Ok(true)) {
             self.device_lost = true;
         }
+    }
+}
+
+/// Waits out a pause between attempts. Those that grew long are over when the network changes, or the machine slept: what
+/// failed may work now.
+pub(super) async fn pause(at_least: Duration, whole: Duration) {
+    let end = Instant::now() + whole;
+    sleep(at_least.min(whole)).await;
+    // Only now: that this end's own device went is no news.
+    let mut surroundings = Surroundings::watch();
+    tokio::select! {
+        () = sleep_until(end) => {}
+        () = surroundings.change() => ovlog!(1, "the network changed, or this machine was asleep: the pause is over"),
     }
 }
 

@@ -89,6 +89,7 @@ impl Remotes {
     /// The pause before the next attempt: `first`, doubled for every round from the fifth on, at most `longest`.
     pub(super) fn pause(&self, first: Duration, longest: Duration) -> Duration {
         let doublings = (self.unsuccessful / self.len()).saturating_sub(4).min(15);
+        let first = if doublings == 0 { first } else { first.max(Duration::from_secs(1)) };
         first.saturating_mul(1 << doublings).min(longest)
     }
 
@@ -127,8 +128,10 @@ mod tests {
             remotes.advance(Advance::Usual);
         }
         assert_eq!(pauses, [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
+        assert_eq!(remotes.pause(Duration::ZERO, longest), longest, "nothing cannot be doubled");
         remotes.succeeded();
         assert_eq!(remotes.pause(first, longest), first);
+        assert_eq!(remotes.pause(Duration::ZERO, longest), Duration::ZERO);
     }
 
     #[test]

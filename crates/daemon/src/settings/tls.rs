@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use culvert_config::{
     Profile,
-    profile::{self, CertPolicy},
+    profile::{self, AuthRetry, CertPolicy},
     value::FileOrInline,
 };
 use culvert_mgmt::Notification;
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     clock,
+    credentials::{self, Prompter},
     exit::Ended,
     life::Life,
     management::{Management, ManagementKey},
@@ -30,12 +31,13 @@ use crate::{
     token::{self, OnToken},
 };
 
-/// Makes the factory of a life: what the management interface has is asked for, a wrong passphrase again.
+/// Makes the factory of a life: what the management interface has is asked for, a wrong passphrase again; whoever is at the
+/// terminal is asked again with `auth-retry interact`.
 ///
 /// # Errors
 /// When a signal ends the wait, or the settings cannot be used.
 pub(crate) async fn make_factory(
-    life: &Life,
+    life: &mut Life,
     role: TlsRole,
     signals: &mut Signals,
 ) -> Result<RustlsFactory, Ended> {
@@ -49,9 +51,27 @@ pub(crate) async fn make_factory(
                 let kind = "Private Key".to_owned();
                 life.management.tell(&Notification::VerificationFailed { kind, reason: None });
             }
+            Err(SettingsError::Tls(TlsError::Passphrase(text))) if was_typed(life, role) => {
+                crate::log::log_error_lines(&text);
+                let again = Ended::Soft(Request::SoftRestart, "private-key-password-failure");
+                again.log();
+                again.tell(&life.management);
+                let asked =
+                    tokio::task::spawn_blocking(|| credentials::passphrase(None, &Prompter::detect()));
+                let typed = asked.await.map_err(|failure| Ended::Fatal(failure.to_string()))?;
+                life.secrets.passphrase = Some(typed.map_err(|failure| Ended::Fatal(failure.to_string()))?);
+            }
             Err(failure) => return Err(Ended::Fatal(failure.to_string())),
         }
     }
+}
+
+/// Whether somebody typed the passphrase of a client's key, and may try again.
+fn was_typed(life: &Life, role: TlsRole) -> bool {
+    role == TlsRole::Client
+        && life.secrets.passphrase.is_some()
+        && !matches!(life.profile.tls.askpass, Some(Some(_)))
+        && life.management.auth_retry() == AuthRetry::Interact
 }
 
 /// Makes the factory anew from another profile, without asking anybody. `None`: it cannot be made without that.
