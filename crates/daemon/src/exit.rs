@@ -62,7 +62,7 @@ impl Ended {
     /// What scripts see as `signal`: `sigterm`, `ping-restart`, …
     pub(crate) fn script_word(&self) -> String {
         match self {
-            Self::Signal(request) => request.name().to_ascii_lowercase(),
+            Self::Signal(request) | Self::Soft(request, "") => request.name().to_ascii_lowercase(),
             Self::Soft(_, reason) => (*reason).to_owned(),
             Self::Fatal(_) | Self::Unreachable(_) => "UNKNOWN".to_owned(),
         }

@@ -388,7 +388,7 @@ impl Client {
                 1,
                 "NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device."
             );
-            old.tunnel.down("restart").await;
+            old.tunnel.down("restart", std::future::ready(())).await;
         }
         let ipchange = self.hooks.scripts.ipchange.clone();
         let arguments = ipchange_arguments(progress.link.remote);

@@ -186,12 +186,12 @@ impl Client {
             ended.log();
             ended.tell(&self.management);
             if std::mem::take(&mut self.device_lost) || !self.keeps_device {
-                self.close_tunnel(restart.reason).await;
+                self.close_tunnel(&ended.script_word()).await;
                 if let Some(guarded) = &mut life.kill_switch {
                     guarded.set_device(None);
                 }
             } else if let Some(up) = &mut self.up {
-                up.tunnel.restarting(restart.reason).await;
+                up.tunnel.restarting(&ended.script_word()).await;
             }
             let pause = restart.pause.unwrap_or_else(|| self.pause());
             self.remotes.advance(restart.advance);
@@ -256,15 +256,18 @@ impl Client {
 
     /// Takes the tunnel down and lets the device go.
     async fn close_tunnel(&mut self, signal: &str) {
-        if let Some(up) = self.up.take() {
-            up.tunnel.down(signal).await;
-        }
-        // Its session lets go of it a moment later; until then the device, and its name, are taken.
-        if let Some(offload) = self.offload.take() {
+        let offload = self.offload.take();
+        let close = async move {
+            let Some(offload) = offload else { return };
+            // Its session lets go of it a moment later; until then the device, and its name, are taken.
             let until = tokio::time::Instant::now() + LETTING_GO;
             while Arc::strong_count(&offload) > 1 && tokio::time::Instant::now() < until {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+        };
+        match self.up.take() {
+            Some(up) => up.tunnel.down(signal, close).await,
+            None => close.await,
         }
     }
 

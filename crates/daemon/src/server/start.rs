@@ -113,10 +113,11 @@ impl Standing {
     }
 
     async fn down(self, signal: &str) {
-        if let Some(tunnel) = self.tunnel
+        let Self { offload, tunnel, .. } = self;
+        if let Some(tunnel) = tunnel
             && let Some(tunnel) = tunnel.idle().await
         {
-            tunnel.down(signal).await;
+            tunnel.down(signal, async { drop(offload) }).await;
         }
     }
 
@@ -146,7 +147,7 @@ impl Standing {
         if let Some(tunnel) = self.tunnel.take()
             && let Some(tunnel) = tunnel.idle().await
         {
-            tunnel.down("restart").await;
+            tunnel.down("restart", std::future::ready(())).await;
         }
         *self = Self::raise(profile, &self.hooks, Arc::clone(&self.offload)).await?;
         Ok(())
