@@ -179,7 +179,7 @@ impl Client {
                 1,
                 "NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device."
             );
-            old.tunnel.down("restart").await;
+            old.tunnel.down("restart", std::future::ready(())).await;
         }
         if let Some(guarded) = &mut life.kill_switch {
             guarded.set_device(Some(&device.name));

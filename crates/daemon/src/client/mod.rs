@@ -293,15 +293,18 @@ impl Client {
 
     /// Takes the tunnel down and lets the device go.
     async fn close_tunnel(&mut self, signal: &str) {
-        if let Some(up) = self.up.take() {
-            up.tunnel.down(signal).await;
-        }
-        // Its session lets go of it a moment later; until then the device, and its name, are taken.
-        if let Some(offload) = self.offload.take() {
+        let offload = self.offload.take();
+        let close = async move {
+            let Some(offload) = offload else { return };
+            // Its session lets go of it a moment later; until then the device, and its name, are taken.
             let until = tokio::time::Instant::now() + LETTING_GO;
             while Arc::strong_count(&offload) > 1 && tokio::time::Instant::now() < until {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+        };
+        match self.up.take() {
+            Some(up) => up.tunnel.down(signal, close).await,
+            None => close.await,
         }
     }
 

@@ -119,10 +119,11 @@ impl Standing {
     }
 
     async fn down(self, signal: &str) {
-        if let Some(tunnel) = self.tunnel
+        let Self { offload, tunnel, .. } = self;
+        if let Some(tunnel) = tunnel
             && let Some(tunnel) = tunnel.idle().await
         {
-            tunnel.down(signal).await;
+            tunnel.down(signal, async { drop(offload) }).await;
         }
     }
 
@@ -151,7 +152,7 @@ impl Standing {
     pub(super) async fn follow_device(&mut self, profile: &Profile) -> Result<(), String> {
         let Some(tunnel) = self.tunnel.take() else { return Ok(()) }; // nothing was made of it
         if let Some(tunnel) = tunnel.idle().await {
-            tunnel.down("restart").await;
+            tunnel.down("restart", std::future::ready(())).await;
         }
         *self = Self::raise(profile, &self.hooks, Arc::clone(&self.offload)).await?;
         Ok(())

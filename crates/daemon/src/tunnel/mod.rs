@@ -409,10 +409,11 @@ impl Tunnel {
         Ok(if applied.is_complete() { Completion::Complete } else { Completion::WithErrors })
     }
 
-    /// Takes the tunnel down: `signal` is what scripts are told (`sigterm`, `ping-restart` …).
-    pub(crate) async fn down(mut self, signal: &str) {
+    /// Takes the tunnel down: `signal` is what scripts are told (`sigterm`, `ping-restart` …). `close` lets the device go:
+    /// as with OpenVPN `down` finds none, unless `down-pre` wants to.
+    pub(crate) async fn down(mut self, signal: &str, close: impl Future<Output = ()>) {
         self.suspend_names().await;
-        self.env.set("signal", signal);
+        self.env.set("signal", signal).set("script_context", "init");
         self.hooks.management.up_down(false, &self.env);
         let scripts = self.hooks.scripts.clone();
         self.hooks.run(Hook::RoutePreDown, scripts.route_pre_down.as_ref(), &self.arguments, &self.env).await;
@@ -420,6 +421,7 @@ impl Tunnel {
             self.hooks.run(Hook::Down, scripts.down.as_ref(), &self.arguments, &self.env).await;
         }
         self.undo().await;
+        close.await;
         if !scripts.down_pre {
             self.hooks.run(Hook::Down, scripts.down.as_ref(), &self.arguments, &self.env).await;
         }
