@@ -8,6 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Seek as _, SeekFrom, Write as _},
     net::IpAddr,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -332,7 +333,7 @@ pub(crate) fn finish_writing() {
 }
 
 impl StatusFile {
-    /// Opens or creates the file.
+    /// Opens the file, or creates it for its owner alone, as OpenVPN does: it tells who is connected from where.
     ///
     /// # Errors
     /// When that is not possible.
@@ -360,7 +361,7 @@ impl StatusFile {
     }
 
     fn written_by(writer: &'static Writer, path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let (busy, failing, failures) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
         let (path, file) = (path.to_owned(), Mutex::new(file));
         Ok(Self { inner: Arc::new(Inner { path, file, busy, failing, failures, writer }) })
@@ -456,7 +457,7 @@ fn overwrite(file: &mut File, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
     use super::*;
 
@@ -572,6 +573,8 @@ mod tests {
         file.write_now("a long text\nEND\n".to_owned());
         file.write_now("short\n".to_owned());
         assert_eq!(std::fs::read_to_string(&path).expect("readable"), "short\n");
+        let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "who is connected is not for everybody");
         std::fs::remove_file(&path).expect("the file goes");
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -106,9 +107,10 @@ impl LineFile {
     }
 }
 
+/// A new file is for its owner alone, as from OpenVPN.
 fn open_file(path: &Path, append: bool) -> Result<File, LogError> {
     let mut options = OpenOptions::new();
-    options.create(true);
+    options.create(true).mode(0o600);
     if append {
         options.append(true);
     } else {

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -125,6 +127,12 @@ fn log_truncates_and_log_append_does_not() {
     logger.plain("Options error: x");
     logger.flush();
     assert_eq!(std::fs::read_to_string(&path).expect("the log"), "Options error: x\n");
+
+    let path = directory.join("new");
+    let destination = LogDestination::File { path: path.clone(), append: true };
+    logger.reconfigure(LogConfig { destination, ..bare(1) }).expect("the file opens");
+    let mode = std::fs::metadata(&path).expect("the log").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "what a log tells of clients is not for everybody");
     std::fs::remove_dir_all(&directory).expect("the directory goes");
 }
 
