@@ -11,7 +11,7 @@ mod kill_switch;
 mod login;
 mod network;
 mod process;
-mod proxy;
+pub(crate) mod proxy;
 mod remotes;
 mod update;
 
