@@ -165,6 +165,12 @@ fn a_missing_file_says_which_and_that_there_may_be_more() {
 }
 
 #[test]
+fn a_removed_option_is_named_without_a_prefix() {
+    let line = "REMOVED OPTION: --client-cert-not-required, use '--verify-client-cert none' instead";
+    assert_eq!(syntax("client-cert-not-required\n"), line);
+}
+
+#[test]
 fn all_errors_of_a_file_are_reported_at_once() {
     let parsed = read("foo\nport 1 2\nverb x\npush \"route\nproto udp\ntopology star\n");
     assert_eq!(
