@@ -254,14 +254,14 @@ impl<'a> Args<'a> {
         self.str(index).parse().ok()
     }
 
-    /// Returns an IPv6 address with its prefix length; 128 when there is none.
+    /// Returns an IPv6 address with its prefix length; 64 when there is none, as in OpenVPN's `get_addr_generic`.
     pub(crate) fn net6(&self, index: usize) -> Option<Net6> {
         let (address, bits) = match self.str(index).split_once('/') {
             Some((address, bits)) if bits.bytes().all(|b| b.is_ascii_digit()) => {
                 (address, bits.parse().ok()?)
             }
             Some(_) => return None,
-            None => (self.str(index), 128),
+            None => (self.str(index), 64),
         };
         (bits <= 128).then_some(Net6 { address: address.parse().ok()?, bits })
     }

@@ -129,6 +129,17 @@ fn a_prefix_length_behind_an_address_of_a_pool_has_no_effect() {
 }
 
 #[test]
+fn an_ipv6_network_without_a_length_has_64_bits() {
+    let checked = check(&format!(
+        "{P2P}ifconfig-ipv6 fd00::1 fd00::2\nroute-ipv6 fd00:5::\nroute-ipv6 fd00:6::1/128\n"
+    ));
+    assert_eq!(lines(&checked.errors), Vec::<&str>::new());
+    let bits: Vec<u8> = checked.profile.routes.routes6.iter().map(|route| route.network.bits).collect();
+    assert_eq!(bits, [64, 128]);
+    assert_eq!(checked.profile.device.ifconfig_ipv6.unwrap().local.bits, 64);
+}
+
+#[test]
 fn a_contradiction_points_at_the_line_that_makes_it() {
     let checked = check(&format!("{SERVER}keepalive 10 15\n"));
     assert_eq!(
@@ -151,6 +162,12 @@ fn a_missing_file_says_which_and_that_there_may_be_more() {
             "Options error: Please correct these errors.",
         ]
     );
+}
+
+#[test]
+fn a_removed_option_is_named_without_a_prefix() {
+    let line = "REMOVED OPTION: --client-cert-not-required, use '--verify-client-cert none' instead";
+    assert_eq!(syntax("client-cert-not-required\n"), line);
 }
 
 #[test]

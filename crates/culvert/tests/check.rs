@@ -149,10 +149,14 @@ fn weak_settings_are_listed_with_reasons_and_fail_only_when_strict() {
     let (code, json) = check_json(pki.folder().path(), &["a.conf"]);
     assert_eq!(code, 0, "{json:#}");
     let warnings = names(&json, "warning");
-    for name in ["no-control-channel-key", "weak-certificates-allowed", "server-not-told-from-clients"] {
+    for name in ["weak-certificates-allowed", "server-not-told-from-clients"] {
         assert!(warnings.contains(&name), "{warnings:?}");
     }
-    assert_eq!(names(&json, "note"), ["no-renegotiation"]);
+    assert_eq!(names(&json, "note"), ["no-renegotiation", "no-control-channel-key"]);
+    // On a server it is its own to have one.
+    let server = world(&SERVER.replace("tls-crypt tc.key\n", ""));
+    let (_, json) = check_json(server.folder().path(), &["a.conf"]);
+    assert_eq!(names(&json, "warning"), ["no-control-channel-key"]);
     for finding in json["findings"].as_array().unwrap() {
         assert!(
             !finding["text"].as_str().unwrap().is_empty() && !finding["remedy"].as_str().unwrap().is_empty()
@@ -161,6 +165,13 @@ fn weak_settings_are_listed_with_reasons_and_fail_only_when_strict() {
     let (code, text) = check(pki.folder().path(), &["--strict", "a.conf"]);
     assert_eq!(code, 1);
     assert!(text.ends_with("With --strict it does not pass: there are warnings.\n"), "{text}");
+}
+
+#[test]
+fn a_client_without_a_server_is_an_error() {
+    let pki = world(&CLIENT.replace("remote 192.0.2.1\n", ""));
+    let (code, json) = check_json(pki.folder().path(), &["a.conf"]);
+    assert_eq!((code, names(&json, "error")), (1, vec!["no-remote"]), "{json:#}");
 }
 
 #[test]

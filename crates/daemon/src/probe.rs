@@ -3,6 +3,8 @@
 //! The packet is a client's first one. A server that takes it answers with its own first packet, which is wrapped with the same
 //! key; it keeps nothing for who does not go on.
 
+mod way;
+
 use std::{
     io,
     net::{SocketAddr, TcpStream, UdpSocket},
@@ -21,6 +23,7 @@ use culvert_wire::{
 use crate::{clock, link, settings::wrapping};
 
 pub use crate::link::port_number;
+pub use way::{NoWay, Way, through_proxy};
 
 /// Longest packet: a reset with a wrapped client key.
 const MAX_PACKET: usize = 2048;

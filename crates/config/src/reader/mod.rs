@@ -296,8 +296,10 @@ impl<'f> Reader<'f> {
             return self.unrecognized(statement, row, optional);
         };
         if let Status::Refused(text, remedy) = row.status {
-            return self
-                .refuse(statement, &Problem { remedy: remedy.to_owned(), ..crate::args::problem(text) });
+            // OpenVPN ends at once over such an option, by its other kind of message.
+            let bare = text.starts_with("REMOVED OPTION: ");
+            let problem = Problem { bare, remedy: remedy.to_owned(), ..crate::args::problem(text) };
+            return self.refuse(statement, &problem);
         }
         if context == CONNECTION && row.contexts.has(FORGOTTEN) {
             let line = format!("Note: option '{}' has no effect in a <connection> block", row.name);

@@ -1,9 +1,10 @@
-//! Settings that work and are weaker than they need to be, each with its reason.
+//! Settings that work and are weaker than they need to be, each with its reason; and one that works with nobody.
 
 use culvert_config::{
     Profile, Role,
     profile::{
-        AllowCompression, AuthUserPass, CertPolicy, CertProfile, DigestName, ScriptSecurity, TlsVersion,
+        AllowCompression, AuthUserPass, CertPolicy, CertProfile, DigestName, ScriptSecurity, TlsRole,
+        TlsVersion,
     },
 };
 use culvert_wire::CipherName;
@@ -13,12 +14,25 @@ use crate::finding::Finding;
 /// Returns what is weak, worst first.
 pub(crate) fn inspect(profile: &Profile) -> Vec<Finding> {
     let mut findings = Vec::new();
+    callee(profile, &mut findings);
     ciphers(profile, &mut findings);
     control_channel(profile, &mut findings);
     peer(profile, &mut findings);
     logins(profile, &mut findings);
     process(profile, &mut findings);
     findings
+}
+
+/// OpenVPN starts without one, and waits for ever for a server that calls its client.
+fn callee(profile: &Profile, findings: &mut Vec<Finding>) {
+    let is_client = profile.tls.role == Some(TlsRole::Client);
+    if is_client && profile.connections.iter().any(|entry| entry.remote.is_none()) {
+        findings.push(Finding::error(
+            "no-remote",
+            "a TLS client without `remote` has nobody to call",
+            "add `remote HOST`, or write `tls-server`",
+        ));
+    }
 }
 
 fn ciphers(profile: &Profile, findings: &mut Vec<Finding>) {
@@ -66,11 +80,19 @@ fn control_channel(profile: &Profile, findings: &mut Vec<Finding>) {
         entry.tls_auth.is_none() && entry.tls_crypt.is_none() && entry.tls_crypt_v2.is_none()
     };
     if profile.tls.role.is_some() && profile.connections.iter().any(|entry| bare(&entry)) {
-        findings.push(Finding::warning(
-            "no-control-channel-key",
-            "no tls-crypt-v2, tls-crypt or tls-auth: everybody can begin a TLS handshake, and see the certificates",
-            "make a key (`culvert genkey tls-crypt-v2-server FILE`), if the other end can be changed too",
-        ));
+        findings.push(match profile.role() {
+            // The server decides, and most services for everybody have none.
+            Role::Client => Finding::note(
+                "no-control-channel-key",
+                "no tls-crypt-v2, tls-crypt or tls-auth: who listens on the way sees the certificates of older TLS, and that this is OpenVPN",
+                "ask for a key, if the server can be changed",
+            ),
+            Role::Server | Role::P2p => Finding::warning(
+                "no-control-channel-key",
+                "no tls-crypt-v2, tls-crypt or tls-auth: everybody can begin a TLS handshake, and see the certificates",
+                "make a key (`culvert genkey tls-crypt-v2-server FILE`), if the other end can be changed too",
+            ),
+        });
     }
     let digest = profile.data.auth;
     if profile.connections.iter().any(|entry| entry.tls_auth.is_some()) || uses_digest(profile) {

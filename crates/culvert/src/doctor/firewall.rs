@@ -1,4 +1,5 @@
-//! What the machine's packet filter drops, as far as its rules can be read: nftables, which iptables also writes today.
+//! What the machine's packet filter drops, as far as its rules can be read: nftables, which iptables also writes today, and the
+//! old interface besides.
 
 use std::process::{Command, Stdio};
 
@@ -7,6 +8,7 @@ use culvert_daemon::probe::port_number;
 use culvert_host::KillSwitch;
 use serde_json::Value;
 
+use super::legacy;
 use crate::finding::Finding;
 
 const NAME: &str = "firewall";
@@ -21,7 +23,11 @@ pub(super) fn of_server(profile: &Profile) -> Vec<Finding> {
             Some(chain) => findings.push(Finding::warning(
                 NAME,
                 format!("{chain} drops what no rule accepts, and no rule names port {port}"),
-                format!("accept it, for example: nft insert rule {chain} {transport} dport {port} accept"),
+                accept(
+                    &chain,
+                    &format!("{transport} dport {port}"),
+                    &format!("-p {transport} --dport {port}"),
+                ),
             )),
             None => findings
                 .push(Finding::good(NAME, format!("no chain drops packets to port {port} by its policy"))),
@@ -31,10 +37,22 @@ pub(super) fn of_server(profile: &Profile) -> Vec<Finding> {
         findings.push(Finding::warning(
             NAME,
             format!("{chain} drops what no rule accepts, and no rule names the tunnel device: clients reach nothing behind this machine"),
-            format!("accept it, for example: nft insert rule {chain} iifname \"{}*\" accept", device_name(profile)),
+            accept(&chain, &format!("iifname \"{}*\"", device_name(profile)), &format!("-i {}+", device_name(profile))),
         ));
     }
     findings
+}
+
+/// What lets packets through a chain, in the words of the program that wrote it.
+fn accept(chain: &str, nft: &str, iptables: &str) -> String {
+    let command = match legacy::FAMILY.into_iter().find(|family| chain.starts_with(family)) {
+        Some(family) => {
+            let name = chain.rsplit(' ').next().unwrap_or_default();
+            format!("{family} -I {name} {iptables} -j ACCEPT")
+        }
+        None => format!("nft insert rule {chain} {nft} accept"),
+    };
+    format!("accept it, for example: {command}")
 }
 
 /// The ports that a server listens on, and the word for each one's transport.
@@ -92,7 +110,7 @@ fn unknown() -> Finding {
     Finding::note(
         NAME,
         "the rules of the packet filter cannot be read from here",
-        "run as root, with nft installed",
+        "run as root, with nft installed, and iptables-legacy where that wrote rules",
     )
 }
 
@@ -106,6 +124,13 @@ struct Rules(Vec<Value>);
 
 impl Rules {
     fn read() -> Option<Self> {
+        let Self(mut objects) = Self::of_nft()?;
+        // Half of the rules would tell half of the truth.
+        objects.extend(legacy::read().ok()?);
+        Some(Self(objects))
+    }
+
+    fn of_nft() -> Option<Self> {
         let mut command = Command::new("nft");
         command.args(["-j", "list", "ruleset"]).stdin(Stdio::null()).stderr(Stdio::null());
         let output = command.output().ok().filter(|output| output.status.success())?;
@@ -208,6 +233,14 @@ mod tests {
         assert_eq!(level(Some(false), true), Level::Note);
         assert_eq!((level(Some(true), false), level(None, false)), (Level::Warning, Level::Warning));
         assert_eq!(level(Some(false), false), Level::Error);
+    }
+
+    #[test]
+    fn a_chain_of_the_old_interface_is_mended_by_its_own_program() {
+        let remedy = accept("iptables-legacy filter INPUT", "udp dport 1194", "-p udp --dport 1194");
+        assert_eq!(remedy, "accept it, for example: iptables-legacy -I INPUT -p udp --dport 1194 -j ACCEPT");
+        let remedy = accept("inet filter input", "udp dport 1194", "-p udp --dport 1194");
+        assert_eq!(remedy, "accept it, for example: nft insert rule inet filter input udp dport 1194 accept");
     }
 
     #[test]

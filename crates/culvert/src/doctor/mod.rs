@@ -2,9 +2,12 @@
 //! resolved, the server is called, ports are bound for a moment. Each finding has a name, a sentence and a remedy.
 
 mod firewall;
+mod legacy;
 mod machine;
+mod proxied;
 mod reach;
 mod running;
+mod silence;
 
 use std::process::ExitCode;
 

@@ -2,24 +2,26 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, ToSocketAddrs as _, UdpSocket},
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
     time::Duration,
 };
 
 use culvert_config::{
     Profile,
-    profile::{ConnectionEntry, Proxy, Remote},
+    profile::{ConnectionEntry, Remote},
     value::Family,
 };
 use culvert_daemon::probe::{Answer, Probe, padding, port_number, tcp_stream, udp_socket};
 use culvert_host::{Host as _, NetlinkHost};
 use culvert_sys::sockopt;
+use culvert_wire::socks;
 
+use super::{proxied, silence};
 use crate::finding::{Finding, Level};
 
 /// How often a datagram is sent, and how long each time is waited.
-const TRIES: u32 = 3;
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const TRIES: u32 = 3;
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a router may take to say that a packet is too large.
 const ROUTERS_PATIENCE: Duration = Duration::from_millis(500);
 /// What culvert's packets need at most with `mssfix` as it is by default, headers included.
@@ -31,7 +33,7 @@ pub(super) fn examine(profile: &Profile, resolves: bool) -> Vec<Finding> {
     for entry in &profile.connections {
         let Some(remote) = &entry.remote else { continue };
         if let Some(proxy) = &entry.proxy {
-            findings.extend(to_proxy(profile, proxy));
+            findings.extend(proxied::examine(profile, entry, proxy));
             continue;
         }
         match addresses(remote, entry.proto.family) {
@@ -56,32 +58,7 @@ fn behind_kill_switch(finding: &mut Finding) {
     finding.remedy = "write an address in its place, or examine again without the kill switch".to_owned();
 }
 
-/// Whether the proxy takes connections. What is behind it is not tried: that may need a login, which nobody is asked for here.
-fn to_proxy(profile: &Profile, proxy: &Proxy) -> Vec<Finding> {
-    let (host, port) = (proxy.host().to_owned(), proxy.port().clone());
-    let found = match addresses(&Remote { host, port }, Family::Any) {
-        Ok(found) => found,
-        Err(finding) => return vec![finding],
-    };
-    let try_one = |address: SocketAddr| match tcp_stream(profile, address, PATIENCE * TRIES) {
-        Ok(_) => Finding::note(
-            "proxy",
-            format!("the proxy {address} takes connections; the way from there to the server is not tried"),
-            "what the proxy says stands in the log of a start",
-        ),
-        Err(failure) if failure.kind() == io::ErrorKind::PermissionDenied => {
-            unreachable("tcp", address, &failure)
-        }
-        Err(failure) => Finding::error(
-            "proxy",
-            format!("the proxy {address} does not take connections: {failure}"),
-            "start the proxy, or correct `http-proxy` or `socks-proxy`",
-        ),
-    };
-    found.into_iter().map(try_one).collect()
-}
-
-fn addresses(remote: &Remote, family: Family) -> Result<Vec<SocketAddr>, Finding> {
+pub(super) fn addresses(remote: &Remote, family: Family) -> Result<Vec<SocketAddr>, Finding> {
     let Remote { host, port } = remote;
     let number = port_number(port)
         .map_err(|problem| Finding::error("port-name", problem, "write the port as a number"))?;
@@ -126,11 +103,13 @@ fn one(profile: &Profile, entry: &ConnectionEntry, address: SocketAddr) -> Vec<F
     if entry.proto.transport.is_tcp() {
         return vec![over_tcp(profile, &probe, entry, address)];
     }
+    let what = format!("udp {address}");
     let socket = match udp_socket(profile, address) {
         Ok(socket) => socket,
-        Err(failure) => return vec![unreachable("udp", address, &failure)],
+        Err(failure) => return vec![unreachable(&what, &failure)],
     };
-    let answer = over_udp(&probe, entry, &socket, address);
+    let line = Line { socket: &socket, relayed_to: None };
+    let answer = over_udp(&probe, line, &what, || silence::explain(profile, entry, address));
     let reached = answer.level == Level::Good;
     let mtu = reached.then(|| path_mtu(&socket, address)).flatten();
     [answer].into_iter().chain(mtu).collect()
@@ -151,12 +130,11 @@ fn without_route(address: SocketAddr) -> Option<Finding> {
 }
 
 /// What the system says when a packet cannot go out, or comes to nothing.
-fn unreachable(transport: &str, address: SocketAddr, failure: &io::Error) -> Finding {
-    let what = format!("{transport} {address}");
+pub(super) fn unreachable(what: &str, failure: &io::Error) -> Finding {
     match failure.kind() {
         io::ErrorKind::ConnectionRefused => Finding::error(
             "nothing-listens",
-            format!("{what}: the machine is there, and says that nothing listens on the port"),
+            format!("{what}: the machine, or a firewall in its name, says that nothing listens on the port"),
             "start the server, or correct `port` and `proto`: udp and tcp are different ports",
         ),
         io::ErrorKind::PermissionDenied => Finding::error(
@@ -164,88 +142,107 @@ fn unreachable(transport: &str, address: SocketAddr, failure: &io::Error) -> Fin
             format!("{what}: this machine's packet filter does not let the packet out"),
             "accept it in the output chain: see `nft list ruleset`",
         ),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => no_answer(transport, address, false),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => silence::no_answer(what),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Finding::error(
             "host-unreachable",
-            format!("{what}: a router, or this machine, says that it cannot be reached: {failure}"),
+            format!(
+                "{what}: a router or firewall, or this machine, says that it cannot be reached: {failure}"
+            ),
             "see whether the server's machine is up, and the networks between",
         ),
         _ => Finding::error("reachability", format!("{what}: {failure}"), "see what the system says"),
     }
 }
 
-fn no_answer(transport: &str, address: SocketAddr, wrapped: bool) -> Finding {
-    let key = match wrapped {
-        true => {
-            ", or the server has another tls-auth, tls-crypt or tls-crypt-v2 key and is silent for who has not the same"
-        }
-        false => "",
-    };
-    Finding::error(
-        "no-answer",
-        format!(
-            "{transport} {address}: nothing came back. A firewall drops the packets, here, there or between, or nobody is there{key}"
-        ),
-        "look into the server's log while this runs: lines about authentication mean the key; none mean that nothing arrives",
-    )
+/// Where datagrams go: to the server, or to a relay with its address in front.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'s> {
+    pub(super) socket: &'s UdpSocket,
+    pub(super) relayed_to: Option<SocketAddr>,
 }
 
-fn over_udp(probe: &Probe, entry: &ConnectionEntry, socket: &UdpSocket, address: SocketAddr) -> Finding {
-    let mut buffer = [0; 2048];
-    let mut silent = true;
-    for _ in 0..TRIES {
-        let answer = socket
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| socket.send(probe.packet()))
-            .and_then(|_| socket.recv(&mut buffer));
-        match answer {
-            Ok(len) => {
-                match judged(probe.judge(buffer.get(..len).unwrap_or_default(), false), "udp", address) {
-                    Ok(finding) => return finding,
-                    Err(()) => silent = false,
-                }
-            }
-            Err(failure) if matches!(failure.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            }
-            Err(failure) => return unreachable("udp", address, &failure),
+impl Line<'_> {
+    fn send(self, packet: &[u8]) -> io::Result<usize> {
+        let Some(server) = self.relayed_to else { return self.socket.send(packet) };
+        let mut datagram = Vec::with_capacity(socks::V6_HEADER_LEN + packet.len());
+        socks::push_header(server, &mut datagram);
+        datagram.extend_from_slice(packet);
+        self.socket.send(&datagram)
+    }
+
+    /// What came, without a relay's header.
+    fn receive(self, buffer: &mut [u8]) -> io::Result<&[u8]> {
+        let len = self.socket.recv(buffer)?;
+        let datagram = buffer.get(..len).unwrap_or_default();
+        match self.relayed_to {
+            None => Ok(datagram),
+            Some(_) => Ok(socks::split_header(datagram).map_or(datagram, |(_, packet)| packet)),
         }
     }
-    match silent {
-        true => no_answer("udp", address, is_wrapped(entry)),
-        false => foreign("udp", address),
+}
+
+/// `silent`: what is to be said when nothing comes back.
+pub(super) fn over_udp(
+    probe: &Probe,
+    line: Line<'_>,
+    what: &str,
+    silent: impl FnOnce() -> Finding,
+) -> Finding {
+    let mut buffer = [0; 2048];
+    let mut heard = false;
+    for _ in 0..TRIES {
+        let answer = line
+            .socket
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| line.send(probe.packet()))
+            .and_then(|_| line.receive(&mut buffer));
+        match answer {
+            Ok(packet) => match judged(probe.judge(packet, false), what) {
+                Ok(finding) => return finding,
+                Err(()) => heard = true,
+            },
+            Err(failure) if matches!(failure.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            }
+            Err(failure) => return unreachable(what, &failure),
+        }
     }
+    if heard { foreign(what) } else { silent() }
 }
 
 fn over_tcp(profile: &Profile, probe: &Probe, entry: &ConnectionEntry, address: SocketAddr) -> Finding {
-    let mut stream = match tcp_stream(profile, address, PATIENCE * TRIES) {
-        Ok(stream) => stream,
-        Err(failure) => return unreachable("tcp", address, &failure),
-    };
+    let what = format!("tcp {address}");
+    match tcp_stream(profile, address, PATIENCE * TRIES) {
+        Ok(stream) => over_stream(probe, entry, stream, &what),
+        Err(failure) => unreachable(&what, &failure),
+    }
+}
+
+pub(super) fn over_stream(
+    probe: &Probe,
+    entry: &ConnectionEntry,
+    mut stream: TcpStream,
+    what: &str,
+) -> Finding {
     let mut buffer = [0; 2048];
     let answer = stream
         .set_read_timeout(Some(PATIENCE * TRIES))
         .and_then(|()| stream.write_all(&probe.framed()))
         .and_then(|()| stream.read(&mut buffer));
     match answer {
-        Ok(0) => closed(entry, address),
-        Ok(len) => judged(probe.judge(buffer.get(..len).unwrap_or_default(), true), "tcp", address)
-            .unwrap_or_else(|()| foreign("tcp", address)),
-        Err(failure) if failure.kind() == io::ErrorKind::ConnectionReset => closed(entry, address),
-        Err(failure) => match failure.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                no_answer("tcp", address, is_wrapped(entry))
-            }
-            _ => unreachable("tcp", address, &failure),
-        },
+        Ok(0) => closed(entry, what),
+        Ok(len) => judged(probe.judge(buffer.get(..len).unwrap_or_default(), true), what)
+            .unwrap_or_else(|()| foreign(what)),
+        Err(failure) if failure.kind() == io::ErrorKind::ConnectionReset => closed(entry, what),
+        Err(failure) => unreachable(what, &failure),
     }
 }
 
-fn is_wrapped(entry: &ConnectionEntry) -> bool {
+pub(super) fn is_wrapped(entry: &ConnectionEntry) -> bool {
     entry.tls_auth.is_some() || entry.tls_crypt.is_some() || entry.tls_crypt_v2.is_some()
 }
 
 /// The server closed the connection at the first packet.
-fn closed(entry: &ConnectionEntry, address: SocketAddr) -> Finding {
+fn closed(entry: &ConnectionEntry, what: &str) -> Finding {
     let text = match is_wrapped(entry) {
         true => {
             "the server closed the connection at the first packet: its tls-auth, tls-crypt or tls-crypt-v2 key is another one, or it has none"
@@ -256,33 +253,31 @@ fn closed(entry: &ConnectionEntry, address: SocketAddr) -> Finding {
     };
     Finding::error(
         "control-channel-key",
-        format!("tcp {address}: {text}"),
+        format!("{what}: {text}"),
         "give both ends the same key (and direction, for tls-auth)",
     )
 }
 
 /// `Err`: nothing that an OpenVPN server sends.
-fn judged(answer: Answer, transport: &str, address: SocketAddr) -> Result<Finding, ()> {
+fn judged(answer: Answer, what: &str) -> Result<Finding, ()> {
     match answer {
         Answer::Server => Ok(Finding::good(
             "reachability",
-            format!("{transport} {address}: an OpenVPN server answers, with the right key"),
+            format!("{what}: an OpenVPN server answers, with the right key"),
         )),
         Answer::OtherKey => Ok(Finding::error(
             "control-channel-key",
-            format!(
-                "{transport} {address}: an OpenVPN server answers, but not with the key that this end has"
-            ),
+            format!("{what}: an OpenVPN server answers, but not with the key that this end has"),
             "give both ends the same tls-auth, tls-crypt or tls-crypt-v2 key, or none; tls-auth also the same `auth` and opposite directions",
         )),
         Answer::Foreign => Err(()),
     }
 }
 
-fn foreign(transport: &str, address: SocketAddr) -> Finding {
+fn foreign(what: &str) -> Finding {
     Finding::error(
         "not-openvpn",
-        format!("{transport} {address}: something answers that is no OpenVPN server"),
+        format!("{what}: something answers that is no OpenVPN server"),
         "correct `remote` and `port`: another service has this one",
     )
 }

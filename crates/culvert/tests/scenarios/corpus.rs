@@ -41,6 +41,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "stray-27-auth-unknown.conf",
         "auth: OpenVPN finds out after its version line that it does not know the digest",
     ),
+    ("stray-32-latin1-word.conf", "words are UTF-8; OpenVPN takes any bytes"),
     ("stray-29-iproute.conf", "iproute: Debian builds OpenVPN without this option; other builds have it"),
 ];
 
@@ -142,11 +143,15 @@ fn filled(text: &str, folder: &Path) -> String {
 
 /// The arguments that have a program read it: a file, or words, one a line.
 fn arguments(name: &str, folder: &Path) -> Vec<String> {
-    let text = fs::read_to_string(Path::new(CORPUS).join(name)).unwrap();
-    if name.ends_with(".args") {
-        return text.lines().filter(|line| !line.starts_with("# ")).map(str::to_owned).collect();
+    let bytes = fs::read(Path::new(CORPUS).join(name)).unwrap();
+    match String::from_utf8(bytes) {
+        Ok(text) if name.ends_with(".args") => {
+            return text.lines().filter(|line| !line.starts_with("# ")).map(str::to_owned).collect();
+        }
+        Ok(text) => fs::write(folder.join(name), filled(&text, folder)).unwrap(),
+        // Some are written in other encodings.
+        Err(other) => fs::write(folder.join(name), other.as_bytes()).unwrap(),
     }
-    fs::write(folder.join(name), filled(&text, folder)).unwrap();
     vec!["--config".to_owned(), name.to_owned()]
 }
 

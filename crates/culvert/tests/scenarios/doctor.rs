@@ -5,7 +5,10 @@ use std::path::Path;
 use culvert_testkit::{Algorithm, Daemon, Namespace, NetnsLab, Pki, Release, static_key};
 use serde_json::Value;
 
-use crate::{SOON, World};
+use crate::{
+    SOON, World,
+    proxies::{BASIC, Proxy},
+};
 
 /// A network, certificates, and files of both ends.
 struct Ward {
@@ -165,15 +168,62 @@ fn a_kill_switch_that_was_left_over_is_named_and_does_not_stop_who_has_one() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
-fn a_proxy_is_tried_in_place_of_the_server() {
+fn a_proxy_is_tried_and_what_is_behind_it() {
     let ward = Ward::new();
     let lines = format!("remote 203.0.113.9\nproto tcp\nhttp-proxy {} 8080", NetnsLab::SERVER_V4);
     ward.client(&lines).assert_cause("proxy");
-    let listen = || std::net::TcpListener::bind((NetnsLab::SERVER_V4, 8080));
-    let _proxy = ward.lab.server.enter(listen).unwrap().unwrap();
-    let found = ward.client(&lines);
+    let through = |proxy: &str| format!("{}\ntls-crypt tc.key\n{proxy}", Ward::remote());
+    let _proxy = Proxy::tinyproxy(&ward.lab, "");
+    // It reaches no server yet.
+    let tcp = through("proto tcp\nhttp-proxy 10.99.0.1 8888");
+    ward.client(&tcp).assert_cause("proxy");
+    {
+        let _server = ward.server("proto tcp-server\ntls-crypt tc.key");
+        let found = ward.client(&tcp);
+        assert_eq!((found.code, found.names("error")), (Some(0), vec![]), "{}", found.text);
+        assert!(found.names("good").contains(&"reachability"), "{}", found.text);
+        ward.client(&tcp.replace("tc.key", "other.key")).assert_cause("control-channel-key");
+    }
+    let _squid = Proxy::squid(&ward.lab, BASIC);
+    let wants_login = ward.client(&through("proto tcp\nhttp-proxy 10.99.0.1 3128 auto"));
+    assert_eq!((wants_login.code, wants_login.names("error")), (Some(0), vec![]), "{}", wants_login.text);
+    assert!(wants_login.text.contains("wants a login"), "{}", wants_login.text);
+    let _dante = Proxy::dante(&ward.lab);
+    let _server = ward.server("tls-crypt tc.key");
+    let udp = through("socks-proxy 10.99.0.1 1080");
+    let found = ward.client(&udp);
     assert_eq!((found.code, found.names("error")), (Some(0), vec![]), "{}", found.text);
-    assert!(found.names("note").contains(&"proxy"), "{}", found.text);
+    assert!(found.names("good").contains(&"reachability"), "{}", found.text);
+    ward.client(&udp.replace("tc.key", "other.key")).assert_cause("no-answer");
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_silent_server_is_asked_with_other_readings_of_the_key() {
+    let ward = Ward::new();
+    for (server, client, expected) in [
+        ("tls-auth tc.key 0", "tls-auth tc.key 0", "answers to tls-auth with direction 1"),
+        ("tls-auth tc.key 0\nauth SHA512", "tls-auth tc.key 1", "answers to tls-auth with `auth SHA512`"),
+        ("tls-crypt tc.key", "tls-auth tc.key 1", "answers to tls-crypt with the same key"),
+        ("tls-auth tc.key 0", "tls-crypt tc.key", "answers to tls-auth with the same key with direction 1"),
+        ("", "tls-crypt tc.key", "answers, but not with the key that this end has"),
+    ] {
+        let _server = ward.server(server);
+        let found = ward.client(&format!("{}\n{client}", Ward::remote()));
+        found.assert_cause("control-channel-key");
+        assert!(found.text.contains(expected), "{expected}\n{}", found.text);
+    }
+    // Facts about the machine, where the key cannot be told from a firewall.
+    let _server = ward.server("tls-crypt tc.key");
+    let other_key = ward.client(&format!("{}\ntls-crypt other.key", Ward::remote()));
+    other_key.assert_cause("no-answer");
+    assert!(other_key.text.contains("The machine is there: it refuses the TCP port"), "{}", other_key.text);
+    ward.lab.server.run("nft", &["add", "table", "inet", "f"]).unwrap();
+    let chain = "{ type filter hook input priority 0; policy drop; }";
+    ward.lab.server.run("nft", &["add", "chain", "inet", "f", "i", chain]).unwrap();
+    let blocked = ward.client(&format!("{}\ntls-crypt tc.key", Ward::remote()));
+    blocked.assert_cause("no-answer");
+    assert!(blocked.text.contains("the machine may be down, or hidden by a firewall"), "{}", blocked.text);
 }
 
 #[test]

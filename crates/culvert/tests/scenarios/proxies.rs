@@ -57,13 +57,13 @@ impl Proxy {
         Self { child, _folder: folder }
     }
 
-    fn tinyproxy(lab: &NetnsLab, more: &str) -> Self {
+    pub(crate) fn tinyproxy(lab: &NetnsLab, more: &str) -> Self {
         let config = format!("Port 8888\nListen 10.99.0.1\nTimeout 600\nMaxClients 10\n{more}\n");
         Self::start(lab, &["tinyproxy", "-d", "-c", "FOLDER/conf"], &[("conf", &config)], ("10.99.0.1", 8888))
     }
 
     /// Squid, asking for logins in these ways.
-    fn squid(lab: &NetnsLab, schemes: &str) -> Self {
+    pub(crate) fn squid(lab: &NetnsLab, schemes: &str) -> Self {
         let config = format!(
             "http_port 10.99.0.1:3128\nvisible_hostname proxy\npid_filename none\ncache_log /dev/null\n\
              access_log none\ncache deny all\nshutdown_lifetime 0 seconds\npinger_enable off\ndns_nameservers 10.99.0.1\n\
@@ -112,7 +112,7 @@ const HTPASSWD: &str = "alice:$1$saltsalt$NuzA7WTAelpl95xgBGWN60\n";
 
 const DIGEST: &str = "auth_param digest program /usr/lib/squid/digest_file_auth FOLDER/digests\n\
      auth_param digest realm a realm, with comma";
-const BASIC: &str =
+pub(crate) const BASIC: &str =
     "auth_param basic program /usr/lib/squid/basic_ncsa_auth FOLDER/basics\nauth_param basic realm x";
 /// Takes every answer of the right form.
 const NTLM: &str = "auth_param ntlm program /usr/lib/squid/ntlm_fake_auth\nauth_param ntlm keep_alive on";

@@ -183,7 +183,7 @@ impl Client {
         signals: &mut Signals,
     ) -> Result<SocketAddr, Outcome> {
         let fatal = |text: &str| Outcome::Ended(Ended::Fatal(text.to_owned()));
-        let (host, port) = self.first_hop.clone().ok_or_else(|| fatal("this connection has no `remote`"))?;
+        let (host, port) = self.first_hop.clone().ok_or_else(|| fatal("a TLS client without `remote` has nobody to call\nhint: add `remote HOST`, or write `tls-server`"))?;
         let port = link::port_number(&port).map_err(|failure| fatal(&failure))?;
         let retry = self.profile.link.resolv_retry;
         let mut tries = tries(retry);

@@ -17,7 +17,7 @@ mod login;
 mod messages;
 mod network;
 mod process;
-mod proxy;
+pub(crate) mod proxy;
 mod remotes;
 mod scripts;
 mod update;

@@ -42,7 +42,7 @@ const SOCKS: &str = "SOCKS Proxy";
 
 /// Connections to one proxy for one way through it: to learn what login it wants, to use it, and once more where its
 /// nonce was too old.
-const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 3;
 
 /// Logins that were asked for or read.
 pub(super) type ProxyLogins = HashMap<LoginOf, Credentials>;
@@ -302,13 +302,7 @@ impl Client {
             }
         };
         let login = self.proxy_login(LoginOf::http(http), http.login.as_ref()).await?;
-        let mut nonce = [0; 8];
-        random::fill(&mut nonce);
-        Ok(match offer {
-            Offer::Basic => Authorization::Basic(login),
-            Offer::Digest(challenge) => Authorization::Digest { challenge, login, cnonce: nonce },
-            Offer::Ntlm => Authorization::Ntlm2 { login, nonce, unix: clock::unix_seconds() },
-        })
+        Ok(authorize(offer, login))
     }
 
     /// The login of a proxy: as it was used before, from its file, from the management interface or the terminal.
@@ -339,8 +333,19 @@ impl Client {
     }
 }
 
+/// Logs in by what the proxy asked for.
+pub(crate) fn authorize(offer: Offer, login: Credentials) -> Authorization {
+    let mut nonce = [0; 8];
+    random::fill(&mut nonce);
+    match offer {
+        Offer::Basic => Authorization::Basic(login),
+        Offer::Digest(challenge) => Authorization::Digest { challenge, login, cnonce: nonce },
+        Offer::Ntlm => Authorization::Ntlm2 { login, nonce, unix: clock::unix_seconds() },
+    }
+}
+
 /// Chooses among what the proxy offers.
-fn choose(auth: HttpProxyAuth, offers: &Offers) -> Result<Offer, String> {
+pub(crate) fn choose(auth: HttpProxyAuth, offers: &Offers) -> Result<Offer, String> {
     let chosen = match auth {
         HttpProxyAuth::Auto { clear_text } => offers.choose(clear_text),
         HttpProxyAuth::Digest => offers.choose(false).filter(|offer| matches!(offer, Offer::Digest(_))),

@@ -212,7 +212,8 @@ impl Admission {
         }
         self.spawn(move |this: Self| async move {
             let agreed = this.hooks.agree_to_keys(&env, exported.as_deref()).await;
-            let refused = || "a plugin refused the session's keys".to_owned();
+            let refused =
+                || Declined { reason: "a plugin refused the session's keys".to_owned(), asked: None };
             Decision::Connect(session, agreed.then(Box::default).ok_or_else(refused))
         });
     }

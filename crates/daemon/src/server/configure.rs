@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     bridge, clock, ovlog,
-    scripts::{Hook, Learned},
+    scripts::Learned,
     session_task::{SessionInput, SessionKey},
     settings::shape::{Form, Framed, Path},
     sizes,

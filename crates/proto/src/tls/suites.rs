@@ -131,6 +131,7 @@ fn parse_1_3(list: &str, warnings: &mut Vec<String>) -> Result<Vec<SupportedCiph
 fn parse_1_2(list: &str, warnings: &mut Vec<String>) -> Vec<&'static Suite12> {
     let mut chosen: Vec<&Suite12> = Vec::new();
     let mut banned: Vec<&str> = Vec::new();
+    let mut unknown: Vec<&str> = Vec::new();
     for word in list.split([':', ',', ' ']).filter(|word| !word.is_empty() && !word.starts_with('@')) {
         let (operator, name) = match word.split_at_checked(1) {
             Some((operator @ ("!" | "-" | "+"), name)) => (operator, name),
@@ -146,8 +147,7 @@ fn parse_1_2(list: &str, warnings: &mut Vec<String>) -> Vec<&'static Suite12> {
             "+" => chosen.sort_by_key(|suite| is_meant(suite, name)),
             _ => {
                 if matching().next().is_none() {
-                    warnings
-                        .push(format!("tls-cipher: no TLS 1.2 cipher suite here matches `{name}`; ignored"));
+                    unknown.push(name);
                 }
                 let new = matching().filter(|suite| !banned.contains(&suite.openssl));
                 for suite in new {
@@ -157,6 +157,11 @@ fn parse_1_2(list: &str, warnings: &mut Vec<String>) -> Vec<&'static Suite12> {
                 }
             }
         }
+    }
+    // Lists of the field name a dozen; where nothing is left of one, its whole is warned about.
+    if !unknown.is_empty() && !chosen.is_empty() {
+        let names = unknown.join("`, `");
+        warnings.push(format!("tls-cipher: no TLS 1.2 cipher suite here matches `{names}`; ignored"));
     }
     chosen
 }

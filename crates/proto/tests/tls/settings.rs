@@ -55,7 +55,7 @@ fn a_list_without_a_known_suite_leaves_tls_1_3_alone() {
     both.client.cipher_list =
         Some("TLS-DHE-RSA-WITH-AES-256-CBC-SHA:TLS-RSA-WITH-AES-256-CBC-SHA".to_owned());
     let factory = RustlsFactory::new(both.client.clone()).unwrap();
-    let last = factory.warnings().last().unwrap();
+    let [last] = factory.warnings() else { panic!("{:?}", factory.warnings()) };
     assert!(
         last.contains("no usable cipher suite in `tls-cipher ") && last.contains("without TLS 1.3"),
         "{last}"
@@ -76,13 +76,15 @@ fn a_list_without_a_known_suite_leaves_tls_1_3_alone() {
 #[test]
 fn unknown_names_are_warned_about() {
     let mut settings = both().client;
-    settings.cipher_list = Some("TLS-DHE-RSA-WITH-AES-256-GCM-SHA384:DEFAULT".to_owned());
+    settings.cipher_list = Some("TLS-DHE-RSA-WITH-AES-256-GCM-SHA384:kRSA:DEFAULT".to_owned());
     settings.cipher_suites = Some("TLS_AES_128_CCM_SHA256:TLS_AES_256_GCM_SHA384".to_owned());
     settings.groups = Some("brainpoolP256r1:?unheard:X25519".to_owned());
     settings.peer.require_usual_usages_of(culvert_proto::tls::TlsRole::Server);
     let factory = RustlsFactory::new(settings).unwrap();
     let warnings = factory.warnings();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
+    let list = "no TLS 1.2 cipher suite here matches `TLS-DHE-RSA-WITH-AES-256-GCM-SHA384`, `kRSA`; ignored";
+    assert!(warnings.iter().any(|warning| warning.contains(list)), "{warnings:?}");
     assert!(warnings.contains(&"Warning: unknown curve/group specified: brainpoolP256r1".to_owned()));
 }
 
