@@ -89,7 +89,7 @@ complete -c culvert -l inactive -x -d 'exit (or drop the client) when traffic st
 complete -c culvert -l session-timeout -x -d 'end the session after this time'
 complete -c culvert -l route -x -d 'add an IPv4 route; keywords vpn_gateway, net_gateway, remote_host, default'
 complete -c culvert -l route-ipv6 -x -d 'add an IPv6 route'
-complete -c culvert -l route-table -x -d 'routing table for all routes that follow'
+complete -c culvert -l route-table -x -d 'routing table for all routes that follow, also pushed ones'
 complete -c culvert -l route-gateway -x -a 'dhcp' -d 'default gateway for route'
 complete -c culvert -l route-ipv6-gateway -x -d 'default gateway for route-ipv6'
 complete -c culvert -l route-metric -x -d 'default metric for routes'
