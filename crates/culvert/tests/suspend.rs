@@ -6,7 +6,6 @@
 
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::{fs, path::Path, process::Command};
 

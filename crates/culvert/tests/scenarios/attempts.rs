@@ -188,3 +188,14 @@ fn a_server_that_restarts_has_the_password_read_again() {
     tunnel.restart(Role::Server).unwrap();
     tunnel.client.wait_for(REFUSED, SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
 }
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_that_falls_silent_is_named_and_the_end_is_no_failure() {
+    let mut tunnel = at_the_first_of_two(Transport::Udp4, "pull-filter ignore ping\nping 1\nping-exit 2");
+    tunnel.server.kill();
+    assert!(tunnel.client.wait_exit(SOON).unwrap().success());
+    for line in ["[server] Inactivity timeout (--ping-exit), exiting", "SIGTERM[soft,ping-exit] received"] {
+        assert!(tunnel.client.has_logged(line), "{}", tunnel.client.tail());
+    }
+}

@@ -22,13 +22,15 @@ impl Client {
             }
             OffloadEvent::PeerGone(_, DeleteReason::Expired, _) => {
                 progress.peer = None;
+                // As OpenVPN: whose silence it is.
+                let server = progress.env.get("X509_0_CN").map_or(String::new(), |name| format!("[{name}] "));
                 Some(match progress.on_silence {
                     PingAction::Restart => {
-                        ovlog!(1, "Inactivity timeout (--ping-restart), restarting");
+                        ovlog!(1, "{server}Inactivity timeout (--ping-restart), restarting");
                         Outcome::Restart(Restart::because("ping-restart"))
                     }
                     PingAction::Exit => {
-                        ovlog!(1, "Inactivity timeout (--ping-exit), exiting");
+                        ovlog!(1, "{server}Inactivity timeout (--ping-exit), exiting");
                         Outcome::Ended(Ended::Soft(Request::Terminate, "ping-exit"))
                     }
                 })
