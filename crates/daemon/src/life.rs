@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use culvert_config::{Configuration, Profile, Role, profile::TlsRole, title};
+use culvert_config::{Configuration, LogDestination, Profile, Role, profile::TlsRole, title};
 use culvert_mgmt::StateName;
 use culvert_proto::{Credentials, Session, tls::TlsFactory};
 use zeroize::Zeroizing;
@@ -120,9 +120,12 @@ fn prepare(mut profile: Profile, logger: Logger) -> Result<(Life, Option<PidFile
     wrapping::preload(&mut profile).map_err(|failure| failure.to_string())?;
     let identity = Identity::resolve(&profile.process).map_err(|failure| failure.to_string())?;
     if profile.process.daemon.is_some() {
-        let keep_output = profile.log.destination == culvert_config::LogDestination::Stdout;
+        let keep_output = profile.log.destination == LogDestination::Stdout;
         privileges::detach(&profile.process, keep_output, notifier.is_active())
             .map_err(|failure| failure.to_string())?;
+    }
+    if let LogDestination::File { path, .. } = &profile.log.destination {
+        Logger::take_standard_output(path).map_err(|failure| failure.to_string())?;
     }
     privileges::schedule(&profile.process).map_err(|failure| failure.to_string())?;
     privileges::protect().map_err(|failure| failure.to_string())?;

@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs, io,
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
 };
@@ -120,6 +120,17 @@ pub fn daemonize(close_standard: bool, to_root: bool) -> io::Result<()> {
         null_standard_descriptors()?;
     }
     Ok(())
+}
+
+/// Makes standard output and error lead to a file, and returns where standard error led before.
+///
+/// # Errors
+/// As the system says.
+pub fn redirect_output(file: &fs::File) -> io::Result<fs::File> {
+    let before = io::stderr().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(file)?;
+    rustix::stdio::dup2_stderr(file)?;
+    Ok(before.into())
 }
 
 /// Turns standard input, output and error into `/dev/null`.

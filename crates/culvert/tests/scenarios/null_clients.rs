@@ -138,6 +138,8 @@ fn a_server_without_device_serves_clients() {
             let text = fs::read_to_string(&status).unwrap_or_default();
             if text.contains("\n10.8.0.2,client,") { Ok(()) } else { Err(text) }
         });
+        let line = server.wait_for("MULTI: primary virtual IP for client/udp4:127.0.0.1:", SOON).unwrap();
+        assert!(line.ends_with(": 10.8.0.2"), "{line}");
         assert!(stage.machine().tunnel_devices().unwrap().tun.is_empty());
         assert!(server.stop(SOON).unwrap().success(), "{}", server.tail());
     }

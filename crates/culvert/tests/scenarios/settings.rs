@@ -132,7 +132,14 @@ fn a_daemon_detaches_writes_its_pid_and_logs_to_its_file() {
     let world = World::new();
     let folder = TempDir::new().unwrap();
     let (pid, log) = (folder.path().join("pid"), folder.path().join("log"));
-    let extra = format!("daemon lab\nwritepid {}\nlog {}", pid.display(), log.display());
+    let up =
+        folder.write_script("up", "#!/bin/sh\necho said by $script_type\necho complained >&2\n").unwrap();
+    let extra = format!(
+        "daemon lab\nwritepid {}\nlog {}\nscript-security 2\nup {}",
+        pid.display(),
+        log.display(),
+        up.display()
+    );
     let mut tunnel = world.tunnel(Role::Client, Release::V2_6, &TunnelSpec::default());
     tunnel.client.stop(SOON).unwrap();
     tunnel.edit_config(Role::Client, |text| format!("{text}\n{extra}\n")).unwrap();
@@ -143,6 +150,9 @@ fn a_daemon_detaches_writes_its_pid_and_logs_to_its_file() {
         let text = fs::read_to_string(&log).unwrap_or_default();
         if text.contains("Initialization Sequence Completed") { Ok(()) } else { Err(text) }
     });
+    // What scripts print is in the log.
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("\nsaid by up\n") && text.contains("\ncomplained\n"), "{text}");
     tunnel.wait_traffic(SOON).unwrap();
     signal_process(read_pid(&pid).unwrap(), Signal::Terminate).unwrap();
     eventually(SOON, || {

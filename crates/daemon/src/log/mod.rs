@@ -328,6 +328,20 @@ impl Logger {
         (Self { shared }, subscriber)
     }
 
+    /// Makes standard output and error lead into the log's file too, as OpenVPN does: what scripts and plugins print is
+    /// found there, also of a process in the background.
+    ///
+    /// # Errors
+    /// When the file cannot be opened again, or the system refuses.
+    pub(crate) fn take_standard_output(path: &std::path::Path) -> Result<(), LogError> {
+        let file = sink::open_file(path, true)?;
+        let before = culvert_sys::process::redirect_output(&file)
+            .map_err(|source| LogError::File { path: path.to_owned(), source })?;
+        // The first one stays: later ones are logs.
+        let _again = outage::STANDARD_ERROR.set(before);
+        Ok(())
+    }
+
     /// Applies another configuration; the destination is opened anew only if it changed.
     ///
     /// # Errors

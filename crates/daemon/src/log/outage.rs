@@ -2,9 +2,10 @@
 //! counted; and told in the log itself as soon as it can be written again (SEC-LOG-2).
 
 use std::{
+    fs::File,
     io::{self, Write as _},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -13,6 +14,9 @@ use super::{line::Severity, sink::Sink};
 
 /// Makes a line of ours out of a text.
 pub(super) type Render<'a> = &'a dyn Fn(Severity, &str) -> String;
+
+/// Where standard error led before it became the log.
+pub(super) static STANDARD_ERROR: OnceLock<File> = OnceLock::new();
 
 /// Where lines go, or would.
 #[derive(Debug)]
@@ -75,7 +79,11 @@ impl Destination {
     /// The system log, where that is not what fails; else standard error. There is nobody else to tell.
     fn tell_elsewhere(&self, alarm: &str) {
         if !self.sink.tell_syslog(alarm) {
-            let _nobody_listens = io::stderr().lock().write_all(format!("{alarm}\n").as_bytes());
+            let alarm = format!("{alarm}\n");
+            let _nobody_listens = match STANDARD_ERROR.get() {
+                Some(mut before) => before.write_all(alarm.as_bytes()),
+                None => io::stderr().lock().write_all(alarm.as_bytes()),
+            };
         }
     }
 }

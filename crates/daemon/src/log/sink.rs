@@ -107,16 +107,15 @@ impl LineFile {
     }
 }
 
-/// A new file is for its owner alone, as from OpenVPN.
-fn open_file(path: &Path, append: bool) -> Result<File, LogError> {
-    let mut options = OpenOptions::new();
-    options.create(true).mode(0o600);
-    if append {
-        options.append(true);
-    } else {
-        options.write(true).truncate(true);
-    }
-    options.open(path).map_err(|source| LogError::File { path: path.to_owned(), source })
+/// A new file is for its owner alone, as from OpenVPN. Whoever else writes into it does so at its end, as scripts do.
+pub(super) fn open_file(path: &Path, append: bool) -> Result<File, LogError> {
+    let open = || {
+        if !append {
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        }
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    };
+    open().map_err(|source| LogError::File { path: path.to_owned(), source })
 }
 
 /// The system log's socket; opened again when the log daemon was restarted.

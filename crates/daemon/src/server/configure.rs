@@ -403,7 +403,8 @@ impl Server {
         let Some(client) = self.clients.get(&key) else { return };
         let Some(connected) = client.connected() else { return };
         if let Some(v4) = connected.vpn.v4 {
-            ovlog!(1, "MULTI: primary virtual IP for {}: {v4}", connected.common_name);
+            let (name, address) = (&connected.common_name, client.real_address());
+            ovlog!(1, "MULTI: primary virtual IP for {name}/{address}: {v4}");
         }
         self.interface.hub.tally().connected();
         match self.profile.role() {
