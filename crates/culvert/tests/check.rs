@@ -175,6 +175,19 @@ fn a_client_without_a_server_is_an_error() {
 }
 
 #[test]
+fn a_management_port_that_a_start_refuses_is_an_error() {
+    for (line, expected) in [
+        ("management 0.0.0.0 7505", vec!["open-management"]),
+        ("management 127.0.0.1 7505", vec![]),
+        ("management 0.0.0.0 7505\nmanagement-insecure", vec![]),
+    ] {
+        let pki = world(&format!("{CLIENT}{line}\n"));
+        let (code, json) = check_json(pki.folder().path(), &["a.conf"]);
+        assert_eq!((code, names(&json, "error")), (i32::from(!expected.is_empty()), expected), "{json:#}");
+    }
+}
+
+#[test]
 fn a_client_with_nothing_to_say_about_passes_strictly() {
     let pki = world(CLIENT);
     let (code, text) = check(pki.folder().path(), &["a.conf", "--strict"]);

@@ -1,10 +1,12 @@
-//! Settings that work and are weaker than they need to be, each with its reason; and one that works with nobody.
+//! Settings that work and are weaker than they need to be, each with its reason; and what a start, or a tunnel, fails over.
+
+use std::net::IpAddr;
 
 use culvert_config::{
     Profile, Role,
     profile::{
-        AllowCompression, AuthUserPass, CertPolicy, CertProfile, DigestName, ScriptSecurity, TlsRole,
-        TlsVersion,
+        AllowCompression, AuthUserPass, CertPolicy, CertProfile, DigestName, ManagementAddress,
+        ScriptSecurity, TlsRole, TlsVersion,
     },
 };
 use culvert_wire::CipherName;
@@ -15,6 +17,7 @@ use crate::finding::Finding;
 pub(crate) fn inspect(profile: &Profile) -> Vec<Finding> {
     let mut findings = Vec::new();
     callee(profile, &mut findings);
+    management(profile, &mut findings);
     ciphers(profile, &mut findings);
     control_channel(profile, &mut findings);
     peer(profile, &mut findings);
@@ -31,6 +34,22 @@ fn callee(profile: &Profile, findings: &mut Vec<Finding>) {
             "no-remote",
             "a TLS client without `remote` has nobody to call",
             "add `remote HOST`, or write `tls-server`",
+        ));
+    }
+}
+
+/// A start ends over it.
+fn management(profile: &Profile, findings: &mut Vec<Finding>) {
+    let management = &profile.management;
+    let Some(ManagementAddress::Tcp { host, .. }) = &management.at else { return };
+    let is_exposed = host.parse::<IpAddr>().is_ok_and(|address| !address.is_loopback());
+    if is_exposed && management.password.is_none() && !management.insecure && !management.connects {
+        findings.push(Finding::error(
+            "open-management",
+            format!(
+                "management on {host} without a password: whoever reaches the port would control the process"
+            ),
+            "name a password file as third argument, listen on 127.0.0.1, or set `management-insecure`",
         ));
     }
 }
