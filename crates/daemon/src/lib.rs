@@ -29,8 +29,8 @@ mod metrics;
 pub mod network;
 mod offload;
 mod places;
-pub mod pool;
-pub mod privileges;
+mod pool;
+mod privileges;
 pub mod probe;
 mod random;
 pub mod scripts;
@@ -39,12 +39,12 @@ mod session_task;
 mod settings;
 pub mod signals;
 pub mod status_file;
-pub mod systemd;
+mod systemd;
 mod threads;
 mod token;
 mod tunnel;
 mod usage;
-pub mod writepid;
+mod writepid;
 
 /// Returns where running processes of this network namespace have their control sockets, unless `control-socket` says
 /// otherwise.
