@@ -5,8 +5,8 @@
 //! (`session_task`); each transport of a server has a task at its door. Every box owns its state and is told things
 //! over bounded channels; a session may wait for its owner, never the reverse.
 //!
-//! Building blocks without tasks of their own: [`log`], [`scripts`], [`status_file`], [`pool`], [`credentials`],
-//! [`privileges`], [`systemd`], [`writepid`], [`signals`].
+//! Building blocks without tasks of their own: [`log`], [`scripts`], [`status_file`], `pool`, [`credentials`],
+//! `privileges`, `systemd`, `writepid`, [`signals`].
 
 #![forbid(unsafe_code)]
 
