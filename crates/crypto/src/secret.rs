@@ -14,11 +14,6 @@ impl<T: Zeroize> Secret<T> {
     pub const fn expose(&self) -> &T {
         &self.0
     }
-
-    /// Lends the value to change it in place.
-    pub const fn expose_mut(&mut self) -> &mut T {
-        &mut self.0
-    }
 }
 
 impl<T: Zeroize> Drop for Secret<T> {

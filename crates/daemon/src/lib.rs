@@ -5,8 +5,8 @@
 //! (`session_task`); each transport of a server has a task at its door. Every box owns its state and is told things
 //! over bounded channels; a session may wait for its owner, never the reverse.
 //!
-//! Building blocks without tasks of their own: [`log`], [`scripts`], [`status_file`], [`pool`], [`credentials`],
-//! [`privileges`], [`systemd`], [`writepid`], [`signals`].
+//! Building blocks without tasks of their own: [`log`], [`scripts`], [`status_file`], `pool`, [`credentials`],
+//! `privileges`, `systemd`, `writepid`, [`signals`].
 
 #![forbid(unsafe_code)]
 
@@ -30,8 +30,8 @@ pub mod name_keeper;
 pub mod network;
 mod offload;
 mod places;
-pub mod pool;
-pub mod privileges;
+mod pool;
+mod privileges;
 pub mod probe;
 mod random;
 pub mod scripts;
@@ -41,12 +41,12 @@ mod settings;
 pub mod signals;
 mod sizes;
 pub mod status_file;
-pub mod systemd;
+mod systemd;
 mod threads;
 mod token;
 mod tunnel;
 mod usage;
-pub mod writepid;
+mod writepid;
 
 /// Returns where running processes of this network namespace have their control sockets, unless `control-socket` says
 /// otherwise.

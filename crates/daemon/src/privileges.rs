@@ -22,7 +22,7 @@ const LOCKED_MEMORY: u64 = 100 * 1024 * 1024;
 /// Why the process could not be changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PrivilegeError {
+pub(crate) enum PrivilegeError {
     /// No such user.
     #[error("failed to find UID for user {0}")]
     NoUser(String),
@@ -51,7 +51,7 @@ fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> PrivilegeError 
 
 /// The user, group and root directory to change to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     user: Option<(String, u32)>,
     group: Option<(String, u32)>,
     root: Option<PathBuf>,
@@ -64,7 +64,7 @@ impl Identity {
     ///
     /// # Errors
     /// When there is no such user or group.
-    pub fn resolve(process: &Process) -> Result<Self, PrivilegeError> {
+    pub(crate) fn resolve(process: &Process) -> Result<Self, PrivilegeError> {
         let user = process.user.as_ref().map(|name| {
             let known = name.parse().or_else(|_| process::find_user(name).map(|user| user.uid));
             known.map(|uid| (name.clone(), uid)).map_err(|_| PrivilegeError::NoUser(name.clone()))
@@ -83,7 +83,7 @@ impl Identity {
 
     /// Whether there is nothing to change to.
     #[must_use]
-    pub fn is_unchanged(&self) -> bool {
+    pub(crate) fn is_unchanged(&self) -> bool {
         *self == Self::default()
     }
 
@@ -92,7 +92,7 @@ impl Identity {
     ///
     /// # Errors
     /// When a step is refused. The process must end then: it may be half way.
-    pub fn assume(&self) -> Result<(), PrivilegeError> {
+    pub(crate) fn assume(&self) -> Result<(), PrivilegeError> {
         if let Some(root) = &self.root {
             privilege::keep_threads_in_sight().map_err(refused("looking at /proc"))?;
             process::change_root(root).map_err(refused(format!("chroot to '{}'", root.display())))?;
@@ -147,7 +147,7 @@ const SELINUX: &str = "/sys/fs/selinux/policy_capabilities";
 ///
 /// # Errors
 /// When a thread is running already, or the system refuses.
-pub fn detach(process: &Process, keep_output: bool, notified: bool) -> Result<(), PrivilegeError> {
+pub(crate) fn detach(process: &Process, keep_output: bool, notified: bool) -> Result<(), PrivilegeError> {
     if process.daemon.is_none() {
         return Ok(());
     }
@@ -164,7 +164,7 @@ pub fn detach(process: &Process, keep_output: bool, notified: bool) -> Result<()
 ///
 /// # Errors
 /// When the system refuses.
-pub fn protect() -> Result<(), PrivilegeError> {
+pub(crate) fn protect() -> Result<(), PrivilegeError> {
     process::make_undumpable().map_err(refused("PR_SET_DUMPABLE"))
 }
 
@@ -172,7 +172,7 @@ pub fn protect() -> Result<(), PrivilegeError> {
 ///
 /// # Errors
 /// When the system refuses.
-pub fn schedule(process: &Process) -> Result<(), PrivilegeError> {
+pub(crate) fn schedule(process: &Process) -> Result<(), PrivilegeError> {
     match process::raise_descriptor_limit() {
         Ok(limit) => tracing::debug!("file descriptors: {limit:?} at most"),
         Err(error) => tracing::debug!("file descriptors: the soft limit stays: {error}"),

@@ -4,48 +4,42 @@ use culvert_sys::LocalDatagram;
 
 /// The service manager, if it wants to know. A message that cannot be delivered is lost, as with sd_notify.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     socket: Option<LocalDatagram>,
 }
 
 impl Notifier {
     /// Looks at the environment. Connected at once: the socket may be out of reach after `chroot`.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let name = std::env::var("NOTIFY_SOCKET").ok();
         Self { socket: name.and_then(|name| LocalDatagram::connect(&name).ok()) }
     }
 
     /// Whether somebody listens: then the process must not fork.
     #[must_use]
-    pub fn is_active(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.socket.is_some()
     }
 
     /// After the configuration was accepted and sockets are open: `READY=1`.
-    pub fn ready(&self) {
+    pub(crate) fn ready(&self) {
         let process = std::process::id();
         self.send(&format!("READY=1\nSTATUS=Pre-connection initialization successful\nMAINPID={process}"));
     }
 
     /// The tunnel is up.
-    pub fn completed(&self) {
+    pub(crate) fn completed(&self) {
         self.send("STATUS=Initialization Sequence Completed");
     }
 
     /// The tunnel is up, but not everything worked.
-    pub fn completed_with_errors(&self) {
+    pub(crate) fn completed_with_errors(&self) {
         self.send("STATUS=Failed to start up: Initialization Sequence Completed With Errors\nERRNO=1");
     }
 
-    /// Any other status line.
-    pub fn status(&self, text: &str) {
-        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        self.send(&format!("STATUS={line}"));
-    }
-
     /// The process ends: `STOPPING=1`.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 /// The file; it is removed when this is dropped, or emptied where the directory does not permit that any more.
 #[derive(Debug)]
-pub struct PidFile {
+pub(crate) struct PidFile {
     path: PathBuf,
     file: File,
     /// A process that forked has a copy: only the one that wrote the file may take it away.
@@ -20,7 +20,7 @@ impl PidFile {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(path: &Path) -> io::Result<Self> {
+    pub(crate) fn write(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         let owner = std::process::id();
         file.write_all(format!("{owner}\n").as_bytes())?;

@@ -84,12 +84,6 @@ impl Codec {
         self.password.is_some()
     }
 
-    /// Whether the client is in the middle of a block.
-    #[must_use]
-    pub fn in_block(&self) -> bool {
-        self.block.is_some()
-    }
-
     /// Takes bytes as they came. Drain [`Self::poll`] then.
     ///
     /// # Errors

@@ -196,13 +196,6 @@ impl FakeOffload {
         }
     }
 
-    /// Sets a peer's counters, which are zero otherwise.
-    pub fn set_stats(&self, stats: PeerStats) {
-        if let Some(peer) = lock(&self.state).peers.get_mut(&stats.id) {
-            peer.stats = stats;
-        }
-    }
-
     /// The keys in a peer's slots: primary, secondary.
     #[must_use]
     pub fn keys(&self, peer: PeerId) -> (Option<KeyId>, Option<KeyId>) {

@@ -54,14 +54,6 @@ pub fn set_reuse_port(fd: impl AsFd, on: bool) -> io::Result<()> {
     Ok(rx::set_socket_reuseport(fd, on)?)
 }
 
-/// Lets a socket bind to an address that a closed connection still holds.
-///
-/// # Errors
-/// None in practice.
-pub fn set_reuse_address(fd: impl AsFd, on: bool) -> io::Result<()> {
-    Ok(rx::set_socket_reuseaddr(fd, on)?)
-}
-
 /// Sets the receive buffer, beyond the system's limit where the process may.
 ///
 /// # Errors

@@ -30,8 +30,6 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
-    /// Size of the engine's windows, as of the Linux module's.
-    pub const ENGINE_SIZE: u32 = 2048;
     /// The largest size that the configuration allows.
     pub const MAX_SIZE: u32 = 65_536;
 
@@ -256,7 +254,8 @@ mod tests {
     #[test]
     fn sec_data_1_ten_million_ids_in_wild_order_are_delivered_once_each() {
         let mut random = culvert_testkit::sim::SimRandom::new(1);
-        let mut window = ReplayWindow::new(ReplayWindow::ENGINE_SIZE);
+        // As large as the Linux module's.
+        let mut window = ReplayWindow::new(2048);
         // The model: which id was delivered last at each place of a table far larger than the window.
         let mut delivered = vec![0_u64; 1 << 14];
         let (mut highest, mut accepted) = (0_u64, 0_u64);

@@ -23,7 +23,7 @@ use culvert_config::{
 /// Why a pool cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum PoolError {
+pub(crate) enum PoolError {
     /// The range holds no address.
     #[error("the address pool is empty")]
     Empty,
@@ -34,7 +34,7 @@ pub enum PoolError {
 
 /// What a pool is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct PoolConfig {
+pub(crate) struct PoolConfig {
     /// IPv4 range.
     pub v4: Option<IfconfigPool>,
     /// IPv6 range.
@@ -47,11 +47,11 @@ pub struct PoolConfig {
 
 /// The number of a lease within its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeaseId(u32);
+pub(crate) struct LeaseId(u32);
 
 /// IPv4 addresses of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseV4 {
+pub(crate) struct LeaseV4 {
     /// The client's address.
     pub remote: Ipv4Addr,
     /// The server's end of the /30 (`net30` only): what the client gets as second word of `ifconfig`.
@@ -60,7 +60,7 @@ pub struct LeaseV4 {
 
 /// Addresses of a client, until [`Pool::release`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// Which.
     pub id: LeaseId,
     /// IPv4.
@@ -72,7 +72,7 @@ pub struct Lease {
 impl Lease {
     /// Returns whether an address is one of the client's.
     #[must_use]
-    pub fn has(&self, address: IpAddr) -> bool {
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => self.v4.is_some_and(|v4| v4.remote == address),
             IpAddr::V6(address) => self.v6 == Some(address),
@@ -85,7 +85,7 @@ const MAX_CAPACITY: u32 = 65_536;
 
 /// A pool of addresses.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     v4: Option<V4>,
     v6: Option<Ipv6Pool>,
     sticky: bool,
@@ -100,7 +100,6 @@ pub struct Pool {
     fresh: u32,
     /// Counts releases: the order in which numbers were left.
     clock: u64,
-    in_use: usize,
 }
 
 /// The IPv4 side: base address and distance of two clients.
@@ -129,7 +128,7 @@ impl Pool {
     ///
     /// # Errors
     /// When it would be empty.
-    pub fn new(config: PoolConfig) -> Result<Self, PoolError> {
+    pub(crate) fn new(config: PoolConfig) -> Result<Self, PoolError> {
         let v4 = config.v4.map(|range| V4::new(range, config.topology)).transpose()?;
         let v6 = config.v6.map(|pool| (pool, v6_capacity(pool)));
         let capacity = match (v4, v6) {
@@ -150,24 +149,11 @@ impl Pool {
             left: BTreeMap::new(),
             fresh: 0,
             clock: 0,
-            in_use: 0,
         })
     }
 
-    /// Returns how many clients it has addresses for.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        usize::try_from(self.capacity).unwrap_or(usize::MAX)
-    }
-
-    /// Returns how many addresses are in use by leases.
-    #[must_use]
-    pub fn in_use(&self) -> usize {
-        self.in_use
-    }
-
     /// Takes addresses for a client; `None`: all are in use.
-    pub fn acquire(&mut self, common_name: &str) -> Option<Lease> {
+    pub(crate) fn acquire(&mut self, common_name: &str) -> Option<Lease> {
         let number = self
             .former(common_name)
             .or_else(|| self.never_used())
@@ -191,28 +177,26 @@ impl Pool {
                 old.owner = None;
             }
         }
-        self.in_use += 1;
         Some(self.lease(number))
     }
 
     /// Gives addresses back; the client's name stays with them. A second time does nothing.
-    pub fn release(&mut self, id: LeaseId) {
+    pub(crate) fn release(&mut self, id: LeaseId) {
         let Some(place) = self.places.get_mut(&id.0) else { return };
         if !std::mem::take(&mut place.leased) {
             return;
         }
-        self.in_use -= 1;
         self.leave(id.0);
     }
 
     /// Turns the memory of last addresses on or off: for leases from here on.
-    pub fn set_sticky(&mut self, sticky: bool) {
+    pub(crate) fn set_sticky(&mut self, sticky: bool) {
         self.sticky = sticky;
     }
 
     /// Keeps a fixed address (`ifconfig-push`) from being given to others, while its client is connected. An address
     /// that is not the pool's is ignored. Returns whether it was free.
-    pub fn reserve(&mut self, address: IpAddr) -> bool {
+    pub(crate) fn reserve(&mut self, address: IpAddr) -> bool {
         let Some(number) = self.number_of(address) else { return true };
         let place = self.places.entry(number).or_default();
         if !place.is_free() {
@@ -223,7 +207,7 @@ impl Pool {
     }
 
     /// The same, whoever has it: it is given to nobody else from here on.
-    pub fn insist(&mut self, address: IpAddr) {
+    pub(crate) fn insist(&mut self, address: IpAddr) {
         let Some(number) = self.number_of(address) else { return };
         let place = self.places.entry(number).or_default();
         place.reserved += 1;
@@ -233,7 +217,7 @@ impl Pool {
     }
 
     /// Takes a reservation back.
-    pub fn unreserve(&mut self, address: IpAddr) {
+    pub(crate) fn unreserve(&mut self, address: IpAddr) {
         let Some(number) = self.number_of(address) else { return };
         let Some(place) = self.places.get_mut(&number).filter(|place| place.reserved > 0) else { return };
         place.reserved -= 1;

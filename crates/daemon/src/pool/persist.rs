@@ -7,7 +7,7 @@ use super::{LeaseV4, Pool};
 impl Pool {
     /// Reads the file's text: who had which address last. Accepted: `CN,IPv4,IPv6`, `CN,IPv4`, `CN,,IPv6`. The IPv4
     /// address decides where they contradict each other. Returns a sentence for each line that could not be used.
-    pub fn load(&mut self, text: &str) -> Vec<String> {
+    pub(crate) fn load(&mut self, text: &str) -> Vec<String> {
         let mut complaints = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -58,7 +58,7 @@ impl Pool {
 
     /// Returns the file's text, by address.
     #[must_use]
-    pub fn save(&self) -> String {
+    pub(crate) fn save(&self) -> String {
         let mut text = String::new();
         for (number, place) in &self.places {
             let Some(name) = place.owner.as_ref().filter(|name| is_storable(name)) else { continue };

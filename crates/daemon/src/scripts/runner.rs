@@ -90,12 +90,6 @@ impl ScriptExit {
     pub fn is_success(self) -> bool {
         self == Self::Status(0)
     }
-
-    /// Whether it asked for time: status 2 of `auth-user-pass-verify`.
-    #[must_use]
-    pub fn is_deferred(self) -> bool {
-        self == Self::Status(2)
-    }
 }
 
 /// Why a program did not run to its end.
@@ -150,14 +144,6 @@ impl ScriptRunner {
             share: None,
             shares: Arc::default(),
         }
-    }
-
-    /// Sets another time limit.
-    #[must_use]
-    pub fn with_time_limit(mut self, limit: Duration, grace: Duration) -> Self {
-        self.time_limit = limit;
-        self.grace = grace;
-        self
     }
 
     /// Returns a runner for another `script-security` that shares the limits of this one.
@@ -367,8 +353,9 @@ b",
         let pid_file = scratch("hang");
         let script =
             format!("trap '' TERM; sleep 1000 & echo $! > {}; wait; wait; sleep 1000", pid_file.display());
-        let runner = ScriptRunner::new(ScriptSecurity::Scripts)
-            .with_time_limit(Duration::from_millis(300), Duration::from_millis(300));
+        let limit = Duration::from_millis(300);
+        let runner =
+            ScriptRunner { time_limit: limit, grace: limit, ..ScriptRunner::new(ScriptSecurity::Scripts) };
         let result = runner.run(Hook::Up, &shell(&script), &[], &ScriptEnv::new()).await;
         assert!(matches!(result, Err(ScriptError::Timeout { .. })));
         let child = std::fs::read_to_string(&pid_file).expect("the program wrote");

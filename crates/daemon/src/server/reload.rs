@@ -130,7 +130,8 @@ impl Server {
         reloaded.needs_restart.splice(0..0, shown(&reread.changes.restart));
         configuration.adopt(&reread);
         if let Some(status) = status {
-            life.replace_status_file(status);
+            life.replace_status_file(Arc::clone(&status));
+            self.status = Some(status);
         }
         self.take_over(life, Arc::new(reread.profile), tls);
         let routes = standing.follow_routes(&self.profile);
@@ -147,7 +148,6 @@ impl Server {
             self.tls.replace(tls);
         }
         self.ask_for_logins(&profile);
-        self.status = life.status_file();
         self.hooks = Arc::new(self.hooks.renewed(&profile));
         self.admission = self.admission.renewed(&profile, Arc::clone(&self.hooks), &mut life.logins);
         self.offload.ask_about_stations(bridge::asks(&profile));
