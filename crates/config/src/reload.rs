@@ -115,7 +115,10 @@ impl Configuration {
     /// What is wrong with it, as at a start.
     pub fn reread(&self) -> Result<Reread, Vec<Diagnostic>> {
         let files = Lowered(&*self.files);
-        let mut parsed = crate::parse(&self.arguments, &files);
+        // Each file once: what changes meanwhile is the next reload's.
+        let recorder = Recorder { files: &files, texts: RefCell::default() };
+        let mut parsed = crate::parse(&self.arguments, &recorder);
+        let texts = recorder.texts.into_inner();
         let mut notes = std::mem::take(&mut parsed.warnings);
         if !parsed.errors.is_empty() {
             return Err(parsed.errors);
@@ -126,7 +129,8 @@ impl Configuration {
         }
         notes.extend(found.into_iter().filter(|note| note.severity != Severity::Note));
         let changes = changes(&lock(&self.in_force), &wanted.settings);
-        let Checked { profile, errors, .. } = self.merged().check(&files);
+        let Checked { profile, errors, .. } =
+            self.merged(&Remembered { texts: &texts, files: &*self.files }).check(&files);
         if !errors.is_empty() {
             return Err(errors.into_iter().map(only_together).collect());
         }
@@ -140,14 +144,14 @@ impl Configuration {
 
     /// Reads old lines of options that need a restart, and new lines of the others. Both readings were found good as a
     /// whole, so what the reader complains about here is only what it does not see of the other half.
-    fn merged(&self) -> Parsed {
+    fn merged(&self, now: &dyn Files) -> Parsed {
         let standing = Remembered { texts: &lock(&self.standing), files: &*self.files };
         let mut reader = Reader::new(&*self.files);
         reader.part(Part::Standing, &standing);
         reader.command_line(&self.arguments);
         let directory = reader.draft.profile.process.cd.clone();
         let old = reader.draft.profile.settings.len();
-        reader.part(Part::Live, &*self.files);
+        reader.part(Part::Live, now);
         reader.command_line(&self.arguments);
         reader.draft.profile.process.cd = directory;
         // Frames were read twice.
@@ -295,13 +299,16 @@ mod tests {
 
     const SERVER: &str = "dev tun\nserver 10.8.0.0 255.255.255.0\nca ca\ncert c\nkey k\ndh none\n";
 
-    /// Files that change under the reader.
-    struct Changing(Mutex<MemoryFiles>);
+    /// Files that change under the reader: at once, or when the configuration was read the next time.
+    struct Changing {
+        files: Mutex<MemoryFiles>,
+        next: Mutex<Option<String>>,
+    }
 
     impl Changing {
         fn new(text: &str) -> Self {
             let files = MemoryFiles::default().with("ca", "x").with("c", "x").with("k", "x");
-            Self(Mutex::new(files.with("s.conf", text)))
+            Self { files: Mutex::new(files.with("s.conf", text)), next: Mutex::default() }
         }
 
         /// With a configuration of them.
@@ -312,19 +319,23 @@ mod tests {
         }
 
         fn write(&self, text: &str) {
-            lock(&self.0).files.insert("s.conf".into(), text.into());
+            lock(&self.files).files.insert("s.conf".into(), text.into());
         }
     }
 
     impl Files for Changing {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-            lock(&self.0).read(path)
+            let read = lock(&self.files).read(path);
+            if let Some(text) = lock(&self.next).take_if(|_| path == Path::new("s.conf")) {
+                self.write(&text);
+            }
+            read
         }
         fn read_stdin(&self) -> io::Result<Vec<u8>> {
-            lock(&self.0).read_stdin()
+            lock(&self.files).read_stdin()
         }
         fn probe(&self, path: &Path, access: Access) -> io::Result<()> {
-            lock(&self.0).probe(path, access)
+            lock(&self.files).probe(path, access)
         }
     }
 
@@ -346,6 +357,21 @@ mod tests {
         let commented = format!("# other comment\n{}", SERVER.replace(' ', "   "));
         let reread = reread(SERVER, &commented).unwrap();
         assert_eq!(reread.changes, Changes::default());
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_the_next_reloads() {
+        let (files, configuration) = Changing::configuration(SERVER);
+        configuration.parse();
+        let pushing = format!("{SERVER}push \"block-ipv6\"\n");
+        *lock(&files.next) = Some(pushing);
+        for expected in [&[][..], &["`push` (s.conf:7)"]] {
+            let reread = configuration.reread().unwrap();
+            assert_eq!(names(&reread.changes.live), expected);
+            let pushes = reread.profile.server.push.iter().any(|option| option == "block-ipv6");
+            assert_eq!(pushes, !expected.is_empty());
+            configuration.adopt(&reread);
+        }
     }
 
     #[test]
@@ -393,7 +419,7 @@ mod tests {
         let pin = format!("verify-hash {}\n", hash("CD", 20));
         let (files, configuration) = Changing::configuration(&old);
         for name in ["x", "ca2", "c2", "k2", "/bin/true"] {
-            lock(&files.0).files.insert(name.into(), "x".into());
+            lock(&files.files).files.insert(name.into(), "x".into());
         }
         let running = configuration.parse().check(&*files).profile;
         let materials = SERVER.replace("ca ca\ncert c\nkey k\n", "ca ca2\ncert c2\nkey k2\n");

@@ -201,7 +201,7 @@ fn dns_updown_keeps_root_s_rights_when_the_client_gives_them_up() {
     let spec = TunnelSpec {
         server_extra: "push \"dns server 1 address 10.8.0.53\"".to_owned(),
         client_extra: format!(
-            "script-security 2\ndns-updown {}\nuser nobody\ngroup nogroup\npersist-tun\nconnect-retry 60",
+            "script-security 2\ndns-updown {}\nuser nobody\ngroup nogroup\npersist-tun\nconnect-retry 60 60",
             script.display()
         ),
         ..TunnelSpec::default()

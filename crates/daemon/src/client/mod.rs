@@ -219,12 +219,13 @@ impl Client {
                 Some(pause) => (pause, pause),
                 None => (self.first_pause(), self.pause()),
             };
+            let outside = self.remotes.address();
             self.remotes.advance(match restart.advance {
                 // What it resolved to is to be kept.
                 Advance::ByHand if self.profile.link.persist_remote_ip => Advance::Usual,
                 advance => advance,
             });
-            if let Some(ended) = self.rest(signals, at_least, pause).await {
+            if let Some(ended) = self.rest(signals, (at_least, pause), outside).await {
                 return ended;
             }
         }
@@ -255,8 +256,14 @@ impl Client {
         self.remotes.pause(self.first_pause(), longest)
     }
 
-    /// Waits before the next attempt, unless the network changes once `at_least` is over; signals are heard.
-    async fn rest(&mut self, signals: &mut Signals, at_least: Duration, pause: Duration) -> Option<Ended> {
+    /// Waits before the next attempt, unless the way out changes once `at_least` is over; signals are heard.
+    /// `outside`: where the last attempt led.
+    async fn rest(
+        &mut self,
+        signals: &mut Signals,
+        (at_least, pause): (Duration, Duration),
+        outside: Option<SocketAddr>,
+    ) -> Option<Ended> {
         // A hold takes the place of the pause.
         match self.unless_signalled(self.management.hold(pause), signals).await {
             Ok(false) => {}
@@ -267,7 +274,8 @@ impl Client {
             return None;
         }
         ovlog!(2, "Restart pause, {} second(s)", pause.as_secs());
-        match self.unless_signalled(network::pause(at_least, pause), signals).await {
+        let pausing = network::pause(at_least, pause, &self.profile, outside);
+        match self.unless_signalled(pausing, signals).await {
             Ok(()) | Err(Request::SoftRestart) => None,
             Err(request) => Some(Ended::by_signal(request)),
         }

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -150,13 +150,13 @@ impl Surroundings {
     }
 
     /// Waits until anything happens to the network or the machine.
-    async fn change(&mut self) {
+    async fn change(&mut self) -> Stir {
         loop {
             let deadline = self.deadline();
             tokio::select! {
                 () = self.hear() => {}
-                () = sleep_until(deadline) => if self.stirred().is_some() {
-                    return;
+                () = sleep_until(deadline) => if let Some(stir) = self.stirred() {
+                    return stir;
                 }
             }
         }
@@ -281,16 +281,30 @@ impl Client {
     }
 }
 
-/// Waits out a pause between attempts. Those that grew long are over when the network changes, or the machine slept: what
-/// failed may work now.
-pub(super) async fn pause(at_least: Duration, whole: Duration) {
+/// Waits out a pause between attempts. Beyond `at_least` it is over when packets would leave another way, or the machine
+/// slept: what failed may work now. `outside`: where the last attempt led, if anywhere.
+pub(super) async fn pause(
+    at_least: Duration,
+    whole: Duration,
+    profile: &Profile,
+    outside: Option<SocketAddr>,
+) {
     let end = Instant::now() + whole;
-    sleep(at_least.min(whole)).await;
-    // Only now: that this end's own device went is no news.
     let mut surroundings = Surroundings::watch();
+    let mut way = ways_out(profile, outside);
+    sleep(at_least.min(whole)).await;
+    let changed = async {
+        while let Stir::News = surroundings.change().await {
+            let now = ways_out(profile, outside);
+            // Without any there will be news when there is a network again.
+            if std::mem::replace(&mut way, now) != now && now != [None; 2] {
+                return;
+            }
+        }
+    };
     tokio::select! {
         () = sleep_until(end) => {}
-        () = surroundings.change() => ovlog!(1, "the network changed, or this machine was asleep: the pause is over"),
+        () = changed => ovlog!(1, "the network changed, or this machine was asleep: the pause is over"),
     }
 }
 
@@ -314,6 +328,17 @@ fn source(profile: &Profile, outside: SocketAddr) -> Option<IpAddr> {
     }
     socket.connect(outside).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
+}
+
+/// The addresses that packets leave from towards `outside`, or towards anywhere over IPv4 and IPv6.
+fn ways_out(profile: &Profile, outside: Option<SocketAddr>) -> [Option<IpAddr>; 2] {
+    // Networks for documentation (RFC 5737, RFC 3849): nobody's, so that only default routes lead there.
+    const ANYWHERE: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, 0, 1))];
+    match outside {
+        Some(outside) => [source(profile, outside), None],
+        None => ANYWHERE.map(|address| source(profile, SocketAddr::new(address, 9))),
+    }
 }
 
 /// Time that this machine slept: the two clocks differ by it.
