@@ -1,6 +1,6 @@
 //! Which sockets an end opens, and what it says about them: the same as OpenVPN 2.7 beside it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use culvert_testkit::{Algorithm, Daemon, Namespace, NetnsLab, Release, Signal};
 
@@ -111,8 +111,17 @@ fn an_end_with_a_remote_listens_in_its_family() {
         let words = format!("{PEER} --dh none {words}");
         assert_eq!(opened_alike(&world, &lab, &words, until), [expected], "{words}");
     }
-    for (remote, expected) in [("127.0.0.1", "udp 0.0.0.0:1194"), ("::1", "udp *:1194")] {
-        let words = format!("--client --bind --remote {remote} 9");
+    for end in [&lab.server, &lab.client] {
+        fs::write(format!("/etc/netns/{}/hosts", end.name()), "::1 both.example\n127.0.0.1 both.example\n")
+            .unwrap();
+    }
+    for (words, expected) in [
+        ("--bind --remote 127.0.0.1 9", "udp 0.0.0.0:1194"),
+        ("--bind --remote ::1 9", "udp *:1194"),
+        ("--bind --remote both.example 9", "udp *:1194"),
+        ("--local 127.0.0.1 --remote both.example 9", "udp 127.0.0.1:1194"),
+    ] {
+        let words = format!("--client {words}");
         assert_eq!(opened_alike(&world, &lab, &words, "link remote"), [expected], "{words}");
     }
 }
