@@ -24,7 +24,7 @@ complete -c culvert -l auth-users -r -F -d 'check logins against this file of us
 complete -c culvert -l local -x -d 'bind address; repeatable on a server for several sockets'
 complete -c culvert -l remote -x -d 'peer address; repeatable'
 complete -c culvert -l connection -x -d 'one complete connection profile with its own overrides'
-complete -c culvert -l proto -x -a 'udp tcp udp4 udp6 tcp4 tcp6 tcp-server tcp-client' -d 'transport; udp and tcp are dual-stack where possible'
+complete -c culvert -l proto -x -a 'udp tcp udp4 udp6 tcp4 tcp6 tcp-server tcp-client' -d 'transport; who listens for udp or tcp takes IPv4, for udp6 or tcp6 both IPv6 and IPv4'
 complete -c culvert -l proto-force -x -a 'udp tcp' -d 'use only profiles of this transport'
 complete -c culvert -l port -x -d 'local and remote port'
 complete -c culvert -l lport -x -d 'local port; implies bind unless 0'

@@ -97,7 +97,7 @@ impl Transport {
 /// The address family of a transport.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// Whatever the name resolves to; a listener is dual-stack.
+    /// Whatever the name resolves to; a listener takes the family that the system prefers.
     #[default]
     Any,
     /// IPv4 only.

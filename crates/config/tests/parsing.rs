@@ -177,6 +177,26 @@ fn ports_bind_as_openvpn_binds_them() {
     assert_eq!(entry("mssfix 0").mtu.mssfix, MssFix::Off);
 }
 
+/// As in 2.7.8, but that the family of a single `local` without an address counts there, too.
+#[test]
+fn sockets_of_a_server_have_the_family_of_their_address_then_their_own_then_that_of_proto() {
+    let families = |more: &str| -> Vec<Family> {
+        let line =
+            format!("--dev tun --server 10.8.0.0 255.255.255.0 --ca c --cert c --key c --dh none {more}");
+        let files = none().with("c", "");
+        let profile = good(&line, &files).check(&files).profile;
+        profile.connections[0].listeners().iter().map(|local| local.proto.family).collect()
+    };
+    let (any, v4, v6) = (Family::Any, Family::V4, Family::V6);
+    assert_eq!(families(""), [any]);
+    assert_eq!(families("--proto udp6"), [v6]);
+    assert_eq!(families("--local name"), [any]);
+    assert_eq!(families("--proto udp6 --local 192.0.2.1 --local 2001:db8::1 1195"), [v4, v6]);
+    assert_eq!(families("--proto udp4 --local ::1"), [v6]);
+    assert_eq!(families("--proto udp6 --local * 1 udp --local * 2 tcp --local * 3 udp4"), [v6, v6, v4]);
+    assert_eq!(families("--local * 1 udp --local * 2 tcp6-server"), [any, v6]);
+}
+
 /// Seen with 2.7.8: over `fragment 1200` TCP connections get an MSS of 1100, not 1128.
 #[test]
 fn mssfix_follows_fragment_and_counts_outer_headers_unless_told_otherwise() {

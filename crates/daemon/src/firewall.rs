@@ -13,7 +13,7 @@ use culvert_config::{
 use culvert_host::{Firewall, FirewallRules, Ipv6Refusal, MssClamp, Refused};
 use culvert_offload::{Device, Offload};
 
-use crate::{offload::is_kernel, ovlog, settings::mss};
+use crate::{link, offload::is_kernel, ovlog, settings::mss};
 
 /// The rules, as long as they are needed: they go with this value, and with the process.
 pub(crate) struct Guard {
@@ -163,16 +163,11 @@ fn refusal(device: &Device, direction: Refused) -> Ipv6Refusal {
 
 /// One clamp for all clients: what fits the one whose packets have the largest headers.
 fn server_clamp(entry: &ConnectionEntry, device: &Device) -> Option<MssClamp> {
-    let everywhere = [Local {
-        host: None,
-        port: entry.local_port.clone().unwrap_or(culvert_config::value::Port::OPENVPN),
-        proto: entry.proto,
-    }];
-    let locals = if entry.locals.is_empty() { &everywhere[..] } else { &entry.locals[..] };
+    let locals = entry.listeners();
     let is_v6 = |local: &Local| match local.proto.family {
         Family::V4 => false,
         Family::V6 => true,
-        Family::Any => local.host.as_ref().is_none_or(|host| host.contains(':')),
+        Family::Any => local.host.is_none() && link::everywhere(Family::Any).is_ipv6(),
     };
     let encapsulation = mss::Encapsulation {
         tcp: locals.iter().any(|local| local.proto.transport.is_tcp()),
@@ -234,11 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_of_any_family_counts_as_ipv6_unless_its_address_is_of_ipv4() {
-        for (host, mss) in [(None, UDP4 - 20), (Some("2001:db8::1"), UDP4 - 20), (Some("192.0.2.1"), UDP4)] {
-            let any = local(host, Transport::Udp, Family::Any);
-            assert_eq!(server_mss(vec![any]), Some((mss, mss - 20)), "{host:?}");
-        }
+    fn a_listener_of_any_family_counts_as_what_it_is_bound_to() {
+        let any = local(None, Transport::Udp, Family::Any);
+        let mss = if link::everywhere(Family::Any).is_ipv4() { UDP4 } else { UDP4 - 20 };
+        assert_eq!(server_mss(vec![any]), Some((mss, mss - 20)));
         let proto = Proto { transport: Transport::Udp, family: Family::V4 };
         let entry = ConnectionEntry { proto, ..ConnectionEntry::default() };
         let clamp = server_clamp(&entry, &device("tun0")).unwrap();

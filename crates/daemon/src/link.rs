@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 256;
 
-/// Finds the address to bind: a name's first address, or all addresses (both families where the profile permits).
+/// Finds the address to bind: a name's first address, or all addresses.
 pub(crate) async fn local_address(
     host: Option<&str>,
     port: &Port,
@@ -25,12 +25,7 @@ pub(crate) async fn local_address(
 ) -> Result<SocketAddr, String> {
     let port = port_number(port)?;
     let Some(host) = host else {
-        return Ok(match family {
-            Family::V4 => (Ipv4Addr::UNSPECIFIED, port).into(),
-            Family::V6 => (Ipv6Addr::UNSPECIFIED, port).into(),
-            Family::Any if has_ipv6() => (Ipv6Addr::UNSPECIFIED, port).into(),
-            Family::Any => (Ipv4Addr::UNSPECIFIED, port).into(),
-        });
+        return Ok((everywhere(family), port).into());
     };
     let found = resolve(host, port, family).await?;
     found.into_iter().next().ok_or_else(|| format!("--local {host}: no address of the wanted family"))
@@ -83,6 +78,26 @@ fn service_port(name: &str) -> Option<u16> {
     })
 }
 
+/// All addresses of a family. Those of `::` are IPv4's as well, unless the socket is told otherwise.
+///
+/// Where no family is wanted, OpenVPN takes the first answer of `getaddrinfo` for no name. That is 0.0.0.0, unless this
+/// machine cannot send to itself over IPv4 (RFC 6724, rule 1, as glibc and musl sort).
+pub(crate) fn everywhere(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        Family::Any if has_ipv6() && !has_ipv4() => Ipv6Addr::UNSPECIFIED.into(),
+        Family::Any => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Whether there is a way to this machine itself over IPv4. Nothing is sent: the port is `discard`.
+fn has_ipv4() -> bool {
+    std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect((Ipv4Addr::UNSPECIFIED, 9)))
+        .is_ok()
+}
+
 /// Whether this machine has IPv6 at all: a socket can be made.
 fn has_ipv6() -> bool {
     std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
@@ -104,7 +119,7 @@ pub(crate) fn udp_options(profile: &Profile, entry: &ConnectionEntry) -> UdpOpti
         send_buffer: link.sndbuf,
         mark: mark(profile),
         bind_device: link.bind_dev.clone(),
-        v6_only: entry.bind == Bind::Bind { ipv6_only: true },
+        v6_only: is_v6_only(entry),
         multihome: link.multihome != Multihome::Off,
         // Unless somebody asks for it, routers may split what does not fit: where they drop it and tell nobody, the tunnel
         // would be stuck.
@@ -115,6 +130,11 @@ pub(crate) fn udp_options(profile: &Profile, entry: &ConnectionEntry) -> UdpOpti
         },
         socks_relay: None,
     }
+}
+
+/// `bind ipv6only`.
+fn is_v6_only(entry: &ConnectionEntry) -> bool {
+    entry.bind == Bind::Bind { ipv6_only: true }
 }
 
 /// Opens a listening TCP socket. Accepted ones inherit its device and mark, which the tunnel's own have.
@@ -129,6 +149,10 @@ pub(crate) fn listen_tcp(tunnels: Option<&Profile>, local: SocketAddr) -> Result
         }
         if let Some(profile) = tunnels {
             size_buffers(profile, &socket);
+            if local.is_ipv6() {
+                let v6_only = profile.connections.first().is_some_and(is_v6_only);
+                culvert_sys::sockopt::set_v6_only(&socket, v6_only)?;
+            }
         }
         socket.set_reuseaddr(true)?;
         socket.bind(local)?;

@@ -1,9 +1,11 @@
 //! The list of connections: from `remote`, from `<connection>`, or the one passive end.
 
+use std::net::IpAddr;
+
 use super::Findings;
 use crate::{
     diagnostic::Severity,
-    draft::{ConnectionDraft, Draft, HttpProxyDraft, RawTransport},
+    draft::{ConnectionDraft, Draft, HttpProxyDraft, LocalDraft, RawTransport},
     profile::{Bind, ConnectionEntry, Local, Mode, MssFix, Proxy, Remote},
     value::{Family, Port, Proto, Transport},
 };
@@ -129,13 +131,7 @@ fn entry(d: &Draft, c: &ConnectionDraft) -> ConnectionEntry {
         .map(|local| Local {
             host: local.host.clone(),
             port: local.port.clone().unwrap_or_else(|| port.clone()),
-            proto: match local.proto.filter(|_| d.profile.mode == Mode::Server) {
-                Some(own) if own.transport == RawTransport::Tcp => {
-                    Proto { transport: Transport::TcpServer, family: own.family }
-                }
-                Some(own) => self::proto(own),
-                None => proto,
-            },
+            proto: local_proto(local, proto, d.profile.mode),
         })
         .collect();
     if entry.tls_auth.is_none() && entry.tls_crypt.is_none() && entry.tls_crypt_v2.is_none() {
@@ -149,6 +145,21 @@ fn entry(d: &Draft, c: &ConnectionDraft) -> ConnectionEntry {
         entry.mtu.mssfix = MssFix::Mtu(size);
     }
     entry
+}
+
+/// The protocol of a `local`: its own, else that of `proto`. An address is of its own family, whatever either says.
+fn local_proto(local: &LocalDraft, common: Proto, mode: Mode) -> Proto {
+    let own = local.proto.filter(|_| mode == Mode::Server).map_or(common, |own| match own.transport {
+        RawTransport::Tcp => Proto { transport: Transport::TcpServer, family: own.family },
+        _ => self::proto(own),
+    });
+    let family = match local.host.as_deref().and_then(|host| host.parse().ok()) {
+        Some(IpAddr::V4(_)) => Family::V4,
+        Some(IpAddr::V6(_)) => Family::V6,
+        None if own.family == Family::Any => common.family,
+        None => own.family,
+    };
+    Proto { family, ..own }
 }
 
 fn proto(raw: crate::draft::RawProto) -> Proto {

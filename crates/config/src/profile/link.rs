@@ -96,6 +96,18 @@ pub struct ConnectionEntry {
     pub proxy: Option<super::Proxy>,
 }
 
+impl ConnectionEntry {
+    /// Where a server listens: every `local`, or `local_port` of all addresses.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<Local> {
+        if self.locals.is_empty() {
+            let port = self.local_port.clone().unwrap_or(Port::OPENVPN);
+            return vec![Local { host: None, port, proto: self.proto }];
+        }
+        self.locals.clone()
+    }
+}
+
 impl Default for ConnectionEntry {
     fn default() -> Self {
         Self {
@@ -144,7 +156,7 @@ pub struct Local {
     pub host: Option<String>,
     /// The port.
     pub port: Port,
-    /// The transport.
+    /// The transport, with the family of an address, else that of `proto` where its own is not written.
     pub proto: Proto,
 }
 

@@ -70,7 +70,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row(
         "proto",
         "udp|tcp|udp4|udp6|tcp4|tcp6|tcp-server|tcp-client|...",
-        "transport; udp and tcp are dual-stack where possible",
+        "transport; who listens for udp or tcp takes IPv4, for udp6 or tcp6 both IPv6 and IPv4",
     )
     .group(Group::Link)
     .also(CONNECTION)

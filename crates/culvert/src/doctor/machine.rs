@@ -123,11 +123,8 @@ fn addresses(entry: &ConnectionEntry) -> Vec<(SocketAddr, bool)> {
         _ => Ipv4Addr::UNSPECIFIED.into(),
     };
     let number = |port: &Port| port_number(port).unwrap_or(0);
-    if entry.locals.is_empty() {
-        let port = entry.local_port.as_ref().map_or(0, number);
-        return vec![(SocketAddr::new(any(entry.proto.family), port), entry.proto.transport.is_tcp())];
-    }
-    let locals = entry.locals.iter().filter_map(|local| {
+    let listeners = entry.listeners();
+    let locals = listeners.iter().filter_map(|local| {
         let address = match &local.host {
             Some(host) => host.parse().ok()?,
             None => any(local.proto.family),

@@ -27,6 +27,7 @@ mod full_disk;
 mod hostile;
 mod keys;
 mod kill_switch;
+mod listening;
 mod live;
 mod logins;
 mod machine;

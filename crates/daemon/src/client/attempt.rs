@@ -75,9 +75,14 @@ fn through_relay(entry: &ConnectionEntry) -> bool {
     entry.proxy.is_some() && !entry.proto.transport.is_tcp()
 }
 
-/// Which addresses of the next hop may be used. What stands behind a relay is no matter of this machine's.
+/// Which addresses of the next hop may be used: only those that an address of `local` reaches. What stands behind a relay
+/// is no matter of this machine's.
 fn server_family(entry: &ConnectionEntry) -> Family {
-    if through_relay(entry) { Family::Any } else { entry.proto.family }
+    if through_relay(entry) {
+        return Family::Any;
+    }
+    let bound = entry.locals.first().filter(|_| entry.bind != Bind::NoBind);
+    bound.map_or(entry.proto.family, |local| local.proto.family)
 }
 
 /// How long to wait between two tries to resolve a name.

@@ -31,6 +31,7 @@ mod revocation;
 mod routes;
 pub(crate) mod sessions;
 mod share;
+mod sockets;
 mod start;
 mod stations;
 mod status;

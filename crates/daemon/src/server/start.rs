@@ -4,8 +4,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::{
     Configuration, Profile, Role,
-    profile::{ConnectionEntry, Local, Multihome},
-    value::{Port, Transport},
+    profile::{ConnectionEntry, Multihome},
+    value::{Family, Transport},
 };
 use culvert_mgmt::StateName;
 use culvert_offload::{Offload, Protocol, TransportSpec};
@@ -26,6 +26,7 @@ use super::{
     listeners::{Limits, Port as ListenerPort},
     port_share::PortShare,
     revocation::Rules,
+    sockets,
     tls_in_force::TlsInForce,
     up_delay,
     watch::Watch,
@@ -62,8 +63,17 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &
             Err(ended) => return ended,
         }
     }
+    let peer = match sockets::peer_family(&life.profile, signals).await {
+        Ok(family) => family,
+        Err(ended) => {
+            if let Some(standing) = life.kept_tunnel.take() {
+                standing.down(&ended.script_word()).await;
+            }
+            return ended;
+        }
+    };
     let kept = life.kept_tunnel.take();
-    match start(life, kept).await {
+    match start(life, kept, peer).await {
         Ok((mut server, mut standing)) => {
             let ended = server.serve(life, signals, &mut standing, configuration).await;
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
@@ -180,8 +190,8 @@ impl Raised {
 /// Tells when routes are what they are to be.
 pub(super) type RoutesChanged = oneshot::Receiver<Result<Completion, String>>;
 
-/// Device, addresses, sockets, privileges: in this order.
-async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Standing), String> {
+/// Device, addresses, sockets, privileges: in this order. `peer`: see [`sockets::peer_family`].
+async fn start(life: &mut Life, kept: Option<Standing>, peer: Family) -> Result<(Server, Standing), String> {
     let profile = Arc::clone(&life.profile);
     let hooks = Hooks::new(&profile, life.management.clone());
     let plugins = life.plugins(&hooks.environment()).await?;
@@ -200,7 +210,7 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
         let tls = life.tls.clone().ok_or("internal error: a server without keys")?;
         let endpoints = EndpointFactory::new(&profile, entry).map_err(|failure| failure.to_string())?;
         let mut server = Server::new(life, &profile, hooks, Arc::clone(&standing.offload), tls, endpoints)?;
-        server.bind_patiently(entry, if life.is_later { BIND_TRIES } else { 1 }).await?;
+        server.bind_patiently(entry, peer, if life.is_later { BIND_TRIES } else { 1 }).await?;
         if standing.tunnel.is_some() {
             life.drop_privileges()?;
         }
@@ -214,7 +224,7 @@ async fn start(life: &mut Life, kept: Option<Standing>) -> Result<(Server, Stand
                 return Err(failure);
             }
             // The offload still holds the former sockets: a new device, then.
-            return Box::pin(start(life, None)).await;
+            return Box::pin(start(life, None, peer)).await;
         }
     };
     life.ready();
@@ -312,35 +322,37 @@ impl Server {
 
     /// Opens sockets that a former life may still hold: they are free when the offload's threads have looked up from
     /// their work.
-    async fn bind_patiently(&mut self, entry: &ConnectionEntry, tries: u32) -> Result<(), String> {
-        let mut bound = self.bind(entry).await;
+    async fn bind_patiently(
+        &mut self,
+        entry: &ConnectionEntry,
+        peer: Family,
+        tries: u32,
+    ) -> Result<(), String> {
+        let mut bound = self.bind(entry, peer).await;
         for _ in 1..tries {
             if bound.is_ok() {
                 break;
             }
             self.close_transports();
             tokio::time::sleep(BIND_PAUSE).await;
-            bound = self.bind(entry).await;
+            bound = self.bind(entry, peer).await;
         }
         bound
     }
 
     /// Opens every socket that the profile names.
-    async fn bind(&mut self, entry: &ConnectionEntry) -> Result<(), String> {
-        let everywhere = [Local {
-            host: None,
-            port: entry.local_port.clone().unwrap_or(Port::OPENVPN),
-            proto: entry.proto,
-        }];
-        let locals = if entry.locals.is_empty() { &everywhere[..] } else { &entry.locals[..] };
+    async fn bind(&mut self, entry: &ConnectionEntry, peer: Family) -> Result<(), String> {
         let share = PortShare::of(&self.profile).await?;
-        for local in locals {
-            let address = link::local_address(local.host.as_deref(), &local.port, local.proto.family).await?;
+        for local in entry.listeners() {
+            let address = sockets::address(&local, peer).await?;
             match local.proto.transport {
                 Transport::Udp => self.bind_udp(address, entry)?,
                 Transport::TcpServer | Transport::TcpClient => {
                     let listener = link::listen_tcp(Some(&self.profile), address)?;
                     ovlog!(1, "Listening for incoming TCP connection on {}", AfAddress(address));
+                    if self.profile.role() == Role::Server {
+                        log_link(if address.is_ipv4() { "TCPv4_SERVER" } else { "TCPv6_SERVER" }, address);
+                    }
                     self.acceptors.push(accept_streams(listener, self.outbox.streams.clone(), share.clone()));
                 }
             }
@@ -354,9 +366,7 @@ impl Server {
         let (transport, receiver, control) =
             self.offload.open_transport(spec).map_err(|failure| link::describe(&failure))?;
         self.bound.push(transport);
-        let family = if local.is_ipv4() { "UDPv4" } else { "UDPv6" };
-        ovlog!(1, "{family} link local (bound): {}", AfAddress(local));
-        ovlog!(1, "{family} link remote: [AF_UNSPEC]");
+        log_link(if local.is_ipv4() { "UDPv4" } else { "UDPv6" }, local);
         let same_interface = self.profile.link.multihome == Multihome::SameInterface;
         self.listen(Protocol::Udp, ListenerPort { same_interface, transport, receiver, control }, None);
         Ok(())
@@ -388,6 +398,12 @@ impl Server {
             file.write_now(pool.save());
         }
     }
+}
+
+/// OpenVPN's lines about a socket that has no peer yet.
+fn log_link(word: &str, local: SocketAddr) {
+    ovlog!(1, "{word} link local (bound): {}", AfAddress(local));
+    ovlog!(1, "{word} link remote: [AF_UNSPEC]");
 }
 
 fn make_pool(profile: &Profile) -> Result<Option<Pool>, String> {
