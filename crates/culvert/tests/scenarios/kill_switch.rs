@@ -3,7 +3,7 @@
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use culvert_testkit::{Management, NetnsLab, Release, Role, Signal, Tunnel, TunnelSpec, patient};
@@ -191,7 +191,9 @@ fn names_are_asked_for_only_while_somebody_waits_for_the_answer_and_only_the_con
     assert_eq!(while_asking.matches("dport 53").count(), 2, "{while_asking}");
     // There is no such name, of either family: the answer to that is a pause.
     name_server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let deadline = Instant::now() + patient(SOON);
     while !tunnel.client.has_logged("RESOLVE: Cannot resolve host address: vpn.example:1194") {
+        assert!(Instant::now() < deadline, "{}", tunnel.client.tail());
         for (mut question, from) in asked.drain(..) {
             question[2..4].copy_from_slice(&[0x81, 0x83]);
             name_server.send_to(&question, from).unwrap();
