@@ -106,7 +106,8 @@ fn nothing_leaves_after_a_crash_until_another_start_was_stopped() {
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_switch_that_was_left_over_is_found_and_lifted_without_any_other_program() {
-    let (world, mut tunnel, _leaks) = guarded("");
+    // With or without a socket that it answers on.
+    let (world, mut tunnel, _leaks) = guarded("control-socket none");
     let subject = world.subject.program().to_owned();
     let run = |tunnel: &Tunnel, words: &[&str]| {
         let output =
@@ -115,8 +116,10 @@ fn a_switch_that_was_left_over_is_found_and_lifted_without_any_other_program() {
         (output.status.success(), String::from_utf8(text).unwrap())
     };
     let (is_lifted, text) = run(&tunnel, &["unblock"]);
-    assert!(!is_lifted && text.contains("a culvert runs here"), "{text}");
+    assert!(!is_lifted && text.contains("that of a culvert that runs here"), "{text}");
     assert!(!Leaks::send(&tunnel));
+    let (_, text) = run(&tunnel, &["doctor"]);
+    assert!(text.contains("it ends with the culvert that runs here"), "{text}");
     tunnel.client.signal(Signal::Kill).unwrap();
     tunnel.client.wait_exit(SOON).unwrap();
     assert!(!Leaks::send(&tunnel));
