@@ -72,6 +72,15 @@ fn parameters_of_a_group_that_nobody_uses_are_said_to_have_no_effect() {
 }
 
 #[test]
+fn a_word_in_place_of_a_program_needs_no_right_to_run_one() {
+    for word in ["force", "disable"] {
+        let notes = check(&format!("{CLIENT}remote-cert-tls server\ndns-updown {word}\n")).notes;
+        let asked = lines(&notes).iter().filter(|line| line.contains("script-security")).count();
+        assert_eq!(asked, 0, "{word}");
+    }
+}
+
+#[test]
 fn what_openvpn_warns_about_is_warned_about_in_its_words() {
     let client = format!("{CLIENT}remote-cert-tls server\n");
     let server = format!("{SERVER}keepalive 10 60\n");
@@ -97,6 +106,11 @@ fn what_openvpn_warns_about_is_warned_about_in_its_words() {
         (
             &client,
             "up ca.crt",
+            "NOTE: starting with OpenVPN 2.1, '--script-security 2' or higher is required",
+        ),
+        (
+            &client,
+            "script-security 1\ndns-updown ca.crt",
             "NOTE: starting with OpenVPN 2.1, '--script-security 2' or higher is required",
         ),
         (

@@ -7,7 +7,7 @@ use super::Findings;
 use crate::{
     diagnostic::Severity,
     draft::Draft,
-    profile::{Bind, Mode, MssFix, ScriptSecurity, TlsRole},
+    profile::{Bind, DnsUpdown, Mode, MssFix, ScriptSecurity, TlsRole},
     table::Group,
     value::RouteHost,
 };
@@ -90,8 +90,12 @@ fn peer(d: &Draft, f: &mut Findings) {
 
 /// Programs that may run, or will not because `script-security` forbids it.
 fn scripts(d: &Draft, f: &mut Findings) {
-    let takes_program =
-        |setting: &&crate::Setting| setting.row.group == Group::Script && setting.row.arity.1 > 1;
+    // `disable` and `force` are no programs.
+    let asks_program = matches!(d.profile.routes.dns_updown, DnsUpdown::Command(_));
+    let takes_program = |setting: &&crate::Setting| {
+        let row = setting.row;
+        row.group == Group::Script && row.arity.1 > 1 && (row.name != "dns-updown" || asks_program)
+    };
     let Some(name) = f.settings.iter().find(takes_program).map(|setting| setting.row.name) else { return };
     if d.profile.scripts.security >= ScriptSecurity::Scripts {
         let line = "NOTE: the current --script-security setting may allow this configuration to call user-defined scripts";
