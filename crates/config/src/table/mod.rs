@@ -110,6 +110,8 @@ pub enum Status {
     NoEffect(&'static str),
     /// It is refused with OpenVPN's text; the second text is the remedy.
     Refused(&'static str, &'static str),
+    /// It is read, for a command needs it, and refused by the check of the whole; the text is the remedy.
+    RefusedLater(&'static str),
     /// OpenVPN does not know it (any more); the text is the remedy.
     Gone(&'static str),
     /// OpenVPN knows it on another system only.
