@@ -115,6 +115,12 @@ fn what_openvpn_warns_about_is_warned_about_in_its_words() {
         ),
         (
             &client,
+            "redirect-gateway def1 bypass-dhcp",
+            "Note: bypass-dhcp of --redirect-gateway has no effect: ",
+        ),
+        (&client, "redirect-private bypass-dns", "Note: bypass-dns of --redirect-private has no effect: "),
+        (
+            &client,
             "fragment 1300\nmssfix 1200 mtu",
             "WARNING: if you use --mssfix and --fragment, you should use",
         ),

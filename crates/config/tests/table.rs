@@ -173,6 +173,15 @@ fn an_option_that_works_does_something() {
     }
 }
 
+/// What a server may push is read, or has no effect anywhere and says why.
+#[test]
+fn an_option_that_may_be_pushed_does_something_or_says_why_not() {
+    for row in table::table().filter(|row| row.contexts.has(PUSH)) {
+        let is_said = matches!(row.status, Status::NoEffect(_) | Status::WindowsOnly);
+        assert!(row.is_read_when_pushed() || is_said, "{}", row.name);
+    }
+}
+
 /// Every data plane says something about every option: nothing against it, or a reason.
 #[test]
 fn every_effect_on_a_data_plane_has_a_reason() {

@@ -8,7 +8,7 @@ use crate::{
     diagnostic::Severity,
     draft::Draft,
     profile::{Bind, DnsUpdown, Mode, MssFix, ScriptSecurity, TlsRole},
-    table::Group,
+    table::{Group, WINDOWS_ALONE},
     value::RouteHost,
 };
 
@@ -27,6 +27,7 @@ pub(super) fn give(d: &Draft, f: &mut Findings) {
     peer(d, f);
     scripts(d, f);
     connections(d, f);
+    bypasses(d, f);
 }
 
 fn fragments(d: &Draft, f: &mut Findings) {
@@ -122,5 +123,17 @@ fn connections(d: &Draft, f: &mut Findings) {
     {
         let line = "Note: with --bind only one client per machine can use this port";
         f.note(Severity::Note, "bind", line, "write `nobind`");
+    }
+}
+
+/// Flags of `redirect-gateway` and `redirect-private` that do nothing.
+fn bypasses(d: &Draft, f: &mut Findings) {
+    let Some(redirect) = d.profile.routes.redirect else { return };
+    let option = if redirect.gateway { "redirect-gateway" } else { "redirect-private" };
+    for (flag, is_set) in [("bypass-dhcp", redirect.bypass_dhcp), ("bypass-dns", redirect.bypass_dns)] {
+        if is_set {
+            let line = format!("Note: {flag} of --{option} has no effect: {WINDOWS_ALONE}");
+            f.note(Severity::Note, option, line, "remove the word");
+        }
     }
 }
