@@ -51,8 +51,6 @@ pub(crate) struct Draft {
     pub(crate) secret: bool,
     /// The file of `secret`; no block.
     pub(crate) secret_file: Option<PathBuf>,
-    /// `allow-deprecated-insecure-static-crypto`.
-    pub(crate) allow_static: bool,
     /// The management interface, as far as other options depend on it.
     pub(crate) management: Management,
     /// Whether `plugin` was written.

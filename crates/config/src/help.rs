@@ -161,6 +161,7 @@ pub(crate) fn status(row: &OptionRow) -> String {
         Status::Works => "works".to_owned(),
         Status::NoEffect(why) => format!("accepted without effect: {why}"),
         Status::Refused(_, remedy) => format!("refused: {remedy}"),
+        Status::RefusedLater(remedy) => format!("refused: {remedy}"),
         Status::Gone(remedy) => format!("unknown: {remedy}"),
         Status::WindowsOnly => "unknown except on Windows".to_owned(),
     }

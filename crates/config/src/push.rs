@@ -236,10 +236,8 @@ impl<'p> PushFilter<'p> {
             return Err(PushReason::Malformed(format!("`{}` takes {}", row.name, row.args)));
         }
         let Some(set) = row.pushed else {
-            let why = match row.status {
-                Status::NoEffect(why) => why,
-                _ => "not yet supported",
-            };
+            // The others that a server may push have a setter: a test of the table sees to it.
+            let Status::NoEffect(why) = row.status else { return Err(PushReason::NotPushable) };
             return Err(PushReason::NoEffect(why.to_owned()));
         };
         let args = Args { name: row.name, words: arguments, inline: None };

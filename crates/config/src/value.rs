@@ -247,9 +247,9 @@ pub struct Redirect {
     pub autolocal: bool,
     /// `def1`: two half routes over the default route instead of replacing it.
     pub def1: bool,
-    /// `bypass-dhcp`: keep the DHCP server reachable outside the tunnel.
+    /// `bypass-dhcp`: without effect. OpenVPN keeps the way to the DHCP server on Windows alone.
     pub bypass_dhcp: bool,
-    /// `bypass-dns`: keep the system's name servers reachable outside the tunnel.
+    /// `bypass-dns`: without effect. OpenVPN keeps the way to the system's name servers on Windows alone.
     pub bypass_dns: bool,
     /// `block-local`: no access to the local network, the gateway apart.
     pub block_local: bool,

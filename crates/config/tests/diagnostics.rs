@@ -72,6 +72,15 @@ fn parameters_of_a_group_that_nobody_uses_are_said_to_have_no_effect() {
 }
 
 #[test]
+fn a_word_in_place_of_a_program_needs_no_right_to_run_one() {
+    for word in ["force", "disable"] {
+        let notes = check(&format!("{CLIENT}remote-cert-tls server\ndns-updown {word}\n")).notes;
+        let asked = lines(&notes).iter().filter(|line| line.contains("script-security")).count();
+        assert_eq!(asked, 0, "{word}");
+    }
+}
+
+#[test]
 fn what_openvpn_warns_about_is_warned_about_in_its_words() {
     let client = format!("{CLIENT}remote-cert-tls server\n");
     let server = format!("{SERVER}keepalive 10 60\n");
@@ -99,6 +108,17 @@ fn what_openvpn_warns_about_is_warned_about_in_its_words() {
             "up ca.crt",
             "NOTE: starting with OpenVPN 2.1, '--script-security 2' or higher is required",
         ),
+        (
+            &client,
+            "script-security 1\ndns-updown ca.crt",
+            "NOTE: starting with OpenVPN 2.1, '--script-security 2' or higher is required",
+        ),
+        (
+            &client,
+            "redirect-gateway def1 bypass-dhcp",
+            "Note: bypass-dhcp of --redirect-gateway has no effect: ",
+        ),
+        (&client, "redirect-private bypass-dns", "Note: bypass-dns of --redirect-private has no effect: "),
         (
             &client,
             "fragment 1300\nmssfix 1200 mtu",

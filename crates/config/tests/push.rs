@@ -61,6 +61,16 @@ fn what_a_client_does_anyway_is_said_to_have_no_effect() {
     let notes: Vec<_> = pushed.notes.iter().map(ToString::to_string).collect();
     assert!(notes[0].contains("'ping-timer-rem' has no effect"), "{notes:?}");
     assert_eq!((notes.len(), pushed.mute), (1, Some(0)));
+    let pushed = apply(
+        &OPEN,
+        "errors-to-stderr,bind-dev eth0,redirect-gateway def1 bypass-dhcp bypass-dns,redirect-private bypass-dns",
+    );
+    let notes: Vec<_> = pushed.notes.iter().map(ToString::to_string).collect();
+    let named =
+        |name: &str| notes.iter().filter(|note| note.contains(&format!("'{name}' has no effect: "))).count();
+    let named = ["errors-to-stderr", "bind-dev", "bypass-dhcp", "bypass-dns"].map(named);
+    assert_eq!((named, notes.len()), ([1, 1, 1, 2], 5), "{notes:?}");
+    assert!(pushed.redirect.is_some_and(|redirect| redirect.def1));
 }
 
 #[test]

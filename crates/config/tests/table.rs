@@ -149,11 +149,20 @@ fn what_is_refused_or_gone_says_what_to_do() {
     for row in table::table() {
         match row.status {
             Status::Refused(text, remedy) => assert!(!text.is_empty() && !remedy.is_empty(), "{}", row.name),
-            Status::Gone(remedy) => assert!(!remedy.is_empty(), "{}", row.name),
+            Status::Gone(remedy) | Status::RefusedLater(remedy) => {
+                assert!(!remedy.is_empty(), "{}", row.name)
+            }
             Status::NoEffect(why) => assert!(!why.is_empty(), "{}", row.name),
             Status::Works | Status::WindowsOnly => {}
         }
     }
+}
+
+/// `genkey` reads its file all the same.
+#[test]
+fn a_static_key_is_said_to_be_refused() {
+    let text = explain("secret").unwrap();
+    assert!(text.contains("\nStatus: refused: use peer-fingerprint\n"), "{text}");
 }
 
 /// Nothing is taken silently: an option that works and has no value to set has a reason not to.
@@ -161,6 +170,15 @@ fn what_is_refused_or_gone_says_what_to_do() {
 fn an_option_that_works_does_something() {
     for row in table::table().filter(|row| matches!(row.status, Status::Works)) {
         assert!(row.is_read(), "{} is accepted and goes nowhere", row.name);
+    }
+}
+
+/// What a server may push is read, or has no effect anywhere and says why.
+#[test]
+fn an_option_that_may_be_pushed_does_something_or_says_why_not() {
+    for row in table::table().filter(|row| row.contexts.has(PUSH)) {
+        let is_said = matches!(row.status, Status::NoEffect(_) | Status::WindowsOnly);
+        assert!(row.is_read_when_pushed() || is_said, "{}", row.name);
     }
 }
 
@@ -186,7 +204,11 @@ fn an_option_without_effect_says_nothing_about_data_planes() {
     for row in table::table() {
         let idle = matches!(
             row.status,
-            Status::NoEffect(_) | Status::Refused(..) | Status::Gone(_) | Status::WindowsOnly
+            Status::NoEffect(_)
+                | Status::Refused(..)
+                | Status::RefusedLater(_)
+                | Status::Gone(_)
+                | Status::WindowsOnly
         );
         assert!(!idle || row.offload.is_empty(), "{}", row.name);
     }

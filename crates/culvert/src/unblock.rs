@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use culvert_host::KillSwitch;
 
-use crate::{doctor, print, start::FAILURE};
+use crate::{print, start::FAILURE};
 
 /// Does it; 0: none is in force any more.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
@@ -32,9 +32,9 @@ fn lift(arguments: &[String]) -> Result<&'static str, String> {
     if !switch.stands().map_err(failed)? {
         return Ok("no kill switch is in force here\n");
     }
-    if !force && doctor::is_running() {
+    if !force && KillSwitch::is_held() {
         return Err(
-            "a culvert runs here, and the kill switch may be its\nhint: stop it, which lifts the switch; or \
+            "the kill switch is that of a culvert that runs here\nhint: stop it, which lifts the switch; or \
                     `culvert unblock --force`"
                 .to_owned(),
         );

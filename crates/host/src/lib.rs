@@ -40,7 +40,8 @@ pub use dns::{
 pub use error::HostError;
 pub use fake::FakeHost;
 pub use firewall::{
-    Firewall, FirewallRules, Ipv6Refusal, KillSwitch, KillSwitchRules, Lookups, MssClamp, Refused,
+    Firewall, FirewallRules, Ipv6Refusal, KillSwitch, KillSwitchHold, KillSwitchRules, Lookups, MssClamp,
+    Refused,
 };
 pub use journal::{Journal, recover, run_directory};
 pub use ledger::{Applied, Change, Failure, Ledger};

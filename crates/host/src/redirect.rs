@@ -197,7 +197,7 @@ impl RouteSettings {
         let halves = self.blocked_networks(context);
         if let (Some(net), false) = (&context.net4, halves.is_empty()) {
             if let Some(gateway) = net.gateway {
-                push_route(planned, Route::to_host(gateway).dev(&net.device));
+                push_route(planned, Route::to_host(gateway).via(Some(gateway)).dev(&net.device));
             }
             for (network, prefix) in halves {
                 push_route(planned, Route::to(network, prefix).via(Some(vpn)).dev(&context.device));

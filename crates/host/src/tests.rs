@@ -81,7 +81,7 @@ fn block_local_takes_the_local_network_but_not_its_router() {
     assert_eq!(
         lines(&planned)[1..4],
         [
-            "192.0.2.1/32 via [NULL] dev eth0 table 0 metric -1",
+            "192.0.2.1/32 via 192.0.2.1 dev eth0 table 0 metric -1",
             "192.0.2.0/25 via 10.8.0.1 dev tun0 table 0 metric -1",
             "192.0.2.128/25 via 10.8.0.1 dev tun0 table 0 metric -1",
         ]

@@ -224,9 +224,15 @@ void openvpn_plugin_client_destructor_v1(void *handle, void *client)
 }
 
 #if VERSION == 3
+#ifdef USES_OPENSSL
+#define IS_SSL_API(number) ((number) == 1)
+#else /* this machine may be without OpenSSL's library */
+#define IS_SSL_API(number) ((number) == 0 || (number) == 1)
+#endif
+
 int openvpn_plugin_open_v3(int version, const struct open_in *in, struct open_return *out)
 {
-    if (version < 5 || in->major < 2 || in->mask != 0xFFFF || in->ssl_api != 1)
+    if (version < 5 || in->major < 2 || in->mask != 0xFFFF || !IS_SSL_API(in->ssl_api))
         return 1;
     out->mask = MASK;
     if (in->argv[1] != NULL && strncmp(in->argv[1], "connect-", 8) == 0)

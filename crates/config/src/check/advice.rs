@@ -7,8 +7,8 @@ use super::Findings;
 use crate::{
     diagnostic::Severity,
     draft::Draft,
-    profile::{Bind, Mode, MssFix, ScriptSecurity, TlsRole},
-    table::Group,
+    profile::{Bind, DnsUpdown, Mode, MssFix, ScriptSecurity, TlsRole},
+    table::{Group, WINDOWS_ALONE},
     value::RouteHost,
 };
 
@@ -27,6 +27,7 @@ pub(super) fn give(d: &Draft, f: &mut Findings) {
     peer(d, f);
     scripts(d, f);
     connections(d, f);
+    bypasses(d, f);
 }
 
 fn fragments(d: &Draft, f: &mut Findings) {
@@ -90,8 +91,12 @@ fn peer(d: &Draft, f: &mut Findings) {
 
 /// Programs that may run, or will not because `script-security` forbids it.
 fn scripts(d: &Draft, f: &mut Findings) {
-    let takes_program =
-        |setting: &&crate::Setting| setting.row.group == Group::Script && setting.row.arity.1 > 1;
+    // `disable` and `force` are no programs.
+    let asks_program = matches!(d.profile.routes.dns_updown, DnsUpdown::Command(_));
+    let takes_program = |setting: &&crate::Setting| {
+        let row = setting.row;
+        row.group == Group::Script && row.arity.1 > 1 && (row.name != "dns-updown" || asks_program)
+    };
     let Some(name) = f.settings.iter().find(takes_program).map(|setting| setting.row.name) else { return };
     if d.profile.scripts.security >= ScriptSecurity::Scripts {
         let line = "NOTE: the current --script-security setting may allow this configuration to call user-defined scripts";
@@ -118,5 +123,17 @@ fn connections(d: &Draft, f: &mut Findings) {
     {
         let line = "Note: with --bind only one client per machine can use this port";
         f.note(Severity::Note, "bind", line, "write `nobind`");
+    }
+}
+
+/// Flags of `redirect-gateway` and `redirect-private` that do nothing.
+fn bypasses(d: &Draft, f: &mut Findings) {
+    let Some(redirect) = d.profile.routes.redirect else { return };
+    let option = if redirect.gateway { "redirect-gateway" } else { "redirect-private" };
+    for (flag, is_set) in [("bypass-dhcp", redirect.bypass_dhcp), ("bypass-dns", redirect.bypass_dns)] {
+        if is_set {
+            let line = format!("Note: {flag} of --{option} has no effect: {WINDOWS_ALONE}");
+            f.note(Severity::Note, option, line, "remove the word");
+        }
     }
 }

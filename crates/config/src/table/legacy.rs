@@ -100,30 +100,24 @@ pub(super) const ROWS: &[OptionRow] = &[
             "remove it",
         ),
     ),
-    row(
-        "secret",
-        "FILE [DIRECTION]",
-        "static key mode without TLS, which culvert does not have: use peer-fingerprint",
-    )
-    .group(Group::Legacy)
-    .roles(P2P)
-    .also(INLINE)
-    .set(|d, a| {
-        d.warn("DEPRECATED OPTION: The option --secret is deprecated.");
-        a.get(1).map(|_| a.direction(1)).transpose()?;
-        d.secret = true;
-        d.secret_file = a.inline.is_none().then(|| a.path(0));
-        Ok(())
-    }),
-    row("allow-deprecated-insecure-static-crypto", "", "still permit secret; to be removed in 2.8")
+    row("secret", "FILE [DIRECTION]", "static key mode without TLS, which culvert does not have")
         .group(Group::Legacy)
         .roles(P2P)
-        .default("off")
-        .arity(0, 15)
-        .set(|d, _| {
-            d.allow_static = true;
+        .also(INLINE)
+        // Not at once: `genkey` in its old form writes its file.
+        .status(Status::RefusedLater("use peer-fingerprint"))
+        .set(|d, a| {
+            d.warn("DEPRECATED OPTION: The option --secret is deprecated.");
+            a.get(1).map(|_| a.direction(1)).transpose()?;
+            d.secret = true;
+            d.secret_file = a.inline.is_none().then(|| a.path(0));
             Ok(())
         }),
+    row("allow-deprecated-insecure-static-crypto", "", "no effect: secret is refused all the same")
+        .group(Group::Legacy)
+        .roles(P2P)
+        .arity(0, 15)
+        .status(Status::NoEffect("what it permits, secret, is refused all the same")),
     row("ifconfig-pool-linear", "", "unknown option (fatal): use topology p2p")
         .group(Group::Legacy)
         .roles(SERVER)

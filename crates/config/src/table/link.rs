@@ -7,10 +7,14 @@ use crate::{
     args::{Problem, problem},
     draft::{LocalDraft, RemoteDraft},
     profile::{ConnectRetryMax, Multihome, PortShare, ResolvRetry, Role},
+    push::PushReason,
     value::Port,
 };
 
 use read::PROTOCOLS;
+
+/// Why a pushed `bind-dev` does nothing, with OpenVPN neither.
+const BOUND_BEFORE: &str = "the socket is there before a server can say where it is bound";
 
 pub(super) const ROWS: &[OptionRow] = &[
     row("local", "HOST|* [PORT] [PROTO]", "bind address; repeatable on a server for several sockets")
@@ -312,7 +316,11 @@ pub(super) const ROWS: &[OptionRow] = &[
             d.profile.link.bind_dev = Some(a.string(0));
             Ok(())
         })
-        .also(PUSH),
+        .passing()
+        .pushed(|p, _| {
+            p.pushed.note("bind-dev", PushReason::NoEffect(BOUND_BEFORE.to_owned()));
+            Ok(())
+        }),
     row("passtos", "", "copy the TOS byte to the outer packet")
         .group(Group::Link)
         .default("off")

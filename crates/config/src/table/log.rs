@@ -1,7 +1,10 @@
 //! What is written down, and where.
 
 use super::*;
-use crate::effect::ParseEffect;
+use crate::{effect::ParseEffect, push::PushReason};
+
+/// Why a server does not say where a client's errors go.
+const LOG_IS_ITS_OWN: &str = "where a client's log goes is for its own configuration to say";
 
 pub(super) const ROWS: &[OptionRow] = &[
     row("log", "FILE", "log to a truncated file").live().group(Group::Log).default("stdout").set(|d, a| {
@@ -54,7 +57,11 @@ pub(super) const ROWS: &[OptionRow] = &[
         .live()
         .group(Group::Log)
         .default("off")
-        .also(PUSH)
+        .passing()
+        .pushed(|p, _| {
+            p.pushed.note("errors-to-stderr", PushReason::NoEffect(LOG_IS_ITS_OWN.to_owned()));
+            Ok(())
+        })
         .set(|d, _| {
             d.profile.log.errors_to_stderr = true;
             d.effect(ParseEffect::ErrorsToStderr);

@@ -41,6 +41,7 @@ use effect::{KERNEL, LINUX, WINDOWS, blocks, ignores, kept, per_peer};
 
 pub use effect::{Condition, Effect, Extent, Note, Presence};
 pub(crate) use read::Source;
+pub(crate) use route::WINDOWS_ALONE;
 pub use script::TRACKED;
 pub(crate) use server::pool_range;
 
@@ -110,6 +111,8 @@ pub enum Status {
     NoEffect(&'static str),
     /// It is refused with OpenVPN's text; the second text is the remedy.
     Refused(&'static str, &'static str),
+    /// It is read, for a command needs it, and refused by the check of the whole; the text is the remedy.
+    RefusedLater(&'static str),
     /// OpenVPN does not know it (any more); the text is the remedy.
     Gone(&'static str),
     /// OpenVPN knows it on another system only.
@@ -429,6 +432,11 @@ impl OptionRow {
     /// Returns whether somebody reads it: a setter for files, for pushes or for clients.
     pub fn is_read(&self) -> bool {
         self.set.is_some() || self.pushed.is_some() || self.client.is_some()
+    }
+
+    /// Returns whether a client reads it when a server pushes it.
+    pub fn is_read_when_pushed(&self) -> bool {
+        self.pushed.is_some()
     }
 
     /// Returns whether OpenVPN on this system knows the name.

@@ -12,6 +12,9 @@ use crate::{
 /// OpenVPN reads the DHCP answers that pass through a TAP device.
 const NOT_FROM_DHCP: &str = "gateways are not read from DHCP; routes need route-gateway with an address";
 
+/// Why `bypass-dhcp` and `bypass-dns` do nothing.
+pub(crate) const WINDOWS_ALONE: &str = "OpenVPN heeds it on Windows alone";
+
 pub(super) const ROWS: &[OptionRow] = &[
     row(
         "route",
@@ -129,7 +132,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row(
         "redirect-gateway",
         "[local|autolocal|def1|bypass-dhcp|bypass-dns|block-local|ipv6|!ipv4...]",
-        "send all traffic into the tunnel",
+        "send all traffic into the tunnel; bypass-dhcp and bypass-dns do nothing, as on any unix",
     )
     .group(Group::Route)
     .unless_nopull()
@@ -141,6 +144,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     })
     .pushed(|p, a| {
         p.pushed.redirect = Some(read::redirect(a, p.pushed.redirect, true)?);
+        note_bypass(p, a);
         Ok(())
     }),
     row(
@@ -158,6 +162,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     })
     .pushed(|p, a| {
         p.pushed.redirect = Some(read::redirect(a, p.pushed.redirect, false)?);
+        note_bypass(p, a);
         Ok(())
     }),
     row("block-ipv6", "", "answer IPv6 inside the tunnel with ICMPv6 unreachable")
@@ -237,4 +242,11 @@ fn add_client_nat(rules: &mut Vec<ClientNat>, a: &Args<'_>) -> Result<(), Proble
 fn gateway6(a: &Args<'_>) -> Result<Ipv6Addr, Problem> {
     let text = || format!("route-ipv6-gateway parm '{}' must be a valid address", a.str(0));
     a.v6(0).ok_or_else(|| problem(text()).at(0))
+}
+
+/// Notes the pushed flags of `redirect-gateway` that do nothing.
+fn note_bypass(p: &mut PushTarget<'_>, a: &Args<'_>) {
+    for word in a.words.iter().filter(|word| word.text.starts_with("bypass-")) {
+        p.pushed.note(&word.text, PushReason::NoEffect(WINDOWS_ALONE.to_owned()));
+    }
 }

@@ -129,7 +129,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("dns-updown", "CMD|force|disable", "program that applies DNS settings")
         .group(Group::Script)
         .roles(CALLER)
-        .default("built-in script")
+        .default("resolvectl where systemd-resolved runs, else resolvconf, else /etc/resolv.conf itself")
         .arity(1, 15)
         .set(|d, a| {
             let command = a.command(1)?;
@@ -162,7 +162,6 @@ pub(super) const ROWS: &[OptionRow] = &[
     ),
     row("up-delay", "", "open the device only after the peer answered")
         .group(Group::Script)
-        // The end that calls sets addresses and runs `up` after the peer answered anyway.
         .default("off")
         .rules(&[Rule::NotOnServer])
         .set(|d, _| {

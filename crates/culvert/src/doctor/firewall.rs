@@ -63,27 +63,28 @@ fn listeners(entry: &ConnectionEntry) -> Vec<(u16, &'static str)> {
     own.chain(locals).filter_map(|(port, proto)| Some((port_number(port).ok()?, word(proto)))).collect()
 }
 
-/// A kill switch that is in force. `runs`: a culvert runs here, whose it may be.
-pub(super) fn kill_switch(profile: Option<&Profile>, runs: bool) -> Option<Finding> {
+/// A kill switch that is in force.
+pub(super) fn kill_switch(profile: Option<&Profile>) -> Option<Finding> {
     let stands = KillSwitch::open().and_then(|mut switch| switch.stands()).unwrap_or(false);
-    stands.then(|| of_kill_switch(profile.map(|profile| profile.link.kill_switch), runs))
+    stands.then(|| of_kill_switch(profile.map(|profile| profile.link.kill_switch), KillSwitch::is_held()))
 }
 
-/// What is to be said about a kill switch. `wanted`: the profile has one as well, and gets through.
-fn of_kill_switch(wanted: Option<bool>, runs: bool) -> Finding {
+/// What is to be said about a kill switch. `wanted`: the profile has one as well, and gets through. `is_held`: its process
+/// runs.
+fn of_kill_switch(wanted: Option<bool>, is_held: bool) -> Finding {
     let lift = "lift it: culvert unblock";
     let text = "a kill switch is in force: nothing leaves this machine outside of the tunnel, lookups of names neither";
-    match (runs, wanted) {
+    match (is_held, wanted) {
         (true, _) => Finding::note("kill-switch", text, "it ends with the culvert that runs here"),
         (false, Some(true) | None) => Finding::warning(
             "kill-switch",
-            format!("{text}. No culvert runs here: one ended unasked"),
+            format!("{text}. Its culvert runs no more: it ended unasked"),
             format!("start culvert again, or {lift}"),
         ),
         (false, Some(false)) => Finding::error(
             "kill-switch",
             format!(
-                "{text}. No culvert runs here: one ended unasked, and this configuration has no `kill-switch`"
+                "{text}. Its culvert runs no more: it ended unasked, and this configuration has no `kill-switch`"
             ),
             lift,
         ),
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_kill_switch_is_worst_where_it_was_left_over_and_is_not_wanted() {
-        let level = |wanted, runs| of_kill_switch(wanted, runs).level;
+        let level = |wanted, is_held| of_kill_switch(wanted, is_held).level;
         assert_eq!(level(Some(false), true), Level::Note);
         assert_eq!((level(Some(true), false), level(None, false)), (Level::Warning, Level::Warning));
         assert_eq!(level(Some(false), false), Level::Error);

@@ -45,11 +45,6 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// Whether a culvert runs in this network namespace, as far as it can be asked.
-pub(crate) fn is_running() -> bool {
-    !running::examine().is_empty()
-}
-
 /// In the order in which a tunnel comes up, so that the first error is the one to begin with.
 fn examine(words: &[&String]) -> Vec<Finding> {
     let mut findings = running::examine();
@@ -60,7 +55,7 @@ fn examine(words: &[&String]) -> Vec<Finding> {
             findings.push(Finding::note("running", text, "culvert doctor FILE examines a configuration"));
         }
         findings.extend(machine::examine(None));
-        findings.extend(firewall::kill_switch(None, runs));
+        findings.extend(firewall::kill_switch(None));
         return findings;
     }
     let files = StartDirectory::here();
@@ -109,7 +104,7 @@ fn examine_network(profile: &Profile, runs: bool, findings: &mut Vec<Finding>) {
             findings.extend(machine::forwarding(profile));
         }
         Role::Client | Role::P2p => {
-            let kill_switch = firewall::kill_switch(Some(profile), runs);
+            let kill_switch = firewall::kill_switch(Some(profile));
             let resolves = kill_switch.is_none();
             findings.extend(kill_switch);
             findings.extend(reach::examine(profile, resolves));

@@ -152,20 +152,6 @@ fn a_server_has_a_program_as_its_device() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
-fn a_server_without_device_has_clients() {
-    let world = World::new();
-    for role in [Role::Server, Role::Client] {
-        let spec = TunnelSpec { server_extra: "dev null\n".to_owned(), ..TunnelSpec::default() };
-        let tunnel = world.start(role, Release::V2_7, &spec);
-        tunnel.wait_up().unwrap();
-        assert!(tunnel.lab.server.tunnel_devices().unwrap().tun.is_empty());
-        let given = tunnel.lab.client.ip(&["address", "show"]).unwrap();
-        assert!(given.contains("10.8.0.2/24"), "{given}");
-    }
-}
-
-#[test]
-#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_program_is_no_device_where_scripts_are_forbidden() {
     let world = World::new();
     let client_extra = "dev-node unix:/bin/true\nscript-security 1\n".to_owned();

@@ -3,7 +3,7 @@
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use culvert_testkit::{Management, NetnsLab, Release, Role, Signal, Tunnel, TunnelSpec, patient};
@@ -106,7 +106,8 @@ fn nothing_leaves_after_a_crash_until_another_start_was_stopped() {
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_switch_that_was_left_over_is_found_and_lifted_without_any_other_program() {
-    let (world, mut tunnel, _leaks) = guarded("");
+    // With or without a socket that it answers on.
+    let (world, mut tunnel, _leaks) = guarded("control-socket none");
     let subject = world.subject.program().to_owned();
     let run = |tunnel: &Tunnel, words: &[&str]| {
         let output =
@@ -115,8 +116,10 @@ fn a_switch_that_was_left_over_is_found_and_lifted_without_any_other_program() {
         (output.status.success(), String::from_utf8(text).unwrap())
     };
     let (is_lifted, text) = run(&tunnel, &["unblock"]);
-    assert!(!is_lifted && text.contains("a culvert runs here"), "{text}");
+    assert!(!is_lifted && text.contains("that of a culvert that runs here"), "{text}");
     assert!(!Leaks::send(&tunnel));
+    let (_, text) = run(&tunnel, &["doctor"]);
+    assert!(text.contains("it ends with the culvert that runs here"), "{text}");
     tunnel.client.signal(Signal::Kill).unwrap();
     tunnel.client.wait_exit(SOON).unwrap();
     assert!(!Leaks::send(&tunnel));
@@ -191,7 +194,9 @@ fn names_are_asked_for_only_while_somebody_waits_for_the_answer_and_only_the_con
     assert_eq!(while_asking.matches("dport 53").count(), 2, "{while_asking}");
     // There is no such name, of either family: the answer to that is a pause.
     name_server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let deadline = Instant::now() + patient(SOON);
     while !tunnel.client.has_logged("RESOLVE: Cannot resolve host address: vpn.example:1194") {
+        assert!(Instant::now() < deadline, "{}", tunnel.client.tail());
         for (mut question, from) in asked.drain(..) {
             question[2..4].copy_from_slice(&[0x81, 0x83]);
             name_server.send_to(&question, from).unwrap();

@@ -214,14 +214,16 @@ fn a_login_that_is_not_finished_is_killed_with_everything_that_waits_for_it() {
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_one_time_code_is_not_good_again_after_sigusr1() {
     let users = WithUsers::new("duplicate-cn\nexplicit-exit-notify 1");
-    let login = format!("soprano{}", code());
-    let tunnel = users.start("carol", &login);
+    let tunnel = users.start("alice", "correct horse");
     tunnel.wait_up().map_err(|failure| tunnel.with_logs(&failure)).unwrap();
-    let (mark, at_client) = (tunnel.server.mark(), tunnel.client.mark());
+    let login = format!("soprano{}", code());
+    let (carol, _namespace) = another(&tunnel, 2, &users.folder, ("carol", &login));
+    carol.wait_up(SOON).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let (mark, at_client) = (tunnel.server.mark(), carol.mark());
     tunnel.server.signal(Signal::Restart).unwrap();
     tunnel.server.wait_up_after(mark, SOON).unwrap();
     // The token is still good, the code is not.
-    tunnel.client.wait_up_after(at_client, RECOVERY).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
-    let (again, _namespace) = another(&tunnel, 2, &users.folder, ("carol", &login));
+    carol.wait_up_after(at_client, RECOVERY).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    let (again, _namespace) = another(&tunnel, 3, &users.folder, ("carol", &login));
     again.wait_for(FAILED, SOON * 2).unwrap();
 }

@@ -36,9 +36,7 @@ impl NameServer {
         });
         Self { asked }
     }
-}
 
-impl NameServer {
     /// The socket alone, of which the client's resolver knows.
     pub(crate) fn silent(lab: &NetnsLab) -> UdpSocket {
         let at = SocketAddr::from((NetnsLab::SERVER_V4, 53));
@@ -116,32 +114,6 @@ fn a_client_works_from_within_another_root_directory() {
     tunnel.wait_traffic(SOON).unwrap();
     assert!(tunnel.client.stop(SOON).unwrap().success());
     assert_no_panic(&tunnel);
-}
-
-/// What it set at the beginning, the program of `dns-updown` takes back at the end: of OpenVPN 2.7, and of culvert.
-#[test]
-#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
-fn the_program_of_dns_updown_hears_of_both_ends_of_a_tunnel() {
-    let world = World::new();
-    let openvpn = world.peers.get(Release::V2_7).unwrap();
-    for client in [&openvpn, &world.subject] {
-        let folder = TempDir::new().unwrap();
-        let heard = folder.path().join("heard");
-        let text =
-            format!("#!/bin/sh\necho \"$script_type $dev $dns_server_1_address_1\" >>{}\n", heard.display());
-        let script = folder.write_script("dns", &text).unwrap();
-        let spec = TunnelSpec {
-            server_extra: "push \"dns server 1 address 10.8.0.53\"".to_owned(),
-            client_extra: format!("script-security 2\ndns-updown {}", script.display()),
-            ..TunnelSpec::default()
-        };
-        let mut tunnel = Tunnel::start_up(&spec, &world.subject, client, &world.materials).unwrap();
-        let up = "dns-up tun0 10.8.0.53\n";
-        assert_eq!(fs::read_to_string(&heard).unwrap(), up, "{client}");
-        assert!(tunnel.client.stop(SOON).unwrap().success());
-        let both = format!("{up}dns-down tun0 10.8.0.53\n");
-        assert_eq!(fs::read_to_string(&heard).unwrap(), both, "{client}\n{}", tunnel.client.tail());
-    }
 }
 
 /// Starts a client with an /etc of its own, where no program but culvert writes resolv.conf.

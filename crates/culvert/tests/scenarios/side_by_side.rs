@@ -252,6 +252,21 @@ cases! {
         client: ALL_HOOKS,
         ..Case::default()
     },
+    a_server_behind_the_router_is_not_local_and_the_neighbours_go_into_the_tunnel: Case {
+        push: &["redirect-gateway def1 autolocal block-local bypass-dhcp bypass-dns"],
+        client: "route-up HOOK",
+        ..Case::default()
+    },
+    a_local_server_gets_no_route_of_its_own: Case {
+        push: &["redirect-gateway def1 local"],
+        client: "route-up HOOK",
+        ..Case::default()
+    },
+    ipv4_stays_outside_where_it_is_said_so: Case {
+        push: &["redirect-gateway def1 ipv6 !ipv4"],
+        client: "route-up HOOK",
+        ..Case::default()
+    },
     an_ipv6_server_stays_reachable: Case {
         push: &["redirect-gateway def1 ipv6", "route-ipv6 fd99::/48"],
         client: "up HOOK\nroute-up HOOK",

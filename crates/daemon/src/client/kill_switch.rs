@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use culvert_config::{Profile, value::Family};
-use culvert_host::{HostError, KillSwitch, KillSwitchRules, Lookups, name_servers};
+use culvert_host::{HostError, KillSwitch, KillSwitchHold, KillSwitchRules, Lookups, name_servers};
 
 use crate::{exit::Ended, life::Life, link, ovlog, signals::Request};
 
@@ -14,6 +14,8 @@ use crate::{exit::Ended, life::Life, link, ovlog, signals::Request};
 pub(crate) struct Guarded {
     switch: KillSwitch,
     rules: KillSwitchRules,
+    /// Keeps `culvert unblock` away. `None` where another process has it: its refusal is as good.
+    hold: Option<KillSwitchHold>,
 }
 
 impl Guarded {
@@ -36,7 +38,9 @@ impl Guarded {
         let failed =
             |failure: HostError| format!("--kill-switch cannot be had: {}", link::describe(&failure));
         let switch = KillSwitch::open().map_err(failed)?;
-        let mut guarded = Self { switch, rules };
+        let former = life.kill_switch.as_mut().and_then(|former| former.hold.take());
+        let hold = former.or_else(|| KillSwitch::hold().ok());
+        let mut guarded = Self { switch, rules, hold };
         guarded.switch.set(&guarded.rules).map_err(failed)?;
         ovlog!(1, "kill switch: nothing leaves this machine outside of the tunnel until culvert is stopped");
         life.kill_switch = Some(guarded);

@@ -31,7 +31,14 @@
 //!
 //! The marked packets are the tunnel's own. Ports 53 and 853 are open only while a name is looked up.
 
-use std::net::IpAddr;
+use std::{
+    io,
+    net::IpAddr,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+};
 
 use netlink_bindings::nftables::Request;
 use netlink_socket2::ReplyError;
@@ -64,6 +71,16 @@ pub enum Lookups {
     /// Anybody: who is asked is not known.
     Anywhere,
 }
+
+/// Says that a process stands behind the kill switch of this network namespace, and ends with that process.
+#[derive(Debug)]
+pub struct KillSwitchHold {
+    _socket: UnixDatagram,
+}
+
+/// The name of the socket that says so, among the abstract ones: each network namespace has its own, and nothing is left
+/// of it when its process dies, as there would be of a file.
+const HOLD: &str = "culvert/kill-switch";
 
 /// The table of the kill switch. It outlives this value.
 #[derive(Debug)]
@@ -123,6 +140,21 @@ impl KillSwitch {
     pub fn lift(&mut self) -> Result<(), HostError> {
         let batch = self.without_table();
         self.send(batch)
+    }
+
+    /// Makes known that a process stands behind it, for as long as the answer lives.
+    ///
+    /// # Errors
+    /// When another process does already.
+    pub fn hold() -> io::Result<KillSwitchHold> {
+        let name = SocketAddr::from_abstract_name(HOLD)?;
+        UnixDatagram::bind_addr(&name).map(|socket| KillSwitchHold { _socket: socket })
+    }
+
+    /// Returns whether a process stands behind it. Where that cannot be found out, one does: who asks wants to lift it.
+    #[must_use]
+    pub fn is_held() -> bool {
+        Self::hold().is_err()
     }
 
     fn without_table(&self) -> Batch {

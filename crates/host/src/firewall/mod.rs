@@ -48,7 +48,7 @@ use std::io;
 use netlink_bindings::nftables::{ChainFlags, Nfgenmsg, Request, TableFlags};
 use netlink_socket2::{NetlinkSocket, ReplyError};
 
-pub use kill_switch::{KillSwitch, KillSwitchRules, Lookups};
+pub use kill_switch::{KillSwitch, KillSwitchHold, KillSwitchRules, Lookups};
 
 use self::{
     batch::Batch,
