@@ -34,13 +34,17 @@ fn story(client: &Daemon) -> Vec<String> {
 fn run(world: &World, client: &Implementation, lines: &str) -> Vec<String> {
     let (lab, folder) = (NetnsLab::new().unwrap(), TempDir::new().unwrap());
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let script = folder.write_script("seen", SEEN).unwrap().display().to_string();
+    folder.write_script("seen", SEEN).unwrap();
+    // By name alone: it lies where the program is.
     let hooks: String = ["up", "route-up", "route-pre-down", "down", "ipchange"]
-        .map(|option| format!("{option} {script}\n"))
+        .map(|option| format!("{option} seen\n"))
         .concat();
     let spec = TunnelSpec {
         topology: Topology::PointToPoint,
-        client_extra: format!("script-security 2\nroute 10.20.0.0 255.255.0.0\n{hooks}{lines}"),
+        client_extra: format!(
+            "cd {}\nscript-security 2\nroute 10.20.0.0 255.255.0.0\n{hooks}{lines}",
+            folder.path().display()
+        ),
         ..TunnelSpec::default()
     };
     let start = |role, namespace, implementation: &Implementation, name: &str| {

@@ -176,7 +176,7 @@ impl Client {
                 up.tunnel.restarted(&progress.env).await
             }
             None => {
-                if self.up.is_some() {
+                if self.up.is_some() && !came_first {
                     ovlog!(
                         1,
                         "NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device."
