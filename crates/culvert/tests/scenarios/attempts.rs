@@ -75,6 +75,28 @@ fn a_name_that_is_not_known_costs_an_attempt() {
     assert!(places(&client).is_empty(), "{}", client.tail());
 }
 
+/// What was configured counts from the start on, not only once there is a tunnel.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_that_never_answers_is_silent_too() {
+    let site = Site::new();
+    let config = format!("{}nobind\nconnect-retry 1 1\n", client_config());
+    let (restarts, exits) =
+        ("[UNDEF] Inactivity timeout (--ping-restart)", "SIGTERM[soft,ping-exit] received");
+    for program in [site.world.peers.get(Release::V2_7).unwrap(), site.world.subject.clone()] {
+        let start = |option: &str| {
+            let text = format!("{config}cd {}\n{option}\n", site.folder().display());
+            let file = site.pki.folder().write("client.conf", &text).unwrap();
+            Daemon::start(&site.lab.client, &program, "client", &file).unwrap()
+        };
+        let client = start("ping-restart 1");
+        client.wait_for(restarts, SOON).unwrap();
+        let mut client = start("ping-exit 1");
+        assert_eq!(client.wait_exit(SOON).unwrap().code(), Some(0), "{}", client.tail());
+        assert!(client.has_logged(exits), "{}", client.tail());
+    }
+}
+
 /// A client that is up at the first of two remotes.
 fn at_the_first_of_two(transport: Transport, options: &str) -> Tunnel {
     let spec = TunnelSpec {

@@ -22,6 +22,7 @@ mod devices;
 mod doctor;
 mod example_files;
 mod examples;
+mod first;
 mod flood;
 mod full_disk;
 mod hostile;

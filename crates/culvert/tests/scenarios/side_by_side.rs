@@ -12,7 +12,8 @@ use std::{
 };
 
 use culvert_testkit::{
-    Implementation, Inner, Namespace, NetnsLab, Release, Signal, TempDir, Transport, Tunnel, TunnelSpec,
+    Implementation, Inner, Namespace, NetnsLab, Release, Signal, TempDir, Topology, Transport, Tunnel,
+    TunnelSpec,
 };
 
 use crate::{SOON, World};
@@ -33,6 +34,8 @@ struct Case {
     restarts: bool,
     /// The server is called over IPv6, on the client's own network.
     over_ipv6: bool,
+    /// Two ends, of which this one calls, and nothing is pushed.
+    pushed_nothing: bool,
 }
 
 /// What was seen of one client.
@@ -126,6 +129,7 @@ impl Case {
         let push: Vec<String> = self.push.iter().map(|option| format!("push \"{option}\"")).collect();
         let spec = TunnelSpec {
             inner: Inner::V4AndV6,
+            topology: if self.pushed_nothing { Topology::PointToPoint } else { Topology::Subnet },
             transport,
             remote,
             server_extra: format!("multihome\n{}", push.join("\n")),
@@ -331,6 +335,18 @@ cases! {
         push: &["route 10.20.0.0 255.255.0.0"],
         client: "persist-tun\nup-restart\nup HOOK\nroute-up HOOK\ndown HOOK\nipchange HOOK",
         restarts: true,
+        ..Case::default()
+    },
+    without_pull_scripts_run_before_the_peer_is_called: Case {
+        client: "route 10.20.0.0 255.255.0.0\nroute-ipv6 fd00:20::/48\nredirect-gateway def1\n\
+                 up HOOK\nroute-up HOOK\nroute-pre-down HOOK\ndown HOOK\nipchange HOOK",
+        pushed_nothing: true,
+        ..Case::default()
+    },
+    without_pull_a_restart_is_told_before_the_peer_is_called_again: Case {
+        client: "route 10.20.0.0 255.255.0.0\npersist-tun\nup-restart\nup HOOK\nroute-up HOOK\ndown HOOK\nipchange HOOK",
+        restarts: true,
+        pushed_nothing: true,
         ..Case::default()
     },
     an_exit_that_the_server_is_told_of_is_named_so: Case {

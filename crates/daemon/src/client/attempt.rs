@@ -136,6 +136,9 @@ impl Client {
         // A relay is not known yet.
         if !through_relay(&entry) {
             self.follow_network(remote).await;
+            if let Err(ended) = self.come_up_first(life, &offload, remote).await {
+                return Outcome::Ended(ended);
+            }
         }
         // `connect-timeout` counts from here on, whatever the way to the server takes.
         let began = Instant::now();
@@ -147,6 +150,14 @@ impl Client {
         let transport = opened.transport;
         if let Some(association) = &opened.association {
             self.follow_network(association.relay).await;
+            if let Err(ended) = self.come_up_first(life, &offload, association.relay).await {
+                return Outcome::Ended(ended);
+            }
+        }
+        if self.comes_up_first()
+            && let Err(ended) = self.drop_privileges(life).await
+        {
+            return Outcome::Ended(ended);
         }
         life.ready();
         let started = match self.start_session(&offload, &entry, remote, opened, began) {

@@ -9,17 +9,16 @@ use culvert_proto::{Command, NegotiatedParams, PushedProtocol};
 use culvert_wire::{OffloadKind, PeerId};
 use tracing::error;
 
-use super::{Client, Outcome, Restart, Up, buffers, drive::Progress};
+use super::{Client, Outcome, Restart, buffers, drive::Progress};
 use crate::{
     exit::Ended,
-    firewall::Guard,
     life::Life,
     ovlog,
     server::configure::nat_rules,
     session_task::SessionInput,
     settings::shape::{Form, Path},
     sizes,
-    tunnel::{Completion, Tunnel, TunnelRequest, TunnelSpec},
+    tunnel::{Completion, TunnelSpec},
 };
 
 impl Client {
@@ -81,6 +80,8 @@ impl Client {
         offload: &Arc<dyn Offload>,
         params: NegotiatedParams,
     ) -> Option<Outcome> {
+        // What the other of two ends says of itself; servers say nothing.
+        progress.env.set_peer_info(&params.peer_info);
         if !self.hooks.agree_to_keys(&progress.env, params.exported.as_deref()).await {
             return Some(Outcome::Restart(Restart::because("tls-error")));
         }
@@ -164,54 +165,41 @@ impl Client {
         self.announce_peer(progress).await;
         let made_of = progress.pushed.lasting().map(str::to_owned).collect::<Vec<_>>();
         let device = offload.device();
-        if let Some(up) = self.up.as_mut().filter(|up| up.made_of == made_of && up.device == device) {
-            up.guard.clamp_to(&device, mss); // this remote's headers may be longer
-            ovlog!(1, "Preserving previous TUN/TAP instance: {}", offload.device().name);
-            if let Err(failure) = up.tunnel.restarted(&progress.env).await {
-                return Some(Outcome::Ended(Ended::Fatal(failure.to_string())));
+        let came_first = self.comes_up_first();
+        let brought_up = match self.up.as_mut().filter(|up| up.made_of == made_of && up.device == device) {
+            Some(up) if came_first => {
+                up.tunnel.meet(&progress.env);
+                Ok(())
             }
-            self.tell_connected(progress, &spec, Completion::Complete);
-            life.completed(true);
-            return None;
-        }
-        if let Some(old) = self.up.take() {
-            ovlog!(
-                1,
-                "NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device."
-            );
-            old.tunnel.down("restart", std::future::ready(())).await;
-        }
-        if let Some(guarded) = &mut life.kill_switch {
-            guarded.set_device(Some(&device.name));
-        }
-        // Before addresses and routes: what is to be refused never passes.
-        let guard = Guard::of_client(&device, mss, spec.routes.block_ipv6);
-        let request = TunnelRequest {
-            hooks: Arc::clone(&self.hooks),
-            offload: Arc::clone(offload),
-            spec: spec.clone(),
-            dns_updown: self.profile.routes.dns_updown.clone(),
-            remote: Some(progress.link.outside()),
-            keeper: life.name_keeper.clone(),
-            env: progress.env.clone(),
+            Some(up) => {
+                ovlog!(1, "Preserving previous TUN/TAP instance: {}", device.name);
+                up.tunnel.restarted(&progress.env).await
+            }
+            None => {
+                if self.up.is_some() && !came_first {
+                    ovlog!(
+                        1,
+                        "NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device."
+                    );
+                }
+                let (outside, env) = (progress.link.outside(), progress.env.clone());
+                let request = self.tunnel_request(life, offload, spec.clone(), outside, env);
+                self.raise(life, request, made_of, mss).await
+            }
         };
-        match Tunnel::up(request).await {
-            Ok((mut tunnel, completion)) => {
-                if life.is_about_to_drop_privileges() {
-                    let more_may_come = self.profile.client.pull && !spec.device.is_virtual();
-                    let updown = &self.profile.routes.dns_updown;
-                    life.name_keeper = tunnel.entrust_names(updown, more_may_come).await;
-                }
-                self.up = Some(Up { tunnel, device, guard, made_of });
-                // Only now, as in OpenVPN (`do_uid_gid_chroot`): `up` and what sets the name servers need root's rights.
-                if let Err(failure) = life.drop_privileges() {
-                    return Some(Outcome::Ended(Ended::Fatal(failure)));
-                }
-                self.tell_connected(progress, &spec, completion);
-                life.completed(completion == Completion::Complete);
-                None
-            }
-            Err(failure) => Some(Outcome::Ended(Ended::Fatal(failure.to_string()))),
+        let completion = match brought_up {
+            Ok(()) => self.complete(progress, &spec, mss).await,
+            Err(failure) => Err(failure),
+        };
+        let completion = match completion {
+            Ok(completion) => completion,
+            Err(failure) => return Some(Outcome::Ended(Ended::Fatal(failure.to_string()))),
+        };
+        if let Err(ended) = self.drop_privileges(life).await {
+            return Some(Outcome::Ended(ended));
         }
+        self.tell_connected(progress, &spec, completion);
+        life.completed(completion == Completion::Complete);
+        None
     }
 }

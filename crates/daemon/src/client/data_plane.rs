@@ -22,18 +22,7 @@ impl Client {
             }
             OffloadEvent::PeerGone(_, DeleteReason::Expired, _) => {
                 progress.peer = None;
-                // As OpenVPN: whose silence it is.
-                let server = progress.env.get("X509_0_CN").map_or(String::new(), |name| format!("[{name}] "));
-                Some(match progress.on_silence {
-                    PingAction::Restart => {
-                        ovlog!(1, "{server}Inactivity timeout (--ping-restart), restarting");
-                        Outcome::Restart(Restart::because("ping-restart"))
-                    }
-                    PingAction::Exit => {
-                        ovlog!(1, "{server}Inactivity timeout (--ping-exit), exiting");
-                        Outcome::Ended(Ended::Soft(Request::Terminate, "ping-exit"))
-                    }
-                })
+                Some(progress.fell_silent())
             }
             // Also when somebody else removed it: without a peer in the data plane there is no connection.
             OffloadEvent::PeerGone(..) => {
@@ -76,5 +65,23 @@ impl Client {
         ovlog!(error 1, "the tunnel device is gone: connecting again with a new one");
         self.device_lost = true;
         Outcome::Restart(Restart { advance: Advance::Stay, ..Restart::because("device-gone") })
+    }
+}
+
+impl Progress {
+    /// Nothing was heard for the time of `ping-restart` or `ping-exit`.
+    pub(super) fn fell_silent(&self) -> Outcome {
+        // As OpenVPN: whose silence it is.
+        let server = self.env.get("X509_0_CN").unwrap_or("UNDEF");
+        match self.on_silence {
+            PingAction::Restart => {
+                ovlog!(1, "[{server}] Inactivity timeout (--ping-restart), restarting");
+                Outcome::Restart(Restart::because("ping-restart"))
+            }
+            PingAction::Exit => {
+                ovlog!(1, "[{server}] Inactivity timeout (--ping-exit), exiting");
+                Outcome::Ended(Ended::Soft(Request::Terminate, "ping-exit"))
+            }
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Progress {
     /// The peer in the offload, and what was agreed on with it.
     pub(super) peer: Option<PeerId>,
     pub(super) params: Option<NegotiatedParams>,
+    /// How long the peer may be silent before it has answered at all.
+    pub(super) answer_due: Option<Instant>,
     /// What happens when nothing is heard.
     pub(super) on_silence: PingAction,
     /// Exit notification goes over the control channel.
@@ -68,12 +70,14 @@ impl Client {
         self.hooks.forget_pushed();
         let mut env = self.hooks.environment();
         env.set_peer_address(Trust::Untrusted, link.remote);
+        let silence = self.profile.keepalive.timeout.filter(|(after, _)| !after.is_zero());
         let mut progress = Progress {
             answered: false,
             pushed: Pushed::default(),
             peer: None,
             params: None,
-            on_silence: PingAction::Restart,
+            answer_due: silence.map(|(after, _)| Instant::now() + after),
+            on_silence: silence.map_or(PingAction::Restart, |(_, action)| action),
             cc_exit: false,
             env,
             announced: false,

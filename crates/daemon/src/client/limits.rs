@@ -87,10 +87,11 @@ impl Progress {
     /// When something is due next.
     pub(super) fn deadline(&self, entry: &ConnectionEntry, status: Instant) -> Instant {
         let poll = (!self.answered).then(|| self.link.began + entry.connect_timeout);
+        let answer = self.answer_due.filter(|_| !self.answered);
         let leaving = self.leaving.as_ref().map(|(at, _)| *at);
         let inactive = self.inactive.as_ref().map(Inactivity::deadline);
         let around = Some(self.surroundings.deadline());
-        [poll, leaving, self.ends, inactive, self.usage_due, around]
+        [poll, answer, leaving, self.ends, inactive, self.usage_due, around]
             .into_iter()
             .flatten()
             .fold(status, Instant::min)
@@ -103,6 +104,9 @@ impl Progress {
             && now >= *at
         {
             return Some(Outcome::Ended(ended.clone()));
+        }
+        if !self.answered && self.answer_due.is_some_and(|due| now >= due) {
+            return Some(self.fell_silent());
         }
         if !self.answered && now >= self.link.began + entry.connect_timeout {
             ovlog!(1, "Server poll timeout, restarting");

@@ -9,6 +9,7 @@ mod configure;
 mod data_plane;
 mod drive;
 mod ending;
+mod first;
 mod interface;
 mod kill_switch;
 mod leaving;
@@ -47,7 +48,7 @@ use crate::{
     ovlog, random,
     settings::tls::make_factory,
     signals::{Request, Signals},
-    tunnel::Tunnel,
+    tunnel::{Completion, Tunnel},
 };
 pub(crate) use kill_switch::{Guarded, conclude};
 use login::Login;
@@ -116,6 +117,10 @@ struct Up {
     /// Rules that go with the tunnel.
     guard: Guard,
     made_of: Vec<String>,
+    /// What is to be said of it when the peer has answered.
+    completion: Completion,
+    /// `route-delay` begins with the peer's answer.
+    routes_wait: bool,
 }
 
 /// How an attempt ended.

@@ -3,6 +3,7 @@
 use std::{
     io::{BufReader, Write as _},
     os::{fd::AsFd as _, unix::net::UnixStream},
+    path::Path,
     process::{ExitCode, Stdio},
     time::Duration,
 };
@@ -121,7 +122,7 @@ async fn run(program: &[String], request: &Request) -> Result<(), String> {
     let (Some((name, arguments)), Some(hook)) = (program.split_first(), request.verb.hook()) else {
         return Ok(());
     };
-    let mut child = tokio::process::Command::new(name);
+    let mut child = tokio::process::Command::new(Path::new(".").join(name)); // as other programs: not looked for elsewhere
     child
         .args(arguments)
         .env_clear()

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -211,7 +211,8 @@ impl ScriptRunner {
         let _slot = self.slots.acquire().await.ok();
         // What it copies of the environment nobody can wipe: a password is there as long as the program runs, as it is in
         // the program's own.
-        let mut child = tokio::process::Command::new(program);
+        // A name alone is a file in the current directory (`cd`), as for OpenVPN: it is not looked for elsewhere.
+        let mut child = tokio::process::Command::new(Path::new(".").join(program));
         child
             .args(fixed)
             .args(arguments)

@@ -66,7 +66,7 @@ pub(crate) enum Completion {
 
 impl Completion {
     /// Both are complete.
-    const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Complete, Self::Complete) => Self::Complete,
             _ => Self::WithErrors,
@@ -130,6 +130,9 @@ struct KnownRoutes {
     unresolved: Vec<String>,
 }
 
+/// What scripts are told of a restart that leaves the tunnel standing (`script_context`).
+const RESTART: &str = "restart";
+
 /// Metric of a server's `route` lines where the machine's routes choose the client: worse than those to clients, so that
 /// they only catch what belongs to no client at the moment.
 const METRIC_BEHIND_CLIENTS: u32 = 200;
@@ -184,6 +187,14 @@ impl Changes {
 impl Tunnel {
     /// Brings a tunnel up.
     pub(crate) async fn up(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
+        let (spec, remote, device) = (request.spec.clone(), request.remote, request.offload.device());
+        let (mut tunnel, named) = Self::without_routes(request).await?;
+        let routed = tunnel.add_routes(&spec, &device.name, remote).await?;
+        Ok((tunnel, named.and(routed)))
+    }
+
+    /// Brings a tunnel up as far as `up`. [`Self::add_routes`] does the rest.
+    pub(crate) async fn without_routes(request: TunnelRequest) -> Result<(Self, Completion), TunnelError> {
         let TunnelRequest { hooks, offload, spec, dns_updown, remote, keeper, mut env } = request;
         let device = offload.device();
         // Before a name server behind the tunnel takes the place of this machine's own.
@@ -213,7 +224,7 @@ impl Tunnel {
             addresses: spec.addresses(),
             routed: None,
         };
-        let mut completion = tunnel.set_names(&spec, &device.name, &dns_updown).await;
+        let completion = tunnel.set_names(&spec, &device.name, &dns_updown).await;
         // Programs that set routes in `up`, as NetworkManager's helper does, read them there.
         if let Err(failure) = tunnel.known_routes(&spec, &device.name, remote).await {
             tunnel.undo().await;
@@ -231,23 +242,38 @@ impl Tunnel {
             return Err(TunnelError::Up);
         }
         tunnel.hooks.management.up_down(true, &tunnel.env);
+        Ok((tunnel, completion))
+    }
+
+    /// Sets the routes, after `route-delay`, and runs `route-up`. A tunnel that cannot have them comes down.
+    pub(crate) async fn add_routes(
+        &mut self,
+        spec: &TunnelSpec,
+        device: &str,
+        remote: Option<SocketAddr>,
+    ) -> Result<Completion, TunnelError> {
         if let Some(delay) = spec.routes.delay {
             tokio::time::sleep(delay).await;
         }
         let routes = &spec.routes;
         if !routes.routes.is_empty() || !routes.routes6.is_empty() || routes.redirect.is_some() {
-            tunnel.hooks.management.set_state(StateName::AddRoutes, "");
+            self.hooks.management.set_state(StateName::AddRoutes, "");
         }
-        match tunnel.routes(&spec, &device.name, remote).await {
-            Ok(Completion::Complete) => {}
-            Ok(Completion::WithErrors) => completion = Completion::WithErrors,
+        match self.routes(spec, device, remote).await {
+            Ok(completion) => {
+                self.route_up().await;
+                Ok(completion)
+            }
             Err(failure) => {
-                tunnel.undo().await;
-                return Err(failure);
+                self.undo().await;
+                Err(failure)
             }
         }
-        tunnel.route_up().await;
-        Ok((tunnel, completion))
+    }
+
+    /// The peer of a tunnel that stood before it answered: scripts hear of it from here on.
+    pub(crate) fn meet(&mut self, peer: &ScriptEnv) {
+        self.env.remove_prefix("signal").extend(peer).extend(&self.own);
     }
 
     /// A soft restart begins that leaves the tunnel standing (`persist-tun`): `down` hears of it with `up-restart`. Name
@@ -269,18 +295,19 @@ impl Tunnel {
         if !self.hooks.scripts.up_restart {
             return Ok(());
         }
-        self.env.remove_prefix("signal").extend(peer).extend(&self.own);
+        self.own.set("script_context", RESTART);
+        self.hooks.remember(self.own.clone());
+        self.meet(peer);
         let up = self.hooks.scripts.up.clone();
         if self.run_at_restart(Hook::Up, up.as_ref()).await { Ok(()) } else { Err(TunnelError::Up) }
     }
 
     async fn run_at_restart(&mut self, hook: Hook, program: Option<&Command>) -> bool {
-        const CONTEXT: &str = "restart";
         let mut arguments = self.arguments.clone();
         arguments.pop();
-        arguments.push(CONTEXT.to_owned());
+        arguments.push(RESTART.to_owned());
         let mut env = self.env.clone();
-        env.set("script_context", CONTEXT);
+        env.set("script_context", RESTART);
         self.hooks.run(hook, program, &arguments, &env).await
     }
 

@@ -157,7 +157,8 @@ impl ProgramStart {
             return Ok(());
         };
         let failed = |source| start_failed(&self.path, source);
-        let mut command = Command::new(&self.path);
+        // A name alone is a file in the current directory, as for OpenVPN: it is not looked for elsewhere.
+        let mut command = Command::new(Path::new(".").join(&self.path));
         let number = pass_descriptor(&mut command, theirs);
         let child = command
             .env_clear()
