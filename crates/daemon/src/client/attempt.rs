@@ -1,6 +1,6 @@
 //! One attempt: resolve, open the transport, start a session.
 
-use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use culvert_config::{
     profile::{Bind, ConnectionEntry, MssFix, ResolvRetry},
@@ -128,10 +128,6 @@ impl Client {
             Ok(offload) => offload,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
-        // A relay is not known yet.
-        if !through_relay(&entry) {
-            self.follow_network(remote).await;
-        }
         // `connect-timeout` counts from here on, whatever the way to the server takes.
         let began = Instant::now();
         let guarded = life.kill_switch.as_mut();
@@ -140,9 +136,6 @@ impl Client {
             Err(outcome) => return outcome,
         };
         let transport = opened.transport;
-        if let Some(association) = &opened.association {
-            self.follow_network(association.relay).await;
-        }
         life.ready();
         let started = match self.start_session(&offload, &entry, remote, opened, began) {
             Ok(started) => started,
@@ -250,28 +243,21 @@ impl Client {
         offload: &dyn Offload,
         entry: &ConnectionEntry,
         remote: SocketAddr,
-        guarded: Option<&mut Guarded>,
+        mut guarded: Option<&mut Guarded>,
         signals: &mut Signals,
     ) -> Result<Opened, Outcome> {
-        let logger = self.logger.clone();
-        let opening = self.try_transport(offload, entry, remote, guarded);
-        let mut opening = pin!(opening);
-        let opened = loop {
-            tokio::select! {
-                opened = &mut opening => break opened,
-                request = signals.next() => match request {
-                    Request::Statistics => super::log_statistics(Some(offload), &logger),
-                    request => return Err(Outcome::by_signal(request)),
-                },
-            }
+        let association = match through_relay(entry) {
+            true => self.associate(entry, guarded.as_deref_mut(), signals).await?,
+            false => None,
         };
-        opened.map_err(|no_way| match no_way {
-            NoWay::Failed { reason, text } => {
-                ovlog!(error 1, "{text}");
-                Outcome::Restart(Restart::because(reason))
-            }
-            NoWay::Never(text) => Outcome::Ended(Ended::Fatal(text)),
-        })
+        // A relay may be of another address family than the server.
+        let outside = association.as_ref().map_or(remote, |association| association.relay);
+        self.follow_network(outside).await;
+        let logger = self.logger.clone();
+        let opening = self.try_transport(offload, entry, remote, association, guarded);
+        let opened =
+            super::unless_signalled(opening, signals, || super::log_statistics(Some(offload), &logger));
+        opened.await.map_err(Outcome::by_signal)?.map_err(Outcome::of)
     }
 
     async fn try_transport(
@@ -279,12 +265,11 @@ impl Client {
         offload: &dyn Offload,
         entry: &ConnectionEntry,
         remote: SocketAddr,
-        mut guarded: Option<&mut Guarded>,
+        association: Option<Association>,
+        guarded: Option<&mut Guarded>,
     ) -> Result<Opened, NoWay> {
         let failed = |text| NoWay::Failed { reason: "connection-failed", text };
         let is_tcp = entry.proto.transport.is_tcp();
-        let association = if is_tcp { None } else { self.associate(entry, guarded.as_deref_mut()).await? };
-        // A relay may be of another address family than the server.
         let outside = association.as_ref().map_or(remote, |association| association.relay);
         let local = self.local_address(entry, outside, guarded).await.map_err(failed)?;
         let family = if outside.is_ipv4() { 4 } else { 6 };
