@@ -194,5 +194,5 @@ pub fn gateway_towards(
             host.default_routes(family)?.into_iter().find(|route| route.device.as_deref() != Some(device))
         }
     };
-    Ok(found.map(|route| NetGateway { gateway: route.gateway, device: route.device.unwrap_or_default() }))
+    Ok(found.map(NetGateway::of))
 }

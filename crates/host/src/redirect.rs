@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{
-    Family, Host, HostError, Place, Plan, Route, RouteKind, RouteSpec, Step, gateway_towards, route::mask,
-};
+use crate::{Family, Host, HostError, Place, Plan, Route, RouteKind, RouteSpec, Step, route::mask};
 
 /// The way out of this machine beside the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +11,13 @@ pub struct NetGateway {
     pub gateway: Option<IpAddr>,
     /// The device.
     pub device: String,
+}
+
+impl NetGateway {
+    /// Returns where a route leads.
+    pub(crate) fn of(route: Route) -> Self {
+        Self { gateway: route.gateway, device: route.device.unwrap_or_default() }
+    }
 }
 
 /// The flags of `redirect-gateway` and `redirect-private`.
@@ -100,18 +105,44 @@ impl RouteContext {
     ///
     /// # Errors
     /// When the system cannot be asked. A missing default route is no error.
-    pub fn discover(mut self, host: &mut dyn Host) -> Result<Self, HostError> {
-        let towards = |family| self.remote.filter(|remote| Family::of(*remote) == family);
-        self.net4 = gateway_towards(host, towards(Family::V4), Family::V4, &self.device)?;
-        self.net6 = gateway_towards(host, towards(Family::V6), Family::V6, &self.device)?;
-        let beside = |route: &Route| route.device.as_deref() != Some(self.device.as_str());
-        let default4 = host.default_routes(Family::V4)?.into_iter().find(beside);
-        let default6 = host.default_routes(Family::V6)?.into_iter().find(beside);
-        (self.default4, self.default6) = (default4, default6);
+    pub fn discover(self, host: &mut dyn Host) -> Result<Self, HostError> {
+        self.discover_under(host, &Plan::new())
+    }
+
+    /// The same while the routes of `standing` are in place: a default route that they displaced is still the machine's own.
+    ///
+    /// # Errors
+    /// As [`Self::discover`].
+    pub fn discover_under(mut self, host: &mut dyn Host, standing: &Plan) -> Result<Self, HostError> {
+        (self.net4, self.default4) = self.ways(host, Family::V4, standing)?;
+        (self.net6, self.default6) = self.ways(host, Family::V6, standing)?;
         if let Some(net) = &self.net4 {
             self.local_networks = host.addresses(&net.device)?;
         }
         Ok(self)
+    }
+
+    /// The way to the server (or by default), and the default route.
+    fn ways(
+        &self,
+        host: &mut dyn Host,
+        family: Family,
+        standing: &Plan,
+    ) -> Result<(Option<NetGateway>, Option<Route>), HostError> {
+        let displaced = standing.steps().iter().find_map(|step| match step {
+            Step::Displace(route) if route.family() == family => Some(route.clone()),
+            _ => None,
+        });
+        let beside = |route: &Route| route.device.as_deref() != Some(self.device.as_str());
+        let default = match displaced {
+            Some(route) => Some(route),
+            None => host.default_routes(family)?.into_iter().find(beside),
+        };
+        let direct = match self.remote.filter(|remote| Family::of(*remote) == family) {
+            Some(remote) => host.route_to(remote)?.filter(beside),
+            None => None,
+        };
+        Ok((direct.or_else(|| default.clone()).map(NetGateway::of), default))
     }
 
     /// Returns the address a word stands for.

@@ -305,6 +305,46 @@ fn a_default_route_that_somebody_else_has_set_meanwhile_is_not_joined_by_the_old
     assert_eq!(host.default_routes(Family::V4).expect("the fake answers"), [renewed]);
 }
 
+/// The routes of a tunnel are worked out again while its own default route stands.
+#[test]
+fn a_displaced_default_route_is_the_machine_s_own_until_it_is_back() {
+    // With another one that is worse, and for a server of each family.
+    for remote in ["198.51.100.7", "2001:db8:5::7"] {
+        let mut host = FakeHost::new();
+        host.devices.insert("wlan0".to_owned(), Vec::new());
+        let worse = Route::to(Family::V4.any(), 0).via(Some(address("10.9.0.1"))).dev("wlan0");
+        host.routes.push(worse.metric(Some(600)));
+        let before = host.routes.clone();
+        let mut ledger = Ledger::new();
+        let around = context(&mut host, remote);
+        let mut settings = redirect(Redirect { def1: false, ..DEF1 });
+        let first = settings.plan(&around).plan;
+        assert!(ledger.apply(&mut host, &first).is_complete());
+
+        let again = around.clone().discover_under(&mut host, &first).expect("the fake answers");
+        assert_eq!(again, around);
+        settings.routes.push(RouteSpec {
+            network: Place::Address(address("10.66.0.0")),
+            prefix: 16,
+            gateway: None,
+            metric: None,
+            table: None,
+            family: Family::V4,
+        });
+        host.calls.clear();
+        assert!(ledger.revise(&mut host, &first, &settings.plan(&again).plan).is_complete());
+        assert_eq!(host.calls, ["add route 10.66.0.0/16 via 10.8.0.1 dev tun0 table 0 metric -1"]);
+
+        assert!(ledger.undo(&mut host).is_empty());
+        let sorted = |host: &mut FakeHost| host.default_routes(Family::V4).expect("the fake answers");
+        assert_eq!(host.routes.len(), before.len());
+        assert_eq!(
+            sorted(&mut host),
+            before.iter().filter(|route| route.prefix == 0).cloned().collect::<Vec<_>>()
+        );
+    }
+}
+
 #[test]
 fn a_revised_plan_touches_only_what_differs() {
     let host = &mut FakeHost::new();

@@ -96,6 +96,39 @@ fn the_same_over_ipv6() {
     assert_no_panic(&tunnel);
 }
 
+/// As above where the machine's default route was replaced: that of the other network comes back at the end.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_default_route_that_was_replaced_is_that_of_the_network_as_it_is_now() {
+    let router = NetnsLab::SERVER_V4.to_string();
+    let lab = NetnsLab::new().unwrap();
+    lab.client.ip(&["route", "add", "default", "via", &router]).unwrap();
+    let spec = TunnelSpec {
+        server_extra: SLOW.to_owned(),
+        client_extra: "redirect-gateway\npersist-tun".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let mut tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    let mark = tunnel.client.mark();
+    tunnel.lab.set_wire(false).unwrap();
+    tunnel.lab.client.ip(&["address", "flush", "dev", "wire"]).unwrap();
+    tunnel.client.wait_for_after(mark, "the way to the server is gone", SOON).unwrap();
+    tunnel.lab.set_wire(true).unwrap();
+    tunnel.lab.client.add_address(NEXT.into()).unwrap();
+    tunnel.lab.client.ip(&["route", "add", "default", "via", &router, "metric", "50"]).unwrap();
+    tunnel.client.wait_up_after(mark, SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(tunnel.client.stop(SOON).unwrap().success());
+    let defaults = tunnel.lab.client.ip(&["route", "show", "default"]).unwrap();
+    assert_eq!(
+        defaults.trim(),
+        format!("default via {router} dev wire metric 50"),
+        "{}",
+        tunnel.client.tail()
+    );
+    assert_no_panic(&tunnel);
+}
+
 /// The server is behind a router whose route the machine has lost while the client had no session, as it does in a sleep.
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]

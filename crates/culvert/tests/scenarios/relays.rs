@@ -8,7 +8,7 @@ use std::{
 };
 
 use culvert_testkit::{
-    Management, NetnsLab, Release, Role, TempDir, Transport, Tunnel, TunnelSpec, eventually,
+    Management, NetnsLab, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec, eventually,
 };
 
 use crate::{SOON, World, assert_no_panic, proxies::Proxy};
@@ -22,7 +22,7 @@ enum Tells {
     Name,
 }
 
-/// A SOCKS proxy on the server's machine, for the datagrams of one client.
+/// What a SOCKS proxy on the server's machine relays for one client.
 struct Relay {
     /// Towards the client.
     near: UdpSocket,
@@ -33,22 +33,24 @@ struct Relay {
 }
 
 impl Relay {
+    /// Starts the proxy, which has a relay of its own for each association.
     fn start(lab: &NetnsLab, at: IpAddr, server: IpAddr, tells: Tells) {
-        let open = || {
-            let sockets = (UdpSocket::bind((at, 0)).unwrap(), UdpSocket::bind((server, 0)).unwrap());
-            (TcpListener::bind((at, 1080)).unwrap(), sockets)
+        let open = move || {
+            let listener = TcpListener::bind((at, 1080)).unwrap();
+            std::thread::spawn(move || {
+                while let Ok((stream, _)) = listener.accept() {
+                    let (near, far) =
+                        (UdpSocket::bind((at, 0)).unwrap(), UdpSocket::bind((server, 0)).unwrap());
+                    let relay = Arc::new(Self { near, far, tells, client: OnceLock::new() });
+                    for work in [Self::to_server as fn(&Self), Self::to_client] {
+                        let relay = Arc::clone(&relay);
+                        std::thread::spawn(move || work(&relay));
+                    }
+                    std::thread::spawn(move || relay.associate(stream));
+                }
+            });
         };
-        let (listener, (near, far)) = lab.server.enter(open).unwrap();
-        let relay = Arc::new(Self { near, far, tells, client: OnceLock::new() });
-        for work in [Self::to_server as fn(&Self), Self::to_client] {
-            let relay = Arc::clone(&relay);
-            std::thread::spawn(move || work(&relay));
-        }
-        std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                relay.associate(stream);
-            }
-        });
+        lab.server.enter(open).unwrap();
     }
 
     /// The dialogue (RFC 1928): no login, UDP ASSOCIATE; and the stream until the client ends it.
@@ -193,6 +195,35 @@ fn an_update_keeps_the_way_to_the_relay() {
     });
     assert!(to_relay().contains("via 10.99.0.1"), "{}", to_relay());
     tunnel.wait_traffic(SOON).unwrap();
+}
+
+/// The kernel took the route to the proxy away, as it does when the machine sleeps, and the tunnel still stands.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_kept_tunnel_does_not_swallow_the_call_to_the_proxy() {
+    let lab = NetnsLab::new().unwrap();
+    let far = "203.0.113.5";
+    lab.server.ip(&["address", "add", far, "dev", "lo"]).unwrap();
+    lab.client.ip(&["route", "add", "default", "via", "10.99.0.1"]).unwrap();
+    Relay::start(&lab, far.parse().unwrap(), NetnsLab::SERVER_V4.into(), Tells::Address);
+    let spec = TunnelSpec {
+        server_extra: "keepalive 120 600".to_owned(),
+        client_extra: format!(
+            "socks-proxy {far} 1080\nredirect-gateway def1\npersist-tun\nconnect-timeout 3"
+        ),
+        ..TunnelSpec::default()
+    };
+    let tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    let mark = tunnel.client.mark();
+    tunnel.client.signal(Signal::Restart).unwrap();
+    tunnel.client.wait_for_after(mark, "process restarting", SOON).unwrap();
+    tunnel.lab.set_wire(false).unwrap();
+    tunnel.lab.set_wire(true).unwrap();
+    tunnel.lab.client.ip(&["route", "add", "default", "via", "10.99.0.1"]).unwrap();
+    tunnel.client.wait_up_after(mark, SOON).unwrap();
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(tunnel.client.has_logged("Preserving previous TUN/TAP instance"), "{}", tunnel.client.tail());
+    assert_no_panic(&tunnel);
 }
 
 /// As above, through a proxy that is not the test's.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use culvert_testkit::{Management, Release, Role, TempDir, Tunnel, TunnelSpec, eventually};
+use culvert_testkit::{Management, NetnsLab, Release, Role, TempDir, Tunnel, TunnelSpec, eventually};
 
 use crate::policy::Second;
 use crate::{SOON, World, assert_no_panic};
@@ -95,6 +95,36 @@ fn a_client_s_file_leaves_alone_what_the_management_interface_gave_and_tells_wha
     write("ifconfig-push 10.8.0.40 255.255.255.0\npush \"route 10.67.0.0 255.255.0.0\"\n");
     wait_network(&tunnel, &["10.8.0.40/24"], &["10.8.0.9/24"]);
     assert!(!tunnel.server.has_logged("client-instance"), "{}", tunnel.server.tail());
+    assert_no_panic(&tunnel);
+}
+
+/// Without `def1` the machine's default route is taken away, and comes back at the end.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_default_route_that_was_replaced_comes_back_after_an_update() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("management");
+    let lab = NetnsLab::new().unwrap();
+    lab.client.ip(&["route", "add", "default", "via", &NetnsLab::SERVER_V4.to_string()]).unwrap();
+    let spec = TunnelSpec {
+        server_extra: format!("management {} unix", socket.display()),
+        client_extra: "redirect-gateway".to_owned(),
+        ..TunnelSpec::default()
+    };
+    let defaults = |lab: &NetnsLab| lab.client.ip(&["route", "show", "default"]).unwrap();
+    let own = defaults(&lab);
+    let mut tunnel = World::new().tunnel_in(lab, Role::Client, Release::V2_7, &spec);
+    let replaced = defaults(&tunnel.lab);
+    assert!(replaced.lines().count() == 1 && replaced.contains("dev tun0"), "{replaced}");
+    let mut management = Management::connect(&socket).unwrap();
+    for network in ["10.66.0.0", "10.67.0.0"] {
+        management.command(&format!("push-update-broad \"route {network} 255.255.0.0\"")).unwrap();
+        wait_network(&tunnel, &[network], &[]);
+        assert_eq!(defaults(&tunnel.lab), replaced);
+    }
+    tunnel.wait_traffic(SOON).unwrap();
+    assert!(tunnel.client.stop(SOON).unwrap().success());
+    assert_eq!(defaults(&tunnel.lab), own, "{}", tunnel.client.tail());
     assert_no_panic(&tunnel);
 }
 

@@ -1,6 +1,6 @@
 //! One attempt: resolve, open the transport, start a session.
 
-use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use culvert_config::{
     profile::{Bind, ConnectionEntry, MssFix, ResolvRetry},
@@ -133,27 +133,19 @@ impl Client {
             Ok(offload) => offload,
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
-        // A relay is not known yet.
-        if !through_relay(&entry) {
-            self.follow_network(remote).await;
-            if let Err(ended) = self.come_up_first(life, &offload, remote).await {
-                return Outcome::Ended(ended);
-            }
-        }
         // `connect-timeout` counts from here on, whatever the way to the server takes.
         let began = Instant::now();
+        let association = match self.prepare_way(life, &offload, &entry, remote, signals).await {
+            Ok(association) => association,
+            Err(outcome) => return outcome,
+        };
         let guarded = life.kill_switch.as_mut();
-        let opened = match self.open_transport(&*offload, &entry, remote, guarded, signals).await {
+        let opened = self.open_transport(&*offload, &entry, remote, (association, guarded), signals);
+        let opened = match opened.await {
             Ok(opened) => opened,
             Err(outcome) => return outcome,
         };
         let transport = opened.transport;
-        if let Some(association) = &opened.association {
-            self.follow_network(association.relay).await;
-            if let Err(ended) = self.come_up_first(life, &offload, association.relay).await {
-                return Outcome::Ended(ended);
-            }
-        }
         if self.comes_up_first()
             && let Err(ended) = self.drop_privileges(life).await
         {
@@ -261,33 +253,40 @@ impl Client {
         Ok(offload)
     }
 
+    /// What has to be there before the server is called: the relay of a SOCKS proxy, a way to it or to the server beside a
+    /// tunnel that stands, and a tunnel that comes up first.
+    async fn prepare_way(
+        &mut self,
+        life: &mut Life,
+        offload: &Arc<dyn Offload>,
+        entry: &ConnectionEntry,
+        remote: SocketAddr,
+        signals: &mut Signals,
+    ) -> Result<Option<Association>, Outcome> {
+        let association = match through_relay(entry) {
+            true => self.associate(entry, life.kill_switch.as_mut(), signals).await?,
+            false => None,
+        };
+        // A relay may be of another address family than the server.
+        let outside = association.as_ref().map_or(remote, |association| association.relay);
+        self.follow_network(outside).await;
+        self.come_up_first(life, offload, outside).await.map_err(Outcome::Ended)?;
+        Ok(association)
+    }
+
     async fn open_transport(
         &mut self,
         offload: &dyn Offload,
         entry: &ConnectionEntry,
         remote: SocketAddr,
-        guarded: Option<&mut Guarded>,
+        (association, guarded): (Option<Association>, Option<&mut Guarded>),
         signals: &mut Signals,
     ) -> Result<Opened, Outcome> {
         let logger = self.logger.clone();
-        let opening = self.try_transport(offload, entry, remote, guarded);
-        let mut opening = pin!(opening);
-        let opened = loop {
-            tokio::select! {
-                opened = &mut opening => break opened,
-                request = signals.next() => match request {
-                    Request::Statistics => super::log_statistics(Some(offload), &logger),
-                    request => return Err(Outcome::by_signal(request)),
-                },
-            }
-        };
-        opened.map_err(|no_way| match no_way {
-            NoWay::Failed { reason, text } => {
-                ovlog!(error 1, "{text}");
-                Outcome::Restart(Restart::because(reason))
-            }
-            NoWay::Never(text) => Outcome::Ended(Ended::Fatal(text)),
-        })
+        let opening = self.try_transport(offload, entry, remote, association, guarded);
+        let opened =
+            super::unless_signalled(opening, signals, || super::log_statistics(Some(offload), &logger));
+        opened.await.map_err(Outcome::by_signal)?.map_err(Outcome::of)
     }
 
     async fn try_transport(
@@ -295,12 +294,11 @@ impl Client {
         offload: &dyn Offload,
         entry: &ConnectionEntry,
         remote: SocketAddr,
-        mut guarded: Option<&mut Guarded>,
+        association: Option<Association>,
+        guarded: Option<&mut Guarded>,
     ) -> Result<Opened, NoWay> {
         let failed = |text| NoWay::Failed { reason: "connection-failed", text };
         let is_tcp = entry.proto.transport.is_tcp();
-        let association = if is_tcp { None } else { self.associate(entry, guarded.as_deref_mut()).await? };
-        // A relay may be of another address family than the server.
         let outside = association.as_ref().map_or(remote, |association| association.relay);
         let local = self.local_address(entry, outside, guarded).await.map_err(failed)?;
         let family = if outside.is_ipv4() { 4 } else { 6 };

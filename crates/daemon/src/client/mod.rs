@@ -292,16 +292,7 @@ impl Client {
         work: impl Future<Output = T>,
         signals: &mut Signals,
     ) -> Result<T, Request> {
-        let mut work = pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return Ok(done),
-                request = signals.next() => match request {
-                    Request::Statistics => self.log_statistics(),
-                    request => return Err(request),
-                },
-            }
-        }
+        unless_signalled(work, signals, || self.log_statistics()).await
     }
 
     /// Takes the tunnel down and lets the device go.
@@ -339,6 +330,24 @@ fn statistics(offload: Option<&dyn Offload>, logger: &Logger) -> String {
         warn!("no statistics: {failure}");
     }
     crate::status_file::statistics(std::time::SystemTime::now(), &stats).render(&logger.zone())
+}
+
+/// Does something that takes time, unless a signal ends it: for work that needs the client itself.
+async fn unless_signalled<T>(
+    work: impl Future<Output = T>,
+    signals: &mut Signals,
+    log_statistics: impl Fn(),
+) -> Result<T, Request> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            request = signals.next() => match request {
+                Request::Statistics => log_statistics(),
+                request => return Err(request),
+            },
+        }
+    }
 }
 
 fn log_statistics(offload: Option<&dyn Offload>, logger: &Logger) {

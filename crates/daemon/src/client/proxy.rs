@@ -25,14 +25,17 @@ use tokio::{
 };
 
 use super::{
-    Client,
+    Client, Outcome, Restart,
     kill_switch::{Guarded, resolve_outside},
+    log_statistics, unless_signalled,
 };
 use crate::{
     address::AfAddress,
     clock,
     credentials::{self, Prompter},
+    exit::Ended,
     link, ovlog, random,
+    signals::Signals,
 };
 
 /// What the login of an HTTP proxy is called.
@@ -81,6 +84,19 @@ impl NoWay {
 
     fn socks(text: impl ToString) -> Self {
         Self::Failed { reason: "socks-error", text: text.to_string() }
+    }
+}
+
+impl Outcome {
+    /// What follows where there is no way to the server.
+    pub(super) fn of(no_way: NoWay) -> Self {
+        match no_way {
+            NoWay::Failed { reason, text } => {
+                ovlog!(error 1, "{text}");
+                Self::Restart(Restart::because(reason))
+            }
+            NoWay::Never(text) => Self::Ended(Ended::Fatal(text)),
+        }
     }
 }
 
@@ -147,39 +163,67 @@ impl Client {
         &mut self,
         entry: &ConnectionEntry,
         guarded: Option<&mut Guarded>,
-    ) -> Result<Option<Association>, NoWay> {
+        signals: &mut Signals,
+    ) -> Result<Option<Association>, Outcome> {
         let Some(Proxy::Socks(socks)) = &entry.proxy else { return Ok(None) };
-        let port = link::port_number(&socks.port).map_err(NoWay::socks)?;
+        let (logger, offload) = (self.logger.clone(), self.offload.clone());
+        let statistics = || log_statistics(offload.as_deref(), &logger);
+        let preparing = unless_signalled(self.prepare_socks(socks, guarded), signals, statistics);
+        let (hops, login) = preparing.await.map_err(Outcome::by_signal)?.map_err(Outcome::of)?;
         let mut failed = "the proxy's name has no address".to_owned();
-        let hops = self.proxy_addresses(socks, port, guarded).await.map_err(NoWay::socks)?;
-        let login = self.socks_login(socks).await?;
         let until = Instant::now() + entry.connect_timeout;
         let mut left = u32::try_from(hops.len()).unwrap_or(u32::MAX);
         for hop in hops {
+            // Not within what a signal may end: routes that are half set would be nobody's.
+            self.follow_network(hop).await;
             // One that swallows packets leaves time to the others.
             let share = until.saturating_duration_since(Instant::now()) / left.max(1);
             left -= 1;
-            let mut stream = match self.connect(hop, None, Instant::now() + share).await {
-                Ok(stream) => stream,
+            let asking = self.ask_for_relay((socks, login.clone()), hop, Instant::now() + share, until);
+            match unless_signalled(asking, signals, statistics).await.map_err(Outcome::by_signal)? {
+                Ok(association) => return association.map(Some).map_err(Outcome::of),
                 Err(failure) => {
                     if left > 0 {
                         ovlog!(1, "SOCKS proxy: {failure}");
                     }
                     failed = failure;
-                    continue;
                 }
-            };
-            let request = SocksRequest::UdpAssociate { ipv6: hop.is_ipv6() };
-            let relay = self.through_socks(&mut stream, (socks, login.clone()), request, until).await?;
-            let relay =
-                relay.ok_or_else(|| NoWay::socks("the SOCKS proxy does not say where its relay is"))?;
-            // A proxy that listens everywhere says so.
-            let ip = relay.ip().to_canonical();
-            let relay = SocketAddr::new(if ip.is_unspecified() { hop.ip() } else { ip }, relay.port());
-            ovlog!(1, "SOCKS proxy wants us to send UDP to {}", AfAddress(relay));
-            return Ok(Some(Association { relay, stream }));
+            }
         }
-        Err(NoWay::socks(failed))
+        Err(Outcome::of(NoWay::socks(failed)))
+    }
+
+    /// What is to be known before a SOCKS proxy is called: its addresses, and the login that it wants.
+    async fn prepare_socks(
+        &mut self,
+        socks: &SocksProxy,
+        guarded: Option<&mut Guarded>,
+    ) -> Result<(Vec<SocketAddr>, Option<Credentials>), NoWay> {
+        let port = link::port_number(&socks.port).map_err(NoWay::socks)?;
+        let hops = self.proxy_addresses(socks, port, guarded).await.map_err(NoWay::socks)?;
+        Ok((hops, self.socks_login(socks).await?))
+    }
+
+    /// Asks for a relay at one address. The outer error: nobody answers there.
+    async fn ask_for_relay(
+        &mut self,
+        proxy: (&SocksProxy, Option<Credentials>),
+        hop: SocketAddr,
+        connected: Instant,
+        until: Instant,
+    ) -> Result<Result<Association, NoWay>, String> {
+        let mut stream = self.connect(hop, None, connected).await?;
+        let request = SocksRequest::UdpAssociate { ipv6: hop.is_ipv6() };
+        let relay = match self.through_socks(&mut stream, proxy, request, until).await {
+            Ok(Some(relay)) => relay,
+            Ok(None) => return Ok(Err(NoWay::socks("the SOCKS proxy does not say where its relay is"))),
+            Err(no_way) => return Ok(Err(no_way)),
+        };
+        // A proxy that listens everywhere says so.
+        let ip = relay.ip().to_canonical();
+        let relay = SocketAddr::new(if ip.is_unspecified() { hop.ip() } else { ip }, relay.port());
+        ovlog!(1, "SOCKS proxy wants us to send UDP to {}", AfAddress(relay));
+        Ok(Ok(Association { relay, stream }))
     }
 
     /// The addresses of the proxy of a UDP connection, of both families: `proto` says which one the server's is.

@@ -357,7 +357,8 @@ impl Tunnel {
         let context = {
             let Some(changes) = &mut self.changes else { return Ok(None) };
             let known = network::route_context(device, &spec.device, spec.topology, &spec.routes, remote);
-            RouteContext { many_peers: spec.routed_by_machine, ..known }.discover(&mut changes.host)?
+            RouteContext { many_peers: spec.routed_by_machine, ..known }
+                .discover_under(&mut changes.host, &self.plans.routes)?
         };
         let close_ipv6_leak = spec.routes.redirect.is_some_and(|redirect| redirect.gateway);
         let (mut settings, unresolved) = network::route_settings(&spec.routes, close_ipv6_leak, |name| {
