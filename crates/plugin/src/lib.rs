@@ -25,7 +25,6 @@ use zeroize::Zeroize as _;
 
 pub use callbacks::{Level, Log};
 use module::{Func, Module, Open};
-use openssl::Certificate;
 
 /// A hook, by its number in the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -265,7 +264,13 @@ impl Plugin {
         let envp = StringArray::of_env(call.env);
         let client = self.client(call.client);
         let openssl = self.module.openssl.zip(call.certificate);
-        let certificate = openssl.and_then(|(openssl, (_, der))| openssl.certificate(der));
+        let certificate =
+            openssl.map(|(openssl, (depth, der))| openssl.certificate(der).map(|object| (depth, object)));
+        // Without the certificate the plugin might skip its check, and agree.
+        if matches!((self.module.func, &certificate), (Func::V3(_), Some(None))) {
+            return Answer::Error;
+        }
+        let certificate = certificate.flatten();
         let mut list: *mut abi::StringList = ptr::null_mut();
         let hook = call.hook as c_int;
         let status = match self.module.func {
@@ -276,8 +281,9 @@ impl Plugin {
                     envp: envp.as_ptr(),
                     handle: self.handle,
                     client,
-                    certificate_depth: call.certificate.map_or(-1, |(depth, _)| c_int::from(depth)),
-                    certificate: certificate.as_ref().map_or(ptr::null_mut(), Certificate::as_ptr),
+                    // As in OpenVPN (`plugin.c`): -1 whenever there is no certificate.
+                    certificate_depth: certificate.as_ref().map_or(-1, |(depth, _)| c_int::from(*depth)),
+                    certificate: certificate.as_ref().map_or(ptr::null_mut(), |(_, object)| object.as_ptr()),
                 };
                 let mut output = abi::FuncReturn { return_list: &raw mut list };
                 // SAFETY: the function is the module's and has this signature; both structures have the layout of the
@@ -377,10 +383,22 @@ fn initialise(
 }
 
 /// Writes out what a plugin printed, as OpenVPN's own output does with each line: in a file it would come much later, and in
-/// the middle of other lines.
+/// the middle of other lines. Only the two streams for that: another one may be locked by a thread of the plugin that waits
+/// for input.
 fn flush() {
-    // SAFETY: null means all streams of the C library, which are locked one by one.
-    unsafe { libc::fflush(ptr::null_mut()) };
+    for stream in [&raw const stdout, &raw const stderr] {
+        // SAFETY: the C library's own variables, set before `main` and there for ever; a program has no reason to set them.
+        let stream = unsafe { stream.read() };
+        // SAFETY: a stream of the C library (null would be all of them, and harmless), which locks it itself.
+        unsafe { libc::fflush(stream) };
+    }
+}
+
+unsafe extern "C" {
+    /// Standard output of C code.
+    static mut stdout: *mut libc::FILE;
+    /// The same for messages.
+    static mut stderr: *mut libc::FILE;
 }
 
 /// Copies a returned list and frees it.

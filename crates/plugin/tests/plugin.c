@@ -4,6 +4,8 @@
  */
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +85,9 @@ struct func_return {
 struct state {
     const char *mode;
     struct callbacks *callbacks;
+    pthread_t reader;
+    int ends[2];
+    atomic_int reads;
 };
 
 static const char *lookup(const char **envp, const char *name)
@@ -95,6 +100,30 @@ static const char *lookup(const char **envp, const char *name)
     return "";
 }
 
+/* Waits for a line, and holds the lock of its stream meanwhile. */
+static void *read_line(void *argument)
+{
+    struct state *state = argument;
+    FILE *stream = fdopen(state->ends[0], "r");
+    char line[80];
+
+    flockfile(stream);
+    state->reads = 1;
+    while (fgets(line, sizeof line, stream) != NULL)
+        ;
+    funlockfile(stream);
+    fclose(stream);
+    return NULL;
+}
+
+static void start_reader(struct state *state)
+{
+    if (pipe(state->ends) != 0 || pthread_create(&state->reader, NULL, read_line, state) != 0)
+        abort();
+    while (!state->reads)
+        usleep(1000);
+}
+
 static struct state *begin(const char **argv, struct callbacks *callbacks)
 {
     struct state *state;
@@ -104,6 +133,8 @@ static struct state *begin(const char **argv, struct callbacks *callbacks)
     state = calloc(1, sizeof *state);
     state->mode = argv[1];
     state->callbacks = callbacks;
+    if (strcmp(argv[1], "reader") == 0)
+        start_reader(state);
     if (callbacks != NULL)
         callbacks->log(4, "TEST", "begins as %s with %d", argv[1], 42);
     if (callbacks != NULL && strcmp(argv[1], "fail") == 0) {
@@ -202,6 +233,10 @@ void openvpn_plugin_close_v1(void *handle)
 {
     struct state *state = handle;
 
+    if (state->reads) {
+        close(state->ends[1]);
+        pthread_join(state->reader, NULL);
+    }
     if (strncmp(state->mode, "touch:", 6) == 0) {
         FILE *file = fopen(state->mode + 6, "w");
 
@@ -260,7 +295,7 @@ int openvpn_plugin_func_v3(int version, const struct func_in *in, struct func_re
         char name[256];
 
         if (in->certificate == NULL)
-            return 1;
+            return strcmp(state->mode, "lenient") == 0 ? 0 : 1;
         X509_NAME_oneline(X509_get_subject_name(in->certificate), name, sizeof name);
         state->callbacks->log(4, "TEST", "certificate %d is %s", in->depth, name);
         return 0;

@@ -37,9 +37,9 @@ fn call(hook: PluginHook, certificate: Option<(u8, &[u8])>) -> Call<'_> {
 }
 
 /// A plugin that uses OpenSSL without being linked to it.
-fn open_with_openssl(folder: &TempDir) -> Plugin {
+fn open_with_openssl(folder: &TempDir, mode: &str) -> Plugin {
     let module = c_plugin_with_openssl(folder).unwrap();
-    let arguments = [module.display().to_string(), "check".to_owned()];
+    let arguments = [module.display().to_string(), mode.to_owned()];
     Plugin::open(&module, &arguments, &[], (2, 7, 0), log).unwrap()
 }
 
@@ -117,7 +117,7 @@ fn the_reason_of_a_failure_follows_where_a_plugin_wants_it() {
 #[test]
 fn a_plugin_that_counts_on_openvpns_openssl_finds_this_machines() {
     let folder = TempDir::new().unwrap();
-    let mut plugin = open_with_openssl(&folder);
+    let mut plugin = open_with_openssl(&folder, "check");
     assert_eq!(login(&mut plugin, "wrong", ""), Answer::Error);
 }
 
@@ -129,12 +129,18 @@ fn a_plugin_gets_a_certificate_as_an_object_of_openssl() {
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
     openssl.args(["-subj", "/O=A site/CN=alice", "-outform", "DER", "-keyout"]).arg(key);
     assert!(openssl.arg("-out").arg(&certificate).output().unwrap().status.success());
-    let mut plugin = open_with_openssl(&folder);
+    let mut plugin = open_with_openssl(&folder, "check");
     let der = std::fs::read(certificate).unwrap();
     assert_eq!(plugin.call(&call(PluginHook::TlsVerify, Some((2, &der)))), Answer::Success(Vec::new()));
     let line = "Note TEST: certificate 2 is /O=A site/CN=alice";
     assert!(LINES.lock().unwrap().contains(&line.to_owned()));
-    // What is none is not handed over.
+}
+
+/// A plugin takes a call without a certificate for one that is not about certificates.
+#[test]
+fn what_openssl_does_not_understand_is_refused_without_asking_the_plugin() {
+    let mut plugin = open_with_openssl(&TempDir::new().unwrap(), "lenient");
+    assert_eq!(plugin.call(&call(PluginHook::TlsVerify, None)), Answer::Success(Vec::new()));
     assert_eq!(plugin.call(&call(PluginHook::TlsVerify, Some((0, b"no certificate")))), Answer::Error);
 }
 
@@ -142,7 +148,7 @@ fn a_plugin_gets_a_certificate_as_an_object_of_openssl() {
 #[test]
 #[ignore = "a helper: prints through the C library"]
 fn prints() {
-    let mut plugin = open_with_openssl(&TempDir::new().unwrap());
+    let mut plugin = open_with_openssl(&TempDir::new().unwrap(), "check");
     assert_eq!(plugin.call(&call(PluginHook::Up, None)), Answer::Success(Vec::new()));
     println!("culvert's own next line");
 }
@@ -156,6 +162,22 @@ fn what_a_plugin_prints_is_there_before_the_next_line_and_it_has_memory_of_the_p
     assert!(output.status.success(), "{text}");
     let place = |line: &str| text.find(line).unwrap_or_else(|| panic!("no {line} in {text}"));
     assert!(place("a line of output") < place("culvert's own next line"), "{text}");
+}
+
+/// Run by the test below in a process of its own, which can be killed.
+#[test]
+#[ignore = "a helper: its plugin reads"]
+fn reads() {
+    let mut plugin = open(&TempDir::new().unwrap(), 3, "reader").unwrap();
+    assert_eq!(login(&mut plugin, "wrong", ""), Answer::Error);
+}
+
+#[test]
+fn a_plugin_may_wait_for_input_on_a_thread_of_its_own() {
+    let mut limited = Command::new("timeout");
+    limited.args(["-s", "KILL", "20"]).arg(std::env::current_exe().unwrap());
+    let output = limited.args(["--ignored", "--exact", "reads"]).output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub enum Command {
     AuthVerdict(KeyId, Authorization),
     /// Answers [`crate::Event::PushReply`]: the pushed options passed the filter.
     ApplyPush(PushedProtocol),
-    /// Server, in place of an answer to [`crate::Event::Configure`]: this client is offered something else. The decision is
+    /// Server, before an answer to [`crate::Event::Configure`]: this client is offered something else. The decision is
     /// that of [`crate::NegotiatedParams::offered`]; where there is none, the client is refused.
     Offer(Box<DataConfig>),
     /// Answers [`crate::Event::Configure`]: the peer exists in the offload.

@@ -25,7 +25,8 @@ pub enum Event {
     OptionsRequested,
     /// Options were pushed (all continuations together). Wants [`crate::Command::ApplyPush`].
     PushReply(Vec<String>),
-    /// Data channel parameters are fixed. Wants [`crate::Command::Configured`].
+    /// Data channel parameters are fixed. Wants [`crate::Command::Configured`], on a server perhaps after
+    /// [`crate::Command::Offer`].
     Configure(NegotiatedParams),
     /// An operation on the peer's keys in the offload; execute in order.
     Key(KeyOp),

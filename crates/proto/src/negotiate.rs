@@ -54,7 +54,7 @@ pub(crate) fn server(
     if !data_v2 && !own.data_v1 {
         return Err(Disagreement::NeedsDataV2);
     }
-    Ok(Agreement { cipher, data_v2, peer_id: None, flags: shared_flags(own, peer, cipher) })
+    Ok(Agreement { cipher, data_v2, peer_id: None, flags: shared_flags(own, peer, Some(cipher)) })
 }
 
 fn server_cipher(
@@ -75,12 +75,13 @@ fn parsed(peer: &PeerInfo) -> Vec<CipherName> {
     peer.cipher_names().iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-fn shared_flags(own: &DataConfig, peer: &PeerInfo, cipher: CipherName) -> ProtocolFlags {
+/// Features of both ends, as far as the cipher, if there is one yet, has them.
+pub(crate) fn shared_flags(own: &DataConfig, peer: &PeerInfo, cipher: Option<CipherName>) -> ProtocolFlags {
     ProtocolFlags {
         cc_exit: peer.has(CC_EXIT_NOTIFY),
         tls_ekm: peer.has(TLS_KEY_EXPORT),
         dyn_tls_crypt: peer.has(DYN_TLS_CRYPT),
-        aead_epoch: own.epoch && cipher.is_aead() && peer.has(DATA_EPOCH | DATA_V2),
+        aead_epoch: own.epoch && cipher.is_some_and(CipherName::is_aead) && peer.has(DATA_EPOCH | DATA_V2),
     }
 }
 
@@ -161,7 +162,7 @@ pub(crate) fn point_to_point(
     };
     let cipher = shared.or(own.fallback).ok_or(Disagreement::NoSharedCipher)?;
     let negotiates = peer.has(NCP_P2P);
-    let flags = if negotiates { shared_flags(own, peer, cipher) } else { ProtocolFlags::default() };
+    let flags = if negotiates { shared_flags(own, peer, Some(cipher)) } else { ProtocolFlags::default() };
     let data_v2 = negotiates && peer.has(DATA_V2);
     if !data_v2 && !own.data_v1 {
         return Err(Disagreement::NeedsDataV2);

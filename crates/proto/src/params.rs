@@ -11,8 +11,9 @@ use crate::{
 /// What both ends agreed about the data channel.
 #[derive(Clone, Debug)]
 pub struct NegotiatedParams {
-    /// The cipher.
-    pub cipher: CipherName,
+    /// The cipher. `None`: a server shares none with this client by what all are offered, and [`crate::Command::Offer`] has
+    /// to follow; with other ends there always is one.
+    pub cipher: Option<CipherName>,
     /// Whether data packets carry a peer id (`DATA_V2`).
     pub data_v2: bool,
     /// Client and point-to-point: the peer id. A server assigns it in [`crate::Command::Configured`].
@@ -33,7 +34,7 @@ impl NegotiatedParams {
     pub fn offered(&self, own: &DataConfig) -> Option<Self> {
         let agreed = negotiate::server(own, &self.peer_info, &self.peer_options).ok()?;
         let Agreement { cipher, data_v2, peer_id: _, flags } = agreed;
-        Some(Self { cipher, data_v2, flags, ..self.clone() })
+        Some(Self { cipher: Some(cipher), data_v2, flags, ..self.clone() })
     }
 }
 

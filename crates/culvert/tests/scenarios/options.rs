@@ -158,6 +158,29 @@ fn a_client_is_offered_the_ciphers_of_its_own_file() {
     assert_no_panic(&tunnel);
 }
 
+/// An old client that shares no cipher with what all are offered is served by a line in its file.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_client_may_have_a_cipher_that_no_other_is_offered() {
+    let cbc = "data-ciphers AES-256-CBC";
+    for (release, client) in [(Release::V2_6, cbc), (Release::V2_5, "cipher AES-256-CBC\nncp-disable")] {
+        let folder = files(&[("client", cbc)]);
+        let spec = TunnelSpec {
+            server_extra: format!("client-config-dir {}", folder.path().display()),
+            client_extra: client.to_owned(),
+            ..TunnelSpec::default()
+        };
+        let tunnel = World::new().tunnel(Role::Server, release, &spec);
+        tunnel.server.wait_for("Data Channel: cipher 'AES-256-CBC'", SOON).unwrap();
+        assert_no_panic(&tunnel);
+    }
+    let spec = TunnelSpec { client_extra: cbc.to_owned(), ..TunnelSpec::default() };
+    let tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
+    tunnel.server.wait_for("PUSH: No common cipher between server and client", SOON).unwrap();
+    tunnel.client.wait_for("AUTH: Received control message: AUTH_FAILED", SOON).unwrap();
+    assert_no_panic(&tunnel);
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn the_buffers_of_a_client_s_socket_are_its_own_or_those_that_the_server_pushes() {

@@ -86,8 +86,12 @@ impl Client {
             return Some(Outcome::Restart(Restart::because("tls-error")));
         }
         let spec = TunnelSpec::from_profile(&self.profile).with_pushed(&progress.pushed);
-        let peer = self.peer_spec(entry, progress, &spec, &params);
-        let (id, mss) = (peer.id, peer.mss);
+        let Some(peer) = self.peer_spec(entry, progress, &spec, &params) else {
+            // Only with a server's client it may be open.
+            ovlog!(error 1, "the data channel's cipher was not agreed upon");
+            return Some(Outcome::Restart(Restart::because("tls-error")));
+        };
+        let (id, cipher, mss) = (peer.id, peer.cipher, peer.mss);
         let placement = offload.placement(&peer);
         if !placement.because.is_empty() {
             let reasons: Vec<_> = placement.because.iter().map(ToString::to_string).collect();
@@ -102,7 +106,7 @@ impl Client {
         progress.peer = Some(id);
         progress.params = Some(params.clone());
         progress.cc_exit = params.flags.cc_exit;
-        ovlog!(2, "Data Channel: cipher '{}', peer-id: {id}", params.cipher);
+        ovlog!(2, "Data Channel: cipher '{cipher}', peer-id: {id}");
         buffers::size(&**offload, progress.link.transport, &progress.pushed);
         sizes::test(&**offload, id, spec.mtu, &self.profile);
         progress.link.session.send(SessionInput::Bound(id));
@@ -113,13 +117,15 @@ impl Client {
         self.bring_up(life, progress, offload, spec, mss.filter(|_| by_kernel)).await
     }
 
+    /// What the offload has to know of the peer; `None` without a cipher.
     pub(super) fn peer_spec(
         &self,
         entry: &ConnectionEntry,
         progress: &mut Progress,
         spec: &TunnelSpec,
         params: &NegotiatedParams,
-    ) -> PeerSpec {
+    ) -> Option<PeerSpec> {
+        let cipher = params.cipher?;
         let own = &self.profile.keepalive;
         let pushed = &progress.pushed;
         let interval = pushed.ping.or(own.ping).unwrap_or_default();
@@ -134,7 +140,7 @@ impl Client {
         mtu.tun_mtu = u32::from(spec.mtu);
         let path = Path { tcp: entry.proto.transport.is_tcp(), ipv6: progress.link.outside().is_ipv6() };
         let Form { shape, mss } = Form::new(&self.profile, &mtu, params, compression.into(), path);
-        PeerSpec {
+        Some(PeerSpec {
             // Without a peer id (DATA_V1) any number names the only peer.
             id: params.peer_id.unwrap_or(PeerId::FIRST),
             tx_id: None,
@@ -146,11 +152,11 @@ impl Client {
             keepalive: (!interval.is_zero() || !timeout.is_zero()).then_some(Keepalive { interval, timeout }),
             float: entry.float,
             shape,
-            cipher: params.cipher,
+            cipher,
             mss: mss.map(|mss| mss.saturating_sub(progress.link.relay_header(entry))),
             port: culvert_offload::Port::default(),
             nat: nat_rules(&spec.routes.client_nat),
-        }
+        })
     }
 
     /// Configures the machine, unless the tunnel that stands was made of the same options.

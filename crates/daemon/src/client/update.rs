@@ -74,7 +74,7 @@ impl Client {
         spec: &TunnelSpec,
     ) {
         let Some((params, peer)) = progress.params.clone().zip(progress.peer) else { return };
-        let wanted = self.peer_spec(entry, progress, spec, &params);
+        let Some(wanted) = self.peer_spec(entry, progress, spec, &params) else { return };
         let by_kernel = offload.placement(&wanted).kind != OffloadKind::Engine;
         let change = PeerChange { mss: Some(wanted.mss), ..PeerChange::default() };
         if !by_kernel && let Err(failure) = offload.peer_set(peer, &change) {

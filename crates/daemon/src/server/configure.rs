@@ -13,7 +13,7 @@ use culvert_config::{
 use culvert_offload::{Framing, Keepalive, NatEnd, NatRule, OffloadError, PeerSpec, Protocol, VpnAddresses};
 use culvert_plugin::PluginHook;
 use culvert_proto::{Command, NegotiatedParams, options_string};
-use culvert_wire::PeerId;
+use culvert_wire::{CipherName, PeerId};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -252,13 +252,11 @@ impl Server {
         if self.by_peer.len() >= self.max_clients() {
             return self.turn_away(key, FULL);
         }
-        if !self.offer_own_ciphers(key) {
-            return;
-        }
+        let Some(cipher) = self.offer_own_ciphers(key) else { return };
         let Some(client) = self.clients.get(&key) else { return };
         let State::Configuring(pending) = &client.state else { return };
         let (framing, migration) = self.framing(pending);
-        let wanted = self.peer_spec(client, pending, framing);
+        let wanted = self.peer_spec(client, pending, cipher, framing);
         report_quota(&self.profile, &pending.overrides, &wanted, &pending.common_name);
         let agreed = pending.params.peer_id;
         let Some((spec, slot)) = self.create_peer(key, wanted, agreed) else { return };
@@ -299,7 +297,7 @@ impl Server {
     }
 
     /// What the offload has to know of a client. Its id is settled in [`Self::create_peer`].
-    fn peer_spec(&self, client: &Client, pending: &Pending, framing: Framed) -> PeerSpec {
+    fn peer_spec(&self, client: &Client, pending: &Pending, cipher: CipherName, framing: Framed) -> PeerSpec {
         let params = &pending.params;
         let form = self.form(client, params, framing);
         let vpn = pending.addresses.vpn();
@@ -314,7 +312,7 @@ impl Server {
             keepalive: self.keepalive(&pending.overrides),
             float: self.may_float(),
             shape: form.shape,
-            cipher: params.cipher,
+            cipher,
             mss: form.mss,
             port: bridge::port(&self.profile, &pending.overrides),
             nat: nat_rules(&self.profile.routes.client_nat),
@@ -390,7 +388,7 @@ impl Server {
             spec: spec.clone(),
             routed: Vec::new(),
             routes,
-            cipher: pending.params.cipher,
+            cipher: spec.cipher,
             since: pending.since,
             started: now,
             ends: pending.overrides.session_timeout.or(limits.session_timeout).map(|after| now + after),

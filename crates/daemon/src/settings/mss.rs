@@ -41,11 +41,11 @@ pub(crate) enum Protection {
 impl Protection {
     /// What was negotiated.
     pub(crate) fn of(params: &NegotiatedParams, profile: &Profile) -> Self {
-        if params.cipher.is_aead() {
+        let Some(cipher) = params.cipher.filter(|cipher| !cipher.is_aead()) else {
             return Self::Aead { epoch: params.flags.aead_epoch };
-        }
+        };
         let mac = digest(profile.data.auth).and_then(|digest| u32::try_from(digest.len()).ok());
-        Self::Old { cipher: params.cipher, mac: mac.unwrap_or_default() }
+        Self::Old { cipher, mac: mac.unwrap_or_default() }
     }
 
     /// Bytes outside of the encryption. CFB and OFB pay for the packet id twice, as they do with OpenVPN.

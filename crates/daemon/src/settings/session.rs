@@ -67,7 +67,7 @@ pub(crate) fn session_config(
 }
 
 /// Ciphers in the order of the profile, less those that the offload does not carry.
-fn data_config(profile: &Profile, offload: &Capabilities) -> DataConfig {
+pub(crate) fn data_config(profile: &Profile, offload: &Capabilities) -> DataConfig {
     let policy = &profile.data.ciphers;
     let carried = |cipher: &CipherName| is_carried(profile, offload, *cipher);
     DataConfig {

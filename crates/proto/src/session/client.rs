@@ -105,7 +105,7 @@ impl Session {
         }
         let Some(peer) = &self.peer else { return };
         match negotiate::client(&self.config.data, pushed, &peer.options) {
-            Ok(agreed) => self.configure(agreed),
+            Ok(agreed) => self.configure(Some(agreed)),
             Err(disagreement) => self.disagree(now, &disagreement),
         }
     }

@@ -13,8 +13,9 @@ use crate::{
     AuthRequest, Authorization, CloseReason, Event, ExportedKey, Mode, NegotiatedParams, PeerInfo, Verdict,
     access::{Granted, Question},
     key_exchange::{Binding, KeyMessage},
-    negotiate::{self, Agreement},
+    negotiate::{self, Agreement, Disagreement},
     options_string,
+    peer_info::proto_bit::DATA_V2,
 };
 
 /// Peers on openvpn3 send with a key `hand-window` after it became active, whatever happens in between: at a
@@ -253,26 +254,27 @@ impl Session {
             Ok(agreed) => {
                 let shared = negotiate::is_shared(&agreed, &self.config.data, &peer.info);
                 self.log(3, negotiate::p2p_line(&agreed, shared));
-                self.configure(agreed);
+                self.configure(Some(agreed));
             }
             Err(disagreement) => self.disagree(now, &disagreement),
         }
     }
 
-    /// Data channel parameters are fixed: the driver makes the peer.
-    pub(super) fn configure(&mut self, agreed: Agreement) {
+    /// The driver makes the peer of what was agreed. `None`: a server offers this client something else first.
+    pub(super) fn configure(&mut self, agreed: Option<Agreement>) {
         let exported = self.export_for_others();
         let Some(peer) = &self.peer else { return };
+        let undecided = || negotiate::shared_flags(&self.config.data, &peer.info, None);
         let params = NegotiatedParams {
-            cipher: agreed.cipher,
-            data_v2: agreed.data_v2,
-            peer_id: agreed.peer_id,
-            flags: agreed.flags,
+            cipher: agreed.map(|agreed| agreed.cipher),
+            data_v2: agreed.map_or_else(|| peer.info.has(DATA_V2), |agreed| agreed.data_v2),
+            peer_id: agreed.and_then(|agreed| agreed.peer_id),
+            flags: agreed.map_or_else(undecided, |agreed| agreed.flags),
             peer_info: Arc::clone(&peer.info),
             peer_options: peer.options.clone(),
             exported,
         };
-        self.agreement = Some(agreed);
+        self.agreement = agreed;
         self.phase = Phase::Configuring;
         self.emit(Event::Configure(params));
     }
@@ -295,7 +297,10 @@ impl Session {
             return;
         }
         let granted = self.exchange.as_ref().and_then(|exchange| exchange.access.granted());
-        let (Some(granted), Some(agreed)) = (granted, &mut self.agreement) else { return };
+        let Some(granted) = granted else { return };
+        let Some(agreed) = &mut self.agreement else {
+            return self.disagree(now, &Disagreement::NoSharedCipher);
+        };
         if self.config.mode == Mode::Server {
             agreed.peer_id = peer_id;
         }

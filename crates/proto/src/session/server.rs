@@ -29,13 +29,18 @@ pub(super) struct Pushing {
 }
 
 impl Session {
-    /// The client is accepted: what will its data channel be?
+    /// The client is accepted: what will its data channel be? Where all are offered no cipher that it has, something may
+    /// still be offered to it alone, once the driver knows which client it is.
     pub(super) fn decide(&mut self, now: Now) {
         let Some(peer) = &self.peer else { return };
         match negotiate::server(&self.config.data, &peer.info, &peer.options) {
             Ok(agreed) => {
                 self.log_initiated();
-                self.configure(agreed);
+                self.configure(Some(agreed));
+            }
+            Err(Disagreement::NoSharedCipher) => {
+                self.log_initiated();
+                self.configure(None);
             }
             Err(disagreement) => self.disagree(now, &disagreement),
         }

@@ -190,6 +190,6 @@ fn a_client_that_knows_only_data_v2_is_told_its_peer_id_and_nothing_else() {
     let options = ["topology subnet", "ifconfig 10.8.0.2 255.255.255.0", "peer-id 7"];
     assert_eq!(pair.at_client.pushed, [options]);
     let params = pair.at_server.params.as_ref().unwrap();
-    assert_eq!((params.cipher, params.data_v2), (CipherName::Aes128Gcm, true));
+    assert_eq!((params.cipher, params.data_v2), (Some(CipherName::Aes128Gcm), true));
     pair.assert_data_flows();
 }

@@ -82,10 +82,10 @@ fn offered(ciphers: &[CipherName]) -> Pair {
     setup.server_script = Script { configures: false, ..Script::default() };
     let mut pair = Pair::new(setup);
     pair.run_for(Duration::from_secs(2));
-    assert_eq!(pair.at_server.params.as_ref().unwrap().cipher, CipherName::Aes256Gcm);
+    assert_eq!(pair.at_server.params.as_ref().unwrap().cipher, Some(CipherName::Aes256Gcm));
     let ciphers = ciphers.to_vec();
     let own = DataConfig { ciphers, fallback: None, digest: None, epoch: true, data_v1: true };
-    let told = pair.at_server.params.as_ref().unwrap().offered(&own).map(|params| params.cipher);
+    let told = pair.at_server.params.as_ref().unwrap().offered(&own).and_then(|params| params.cipher);
     assert_eq!(told, own.ciphers.first().copied().filter(|cipher| cipher.is_aead()));
     pair.command(Side::Server, Command::Offer(Box::new(own)));
     pair.command(Side::Server, Command::Configured { peer_id: PeerId::new(7), push: Vec::new() });
@@ -107,6 +107,52 @@ fn a_client_that_has_none_of_its_own_list_is_refused_and_told_why() {
         pair.at_server
             .has_line("PUSH: No common cipher between server and client. Server data-ciphers: 'BF-CBC'")
     );
+    let Some(CloseReason::AuthFailed(failure)) = &pair.at_client.closed else { panic!("refused") };
+    assert_eq!(failure.reason.as_deref(), Some("Data channel cipher negotiation failed (no shared cipher)"));
+}
+
+/// A client whose one cipher is not among what all are offered, when the driver is asked.
+fn with_a_cipher_of_its_own(silent: bool) -> Pair {
+    let mut setup = Setup::new();
+    if silent {
+        setup.client.peer_info.retain(|(name, _)| name != "IV_CIPHERS" && name != "IV_NCP");
+        setup.client.data.fallback = Some(CipherName::Aes256Gcm);
+    } else {
+        setup.client.data.ciphers = vec![CipherName::Aes192Gcm];
+        drop_line(&mut setup, "IV_CIPHERS");
+        setup.client.peer_info.push(("IV_CIPHERS".into(), "AES-192-GCM".into()));
+    }
+    setup.server.data.ciphers = vec![CipherName::Aes128Gcm];
+    setup.server_script = Script { configures: false, ..Script::default() };
+    let mut pair = Pair::new(setup);
+    pair.run_for(Duration::from_secs(2));
+    let params = pair.at_server.params.as_ref().unwrap();
+    assert_eq!((params.cipher, params.flags.tls_ekm), (None, true));
+    assert!(pair.at_client.closed.is_none());
+    pair
+}
+
+#[test]
+fn a_client_is_not_refused_before_it_is_known_what_it_alone_is_offered() {
+    for silent in [false, true] {
+        let mut pair = with_a_cipher_of_its_own(silent);
+        let ciphers = if silent { vec![CipherName::Aes128Gcm] } else { vec![CipherName::Aes192Gcm] };
+        let fallback = silent.then_some(CipherName::Aes256Gcm);
+        let own = DataConfig { ciphers, fallback, digest: None, epoch: true, data_v1: true };
+        pair.command(Side::Server, Command::Offer(Box::new(own)));
+        pair.command(Side::Server, Command::Configured { peer_id: PeerId::new(7), push: Vec::new() });
+        pair.run_for(Duration::from_secs(2));
+        pair.assert_data_flows();
+    }
+}
+
+#[test]
+fn a_client_without_a_cipher_is_refused_when_nothing_else_is_offered() {
+    let mut pair = with_a_cipher_of_its_own(false);
+    pair.command(Side::Server, Command::Configured { peer_id: PeerId::new(7), push: Vec::new() });
+    pair.run_for(Duration::from_secs(2));
+    let line = "PUSH: No common cipher between server and client. Server data-ciphers: 'AES-128-GCM'";
+    assert!(pair.at_server.has_line(line));
     let Some(CloseReason::AuthFailed(failure)) = &pair.at_client.closed else { panic!("refused") };
     assert_eq!(failure.reason.as_deref(), Some("Data channel cipher negotiation failed (no shared cipher)"));
 }
