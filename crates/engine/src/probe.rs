@@ -16,7 +16,6 @@ use crate::{
     message::{self, OCC_HEADER},
     outbox::{Outbox, Single},
     peer::Peer,
-    transport::Backpressure,
 };
 
 /// The largest packet that is made for a test: a jumbo frame.
@@ -99,8 +98,7 @@ pub(crate) fn send_load(
     let size = if whole {
         u16::try_from(outbox.send_whole(shared, peer, &single)?).ok()?
     } else {
-        outbox.push(shared, peer, &single, Backpressure::Drop);
-        size
+        outbox.try_push(shared, peer, &single).then_some(size)?
     };
     peer.probes.sent.fetch_max(size, Relaxed);
     Some(size)
@@ -109,7 +107,7 @@ pub(crate) fn send_load(
 /// Asks the peer for a packet of `size` bytes.
 pub(crate) fn request_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, size: u16) {
     let payload = message::load_request(size);
-    outbox.push(shared, peer, &Single { payload: &payload, is_tunnel: false }, Backpressure::Drop);
+    outbox.try_push(shared, peer, &Single { payload: &payload, is_tunnel: false });
 }
 
 /// Asks the peer what the largest were. Its answer wakes whoever tests.
@@ -117,7 +115,7 @@ pub(crate) fn request_largest(shared: &Shared, outbox: &mut Outbox, peer: &Arc<P
     peer.probes.answer.store(0, Relaxed);
     peer.probes.awaited.store(true, Release);
     let single = Single { payload: &message::LARGEST_REQUEST, is_tunnel: false };
-    outbox.push(shared, peer, &single, Backpressure::Drop);
+    outbox.try_push(shared, peer, &single);
 }
 
 /// A packet of a test came, with a payload of `len` bytes.

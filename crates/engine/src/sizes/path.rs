@@ -107,6 +107,12 @@ impl PathTest {
         self.sent.push(size);
     }
 
+    /// How often the stage that it is in was tried.
+    #[cfg(test)]
+    pub(super) const fn tries(&self) -> u8 {
+        self.tries
+    }
+
     /// Decides what comes next, by what the peer answered since the last call.
     pub(super) fn next(&mut self, heard: Option<Heard>) -> Step {
         let Some(Heard { came, returned }) = heard else {

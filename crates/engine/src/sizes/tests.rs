@@ -1,0 +1,101 @@
+use std::{sync::mpsc, thread, time::Duration};
+
+use culvert_crypto::{DataKey, DirectionKey};
+use culvert_wire::{CipherName, KeyId, PeerId};
+
+use super::*;
+use crate::{
+    key::Key,
+    packet::Joins,
+    peer::Due,
+    table::{
+        Table,
+        tests::{spec, transport},
+    },
+    turn::Held,
+};
+
+/// Only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TEST: SizeTest = SizeTest { mtu: 1500, measure: None };
+
+/// A device with one peer that has a key and listens nowhere.
+fn tunnel() -> (Arc<Shared>, Arc<Peer>) {
+    let joins = Joins { tcp: true, udp: true };
+    let shared = Arc::new(Shared::new(Table::new(DeviceMode::PointToPoint, None), joins, None, false));
+    let spec = spec(PeerId::FIRST, ([127, 0, 0, 1], 9).into(), Default::default());
+    let peer = Arc::new(Peer::new(&spec, transport(), &shared.clock));
+    shared.table.insert(&spec, Arc::clone(&peer)).unwrap();
+    let half = || DirectionKey { secret: [1; 32], implicit_iv: [1; 8] };
+    let cipher = CipherName::Aes256Gcm;
+    let key = DataKey::Classic { id: KeyId::FIRST, cipher, send: half(), recv: half() };
+    let key = Arc::new(Key::new(&key, (64, 15)).unwrap());
+    let given = peer.keys.change(|slots| {
+        slots.primary = Some(Arc::clone(&key));
+        Ok::<_, ()>(())
+    });
+    assert_eq!(given, Ok(true));
+    (shared, peer)
+}
+
+fn packets_sent(peer: &Peer) -> u64 {
+    peer.stats().link.tx_packets
+}
+
+#[test]
+fn who_has_the_turn_may_say_that_the_peer_moved_while_its_test_goes_on() {
+    let (shared, peer) = tunnel();
+    begin(&shared, &peer, TEST);
+    let turn = Held::take(&peer);
+    let tester = thread::spawn({
+        let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
+        move || run(&shared, &mut Outbox::new(1), &peer, 0)
+    });
+    while !tester.is_finished() && !turn.is_awaited() {
+        thread::yield_now();
+    }
+    let (done, wait) = mpsc::channel();
+    thread::spawn({
+        let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
+        move || {
+            moved(&shared, &peer, 0);
+            done.send(()).unwrap();
+        }
+    });
+    assert_eq!(wait.recv_timeout(PATIENCE), Ok(()), "whoever has the turn waits for who waits for the turn");
+    drop(turn);
+    tester.join().unwrap();
+    assert_eq!(peer.activity.due(BUSY), Due::Test);
+}
+
+#[test]
+fn a_test_does_not_wait_for_a_turn_and_goes_on_soon() {
+    let (shared, peer) = tunnel();
+    begin(&shared, &peer, TEST);
+    let now = shared.clock.millis();
+    let mut outbox = Outbox::new(0);
+    let turn = Held::take(&peer);
+    run(&shared, &mut outbox, &peer, now);
+    assert_eq!(packets_sent(&peer), 0);
+    drop(turn);
+    assert_eq!((peer.activity.due(now), peer.activity.due(now + BUSY)), (Due::Nothing, Due::Test));
+    run(&shared, &mut outbox, &peer, now + BUSY);
+    assert_eq!(packets_sent(&peer), 2, "a packet of the whole size, and what came of it?");
+    assert!(Held::try_take(&peer).is_some(), "the turn is free again");
+}
+
+#[test]
+fn a_peer_that_moved_is_tested_anew() {
+    let (shared, peer) = tunnel();
+    begin(&shared, &peer, TEST);
+    let now = shared.clock.millis();
+    let mut outbox = Outbox::new(0);
+    for round in 1..=2 {
+        run(&shared, &mut outbox, &peer, now);
+        assert_eq!(peer.activity.due(now), Due::Nothing, "an answer is awaited");
+        let tries = peer.sizes.lock().as_ref().and_then(|tests| tests.path.as_ref()).map(PathTest::tries);
+        assert_eq!(tries, Some(1), "{round}");
+        moved(&shared, &peer, now);
+        assert_eq!(peer.activity.due(now), Due::Test);
+    }
+}
