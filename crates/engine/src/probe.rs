@@ -133,7 +133,7 @@ pub(crate) fn note_answer(shared: &Shared, peer: &Peer, largest: Largest, now: u
     let both = u64::from(largest.received) << 16 | u64::from(largest.sent);
     peer.probes.answer.store(THERE | both, Release);
     peer.activity.test_by(now);
-    shared.table.look_by(peer.id, now);
+    shared.look_by(peer.id, now);
 }
 
 /// The peer asks what the largest were.

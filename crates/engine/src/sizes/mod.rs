@@ -77,7 +77,7 @@ pub(crate) fn begin(shared: &Shared, peer: &Peer, test: SizeTest) {
     let tests = Tests { test, since: now, path: None, first: true, path_due, measure: None, measured };
     *peer.sizes.lock() = Some(Box::new(tests));
     peer.activity.test_by(now);
-    shared.table.look_by(peer.id, now);
+    shared.look_by(peer.id, now);
 }
 
 /// The peer has a key: its test begins before the tunnel carries anything.
@@ -85,7 +85,7 @@ pub(crate) fn can_send(shared: &Shared, peer: &Peer) {
     if peer.sizes.lock().is_some() {
         let now = shared.clock.millis();
         peer.activity.test_by(now);
-        shared.table.look_by(peer.id, now);
+        shared.look_by(peer.id, now);
     }
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn can_send(shared: &Shared, peer: &Peer) {
 pub(crate) fn moved(shared: &Shared, peer: &Peer, now: u64) {
     peer.sizes.moved.store(true, Release);
     peer.activity.test_by(now);
-    shared.table.look_by(peer.id, now);
+    shared.look_by(peer.id, now);
 }
 
 /// Does what is due, without waiting for anybody.

@@ -1,6 +1,7 @@
 use std::{sync::mpsc, thread, time::Duration};
 
 use culvert_crypto::{DataKey, DirectionKey};
+use culvert_sys::{Epoll, Eventfd, Interest};
 use culvert_wire::{CipherName, KeyId, PeerId};
 
 use super::*;
@@ -98,4 +99,31 @@ fn a_peer_that_moved_is_tested_anew() {
         moved(&shared, &peer, now);
         assert_eq!(peer.activity.due(now), Due::Test);
     }
+}
+
+/// The worker that tests sleeps as long as the first deadline allows. Who gets the answer may be another one.
+#[test]
+fn whatever_happens_to_a_test_wakes_the_worker_that_runs_it() {
+    let (shared, peer) = tunnel();
+    let wake = Arc::new(Eventfd::new().unwrap());
+    shared.set_timer(&wake);
+    let epoll = Epoll::new().unwrap();
+    epoll.add(&*wake, 0, Interest::Read).unwrap();
+    let mut outbox = Outbox::new(0);
+    // What is due next is due long after whatever comes meanwhile.
+    let later = shared.clock.millis() + 3_600_000;
+    let mut wakes = |what: &dyn Fn(u64)| {
+        what(shared.clock.millis());
+        let mut ready = Vec::new();
+        epoll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
+        wake.lower();
+        assert_eq!(shared.table.take_due(later, 1).len(), 1);
+        run(&shared, &mut outbox, &peer, later);
+        shared.table.look_by(peer.id, peer.activity.next());
+        !ready.is_empty()
+    };
+    assert!(wakes(&|_| begin(&shared, &peer, TEST)));
+    assert!(wakes(&|now| probe::note_answer(&shared, &peer, Largest::default(), now)));
+    assert!(wakes(&|now| moved(&shared, &peer, now)));
+    assert!(wakes(&|_| can_send(&shared, &peer)));
 }
