@@ -109,6 +109,7 @@ pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, now: u
         Some(tests) => {
             if peer.sizes.moved.swap(false, AcqRel) && has_path(peer) {
                 (tests.path, tests.path_due) = (None, now);
+                forget_refusals(peer);
             }
             tests.run(shared, outbox, peer, now)
         }
@@ -239,8 +240,19 @@ fn apply(shared: &Shared, peer: &Peer, verdict: Verdict) {
         u32::try_from(usize::from(payload).saturating_sub(around)).unwrap_or(NO_PATH_MSS).max(1)
     });
     peer.path.mss.store(mss, Relaxed);
-    if peer.path.mtu.swap(mtu.unwrap_or(0), Relaxed) != mtu.unwrap_or(0) {
+    let previous = peer.path.mtu.swap(mtu.unwrap_or(0), Relaxed);
+    if mtu.is_none_or(|mtu| mtu > previous) {
+        forget_refusals(peer);
+    }
+    if previous != mtu.unwrap_or(0) {
         shared.events.push(OffloadEvent::PathMtu(peer.id, mtu));
+    }
+}
+
+/// Trains that the kernel refused on a narrower way are tried again.
+fn forget_refusals(peer: &Peer) {
+    if let Wire::Udp(udp) = &peer.transport.wire {
+        udp.forget_refusals(peer.remote.load().address);
     }
 }
 

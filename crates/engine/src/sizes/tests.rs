@@ -1,18 +1,18 @@
-use std::{sync::mpsc, thread, time::Duration};
+use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use culvert_crypto::{DataKey, DirectionKey};
-use culvert_sys::{Epoll, Eventfd, Interest};
+use culvert_offload::{TransportId, UdpOptions};
+use culvert_sys::{Epoll, Eventfd, Interest, RecvBatch, UdpSocket, sockopt};
 use culvert_wire::{CipherName, KeyId, PeerId};
 
 use super::*;
 use crate::{
+    backend::EngineConfig,
     key::Key,
     packet::Joins,
     peer::Due,
-    table::{
-        Table,
-        tests::{spec, transport},
-    },
+    table::{Table, tests::spec},
+    transport::{Train, Transport, Udp},
     turn::Held,
 };
 
@@ -22,10 +22,17 @@ const TEST: SizeTest = SizeTest { mtu: 1500, measure: None };
 
 /// A device with one peer that has a key and listens nowhere.
 fn tunnel() -> (Arc<Shared>, Arc<Peer>) {
+    tunnel_to(([127, 0, 0, 1], 9).into())
+}
+
+fn tunnel_to(remote: SocketAddr) -> (Arc<Shared>, Arc<Peer>) {
     let joins = Joins { tcp: true, udp: true };
     let shared = Arc::new(Shared::new(Table::new(DeviceMode::PointToPoint, None), joins, None, false));
-    let spec = spec(PeerId::FIRST, ([127, 0, 0, 1], 9).into(), Default::default());
-    let peer = Arc::new(Peer::new(&spec, transport(), &shared.clock));
+    let spec = spec(PeerId::FIRST, remote, Default::default());
+    let local = SocketAddr::new(remote.ip(), 0);
+    let udp = Udp::bind(local, None, UdpOptions::default(), &EngineConfig::default(), 1).unwrap();
+    let transport = Arc::new(Transport::new(TransportId(0), Wire::Udp(udp)));
+    let peer = Arc::new(Peer::new(&spec, transport, &shared.clock));
     shared.table.insert(&spec, Arc::clone(&peer)).unwrap();
     let half = || DirectionKey { secret: [1; 32], implicit_iv: [1; 8] };
     let cipher = CipherName::Aes256Gcm;
@@ -126,4 +133,43 @@ fn whatever_happens_to_a_test_wakes_the_worker_that_runs_it() {
     assert!(wakes(&|now| probe::note_answer(&shared, &peer, Largest::default(), now)));
     assert!(wakes(&|now| moved(&shared, &peer, now)));
     assert!(wakes(&|_| can_send(&shared, &peer)));
+}
+
+/// Over IPv6 the kernel is told how narrow the path is, and then refuses trains of larger packets.
+#[test]
+fn a_path_that_is_wide_again_carries_trains_again() {
+    let receiver = UdpSocket::bind("[::1]:0".parse().unwrap(), |_| Ok(())).unwrap();
+    sockopt::set_udp_gro(&receiver, true).unwrap();
+    let to = receiver.local_addr().unwrap();
+    let (shared, peer) = tunnel_to(to);
+    let arrived = || {
+        let (mut batch, mut segments) = (RecvBatch::new(), Vec::new());
+        // The loopback device delivers at once.
+        while receiver.recv_batch(&mut batch).is_ok() {
+            segments.extend(batch.messages().map(|message| (message.bytes.len(), message.segment)));
+        }
+        segments
+    };
+    let send = || {
+        let (bytes, segment) = ([7; 4200], 1400);
+        let train = Train { bytes: &bytes, segment, to, from: None, tos: None, cut: peer.cut(to) };
+        arrived();
+        peer.transport.send(0, &[train], Backpressure::Drop);
+        arrived()
+    };
+    let (joined, single) = ([(4200, 1400)], [(1400, 1400); 3]);
+    assert_eq!(send(), joined);
+    apply(&shared, &peer, Verdict::Narrow(1280 - 48));
+    assert_eq!(send(), single);
+    apply(&shared, &peer, Verdict::Wide);
+    assert_eq!(send(), joined);
+
+    apply(&shared, &peer, Verdict::Narrow(1280 - 48));
+    assert_eq!(send(), single);
+    peer.path.mtu.store(0, Relaxed);
+    assert_eq!(send(), single, "the refusal is remembered");
+    begin(&shared, &peer, TEST);
+    moved(&shared, &peer, shared.clock.millis());
+    run(&shared, &mut Outbox::new(0), &peer, shared.clock.millis());
+    assert_eq!(send(), joined);
 }

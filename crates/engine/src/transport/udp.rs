@@ -188,6 +188,11 @@ impl Udp {
         }
     }
 
+    /// The way to this address may be wider than it was: trains are tried there again.
+    pub(crate) fn forget_refusals(&self, to: SocketAddr) {
+        self.refusals.forget(to);
+    }
+
     /// Takes the header of a SOCKS relay off. `None`: it is not from the relay, or malformed.
     pub(crate) fn unwrap_relayed<'a>(
         &self,
