@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) joins: Joins,
     pub(crate) queue_length: Option<QueueLength>,
     pub(crate) client_to_client: bool,
+    /// Inside the tunnel.
+    pub(crate) mtu: u16,
     pub(crate) counters: DeviceCounters,
     /// Wakes the worker that runs the keepalive timer.
     timer: OnceLock<Arc<Eventfd>>,
@@ -88,6 +90,7 @@ impl Shared {
         joins: Joins,
         queue_length: Option<QueueLength>,
         client_to_client: bool,
+        mtu: u16,
     ) -> Self {
         Self {
             table,
@@ -96,6 +99,7 @@ impl Shared {
             joins,
             queue_length,
             client_to_client,
+            mtu,
             counters: DeviceCounters::default(),
             timer: OnceLock::new(),
             stopping: AtomicBool::new(false),
@@ -144,7 +148,8 @@ impl Engine {
         config: EngineConfig,
     ) -> Result<Self, OffloadError> {
         let table = Table::new(spec.mode, spec.ethernet);
-        let shared = Arc::new(Shared::new(table, device.joins, device.queue_length, spec.client_to_client));
+        let shared =
+            Arc::new(Shared::new(table, device.joins, device.queue_length, spec.client_to_client, spec.mtu));
         let mut engine = Self {
             shared,
             config,

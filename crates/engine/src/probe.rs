@@ -21,6 +21,15 @@ use crate::{
 /// The largest packet that is made for a test: a jumbo frame.
 pub(crate) const LARGEST: u16 = 9216;
 
+/// What tunnels have where nobody says otherwise.
+const USUAL_MTU: u16 = 1500;
+
+/// By how much more than culvert's largest packet another end's may be counted: Ethernet header, framing, long packet ids.
+const ROOM: usize = 32;
+
+/// Test packets that are made for a peer in a second: more than any test asks for. Its address may not be its own.
+const ANSWERS: u64 = 64;
+
 /// After so many milliseconds without a test, the next one finds nothing counted: the way to the peer may be another.
 const FORGET: u64 = 60_000;
 
@@ -31,11 +40,16 @@ pub(crate) struct Probes {
     sent: AtomicU16,
     /// When a test was last heard of, in milliseconds of the engine's clock.
     last: AtomicU64,
+    /// The second in which the peer last wanted test packets, and above [`COUNT`] how many it got in it.
+    answers: AtomicU64,
     /// Somebody waits for an answer.
     awaited: AtomicBool,
     /// [`THERE`], what the peer received, what it sent.
     answer: AtomicU64,
 }
+
+/// Where the number of answers begins, above the second.
+const COUNT: u32 = 48;
 
 /// An answer came.
 const THERE: u64 = 1 << 32;
@@ -68,6 +82,16 @@ impl Probes {
         self.received.store(0, Relaxed);
     }
 
+    /// Counts a test packet for the peer; `false` where it had enough of them in this second.
+    fn may_answer(&self, now: u64) -> bool {
+        let second = now / 1000;
+        let next = |before: u64| {
+            let count = if before & ((1 << COUNT) - 1) == second { before >> COUNT } else { 0 };
+            (count < ANSWERS).then_some((count + 1) << COUNT | second)
+        };
+        self.answers.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+
     fn heard(&self, now: u64) {
         if now.saturating_sub(self.last.swap(now, Relaxed)) > FORGET {
             self.received.store(0, Relaxed);
@@ -76,8 +100,14 @@ impl Probes {
     }
 }
 
-/// The peer wants a packet of `size` bytes.
-pub(crate) fn answer_with_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, size: u16) {
+/// The peer wants a packet of `size` bytes. It gets none larger than the tunnel's own, or than those of one with the usual
+/// MTU, which its end may have.
+pub(crate) fn answer_with_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, size: u16, now: u64) {
+    if !peer.probes.may_answer(now) {
+        return;
+    }
+    let most = usize::from(shared.mtu.max(USUAL_MTU)) + overhead(peer) + ROOM;
+    let size = size.min(u16::try_from(most).unwrap_or(u16::MAX));
     let payload = load(peer, size);
     // Whoever sends to the peer just now makes this unimportant: it asks three times.
     if outbox.try_push(shared, peer, &Single { payload: &payload, is_tunnel: false }) {
@@ -168,6 +198,13 @@ mod tests {
         probes.answer.store(THERE | 0x05DC_05AA, Release);
         assert_eq!(probes.take_answer(), Some(Largest { received: 1500, sent: 1450 }));
         assert_eq!(probes.take_answer(), None);
+    }
+
+    #[test]
+    fn a_peer_gets_so_many_test_packets_in_a_second() {
+        let probes = Probes::default();
+        let given = |now| (0..100).filter(|_| probes.may_answer(now)).count();
+        assert_eq!((given(0), given(999), given(1_000), given(7_500)), (64, 0, 64, 64));
     }
 
     #[test]

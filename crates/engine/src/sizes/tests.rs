@@ -27,7 +27,7 @@ fn tunnel() -> (Arc<Shared>, Arc<Peer>) {
 
 fn tunnel_to(remote: SocketAddr) -> (Arc<Shared>, Arc<Peer>) {
     let joins = Joins { tcp: true, udp: true };
-    let shared = Arc::new(Shared::new(Table::new(DeviceMode::PointToPoint, None), joins, None, false));
+    let shared = Arc::new(Shared::new(Table::new(DeviceMode::PointToPoint, None), joins, None, false, 1500));
     let spec = spec(PeerId::FIRST, remote, Default::default());
     let local = SocketAddr::new(remote.ip(), 0);
     let udp = Udp::bind(local, None, UdpOptions::default(), &EngineConfig::default(), 1).unwrap();
