@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
         mpsc,
     },
@@ -63,7 +63,11 @@ pub(crate) struct Shared {
     pub(crate) joins: Joins,
     pub(crate) queue_length: Option<QueueLength>,
     pub(crate) client_to_client: bool,
+    /// Inside the tunnel.
+    pub(crate) mtu: u16,
     pub(crate) counters: DeviceCounters,
+    /// Wakes the worker that runs the keepalive timer.
+    timer: OnceLock<Arc<Eventfd>>,
     stopping: AtomicBool,
 }
 
@@ -86,6 +90,7 @@ impl Shared {
         joins: Joins,
         queue_length: Option<QueueLength>,
         client_to_client: bool,
+        mtu: u16,
     ) -> Self {
         Self {
             table,
@@ -94,8 +99,24 @@ impl Shared {
             joins,
             queue_length,
             client_to_client,
+            mtu,
             counters: DeviceCounters::default(),
+            timer: OnceLock::new(),
             stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Has the keepalive timer wake this worker, which is the one that runs it. The first is.
+    pub(crate) fn set_timer(&self, wake: &Arc<Eventfd>) {
+        self.timer.get_or_init(|| Arc::clone(wake));
+    }
+
+    /// Has keepalive look at a peer at this time if not sooner, whoever's sleep that cuts short.
+    pub(crate) fn look_by(&self, id: PeerId, at: u64) {
+        if self.table.look_by(id, at)
+            && let Some(timer) = self.timer.get()
+        {
+            timer.raise();
         }
     }
 
@@ -127,7 +148,8 @@ impl Engine {
         config: EngineConfig,
     ) -> Result<Self, OffloadError> {
         let table = Table::new(spec.mode, spec.ethernet);
-        let shared = Arc::new(Shared::new(table, device.joins, device.queue_length, spec.client_to_client));
+        let shared =
+            Arc::new(Shared::new(table, device.joins, device.queue_length, spec.client_to_client, spec.mtu));
         let mut engine = Self {
             shared,
             config,
@@ -158,6 +180,7 @@ impl Engine {
 
         let (commands, receiver_commands) = mpsc::channel();
         let (epoll, wake) = (Arc::new(Epoll::new()?), Arc::new(Eventfd::new()?));
+        self.shared.set_timer(&wake);
         self.receivers.push(ReceiverHandle { commands, wake: Arc::clone(&wake), epoll: Arc::clone(&epoll) });
         let parts =
             ReceiverParts { worker, epoll, wake, commands: receiver_commands, queue: Arc::clone(queue) };
@@ -216,16 +239,7 @@ impl Engine {
 
     /// Has the keepalive timer know about a peer's next deadline.
     fn watch_over(&self, peer: &Peer) {
-        if self.shared.table.look_by(peer.id, peer.activity.next()) {
-            self.wake_timer();
-        }
-    }
-
-    /// Wakes the worker that runs the keepalive timer.
-    fn wake_timer(&self) {
-        if let Some(receiver) = self.receivers.first() {
-            receiver.wake.raise();
-        }
+        self.shared.look_by(peer.id, peer.activity.next());
     }
 
     fn change_keys(
@@ -331,7 +345,6 @@ impl Offload for Engine {
         }
         if change.remote.is_some() {
             sizes::moved(&self.shared, &peer, self.shared.clock.millis());
-            self.wake_timer();
         }
         if let Some(mss) = change.mss {
             peer.mss.store(mss.map_or(0, u32::from), Relaxed);
@@ -359,7 +372,6 @@ impl Offload for Engine {
             Ok(())
         })?;
         sizes::can_send(&self.shared, &*self.shared.table.find(id)?);
-        self.wake_timer();
         Ok(())
     }
 
@@ -395,7 +407,6 @@ impl Offload for Engine {
     fn test_sizes(&self, id: PeerId, test: SizeTest) -> Result<(), OffloadError> {
         let peer = self.shared.table.find(id)?;
         sizes::begin(&self.shared, &peer, test);
-        self.wake_timer();
         Ok(())
     }
 
@@ -519,5 +530,34 @@ pub fn capabilities() -> Capabilities {
         tx_id: true,
         framing: true,
         mssfix: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_offload::{DeviceKind, DeviceMode};
+
+    use super::*;
+    use crate::device::memory_device;
+
+    #[test]
+    fn of_several_workers_the_first_runs_the_timer() {
+        let spec = DeviceSpec {
+            name: None,
+            kind: DeviceKind::Tun,
+            node: None,
+            mtu: 1500,
+            tx_queue_len: None,
+            mode: DeviceMode::MultiPeer,
+            max_peers: 16,
+            client_to_client: false,
+            replay_window: (64, 15),
+            threads: None,
+            ethernet: None,
+        };
+        let (device, _host) = memory_device(Joins { tcp: true, udp: true }, 2).unwrap();
+        let engine = Engine::start(&spec, device, EngineConfig::default()).unwrap();
+        let [first, _] = &engine.receivers[..] else { panic!("two workers") };
+        assert!(engine.shared.timer.get().is_some_and(|timer| Arc::ptr_eq(timer, &first.wake)));
     }
 }

@@ -167,32 +167,34 @@ impl Outbox {
 
     /// Seals packets for a peer unless somebody else sends to it just now; returns whether it did.
     pub(crate) fn try_push(&mut self, shared: &Shared, peer: &Arc<Peer>, payloads: &impl Payloads) -> bool {
-        let index = match self.held.iter().position(|held| Arc::ptr_eq(held.peer(), peer)) {
-            Some(index) => index,
-            None => match Held::try_take(peer) {
-                Some(held) => {
-                    self.held.push(held);
-                    self.held.len() - 1
-                }
-                None => return false,
-            },
-        };
+        let Some(index) = self.try_hold(peer) else { return false };
         self.seal(shared, index, payloads, Backpressure::Drop);
         true
     }
 
-    /// Sends one payload at once, in a datagram that nobody may cut on the way; returns its size. `None`: there is no key.
+    /// Takes the peer's turn until the next flush, unless somebody else sends to it just now; returns its place.
+    pub(crate) fn try_hold(&mut self, peer: &Arc<Peer>) -> Option<usize> {
+        let place = self.held.iter().position(|held| Arc::ptr_eq(held.peer(), peer));
+        place.or_else(|| {
+            self.held.push(Held::try_take(peer)?);
+            Some(self.held.len() - 1)
+        })
+    }
+
+    /// Sends one payload at once, in a datagram that nobody may cut on the way; returns its size. `None`: there is no key,
+    /// or somebody else sends to the peer just now.
     pub(crate) fn send_whole(
         &mut self,
         shared: &Shared,
         peer: &Arc<Peer>,
         payload: &Single<'_>,
     ) -> Option<usize> {
-        self.flush(shared, Backpressure::Drop);
-        self.push(shared, peer, payload, Backpressure::Drop);
+        // All that waits goes first; the turns stay.
+        self.send_all(shared, Backpressure::Drop);
+        self.try_push(shared, peer, payload);
         let size = self.len;
         self.trains.iter_mut().for_each(|train| train.whole = true);
-        self.flush(shared, Backpressure::Drop);
+        self.send_all(shared, Backpressure::Drop);
         (size > 0).then_some(size)
     }
 

@@ -135,7 +135,7 @@ impl Transmit {
     /// # Errors
     /// A cipher that the engine does not have, or no socket.
     pub fn new(cipher: CipherName) -> Result<Self, OffloadError> {
-        let shared = Shared::new(Table::new(DeviceMode::PointToPoint, None), JOINS, None, false);
+        let shared = Shared::new(Table::new(DeviceMode::PointToPoint, None), JOINS, None, false, 1500);
         let peer = Arc::new(Peer::new(&spec(PeerId::FIRST, 1), closed_transport()?, &shared.clock));
         let primary = Some(Arc::new(key(cipher, Format::Classic, 1, 2)?));
         peer.keys.change(|slots| {

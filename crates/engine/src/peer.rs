@@ -297,14 +297,14 @@ impl Activity {
         }
     }
 
-    /// Has a test of sizes go on at `at`, or before.
+    /// Has a test of sizes go on at `at`, or before. Whoever then [takes](Self::take_test) it sees why.
     pub(crate) fn test_by(&self, at: u64) {
-        self.next_test.fetch_min(at, Relaxed);
+        self.next_test.fetch_min(at, Release);
     }
 
-    /// Has a test of sizes go on at `at`.
-    pub(crate) fn test_at(&self, at: u64) {
-        self.next_test.store(at, Relaxed);
+    /// The test of sizes that is due goes on now. What comes to be due meanwhile is due after it.
+    pub(crate) fn take_test(&self) {
+        self.next_test.swap(u64::MAX, Acquire);
     }
 
     /// When something is due next, in milliseconds of the engine's clock; `u64::MAX` is never. Traffic only moves it

@@ -16,11 +16,19 @@ use crate::{
     message::{self, OCC_HEADER},
     outbox::{Outbox, Single},
     peer::Peer,
-    transport::Backpressure,
 };
 
 /// The largest packet that is made for a test: a jumbo frame.
 pub(crate) const LARGEST: u16 = 9216;
+
+/// What tunnels have where nobody says otherwise.
+const USUAL_MTU: u16 = 1500;
+
+/// By how much more than culvert's largest packet another end's may be counted: Ethernet header, framing, long packet ids.
+const ROOM: usize = 32;
+
+/// Test packets that are made for a peer in a second: more than any test asks for. Its address may not be its own.
+const ANSWERS: u64 = 64;
 
 /// After so many milliseconds without a test, the next one finds nothing counted: the way to the peer may be another.
 const FORGET: u64 = 60_000;
@@ -32,11 +40,16 @@ pub(crate) struct Probes {
     sent: AtomicU16,
     /// When a test was last heard of, in milliseconds of the engine's clock.
     last: AtomicU64,
+    /// The second in which the peer last wanted test packets, and above [`COUNT`] how many it got in it.
+    answers: AtomicU64,
     /// Somebody waits for an answer.
     awaited: AtomicBool,
     /// [`THERE`], what the peer received, what it sent.
     answer: AtomicU64,
 }
+
+/// Where the number of answers begins, above the second.
+const COUNT: u32 = 48;
 
 /// An answer came.
 const THERE: u64 = 1 << 32;
@@ -69,6 +82,16 @@ impl Probes {
         self.received.store(0, Relaxed);
     }
 
+    /// Counts a test packet for the peer; `false` where it had enough of them in this second.
+    fn may_answer(&self, now: u64) -> bool {
+        let second = now / 1000;
+        let next = |before: u64| {
+            let count = if before & ((1 << COUNT) - 1) == second { before >> COUNT } else { 0 };
+            (count < ANSWERS).then_some((count + 1) << COUNT | second)
+        };
+        self.answers.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+
     fn heard(&self, now: u64) {
         if now.saturating_sub(self.last.swap(now, Relaxed)) > FORGET {
             self.received.store(0, Relaxed);
@@ -77,8 +100,14 @@ impl Probes {
     }
 }
 
-/// The peer wants a packet of `size` bytes.
-pub(crate) fn answer_with_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, size: u16) {
+/// The peer wants a packet of `size` bytes. It gets none larger than the tunnel's own, or than those of one with the usual
+/// MTU, which its end may have.
+pub(crate) fn answer_with_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, size: u16, now: u64) {
+    if !peer.probes.may_answer(now) {
+        return;
+    }
+    let most = usize::from(shared.mtu.max(USUAL_MTU)) + overhead(peer) + ROOM;
+    let size = size.min(u16::try_from(most).unwrap_or(u16::MAX));
     let payload = load(peer, size);
     // Whoever sends to the peer just now makes this unimportant: it asks three times.
     if outbox.try_push(shared, peer, &Single { payload: &payload, is_tunnel: false }) {
@@ -99,8 +128,7 @@ pub(crate) fn send_load(
     let size = if whole {
         u16::try_from(outbox.send_whole(shared, peer, &single)?).ok()?
     } else {
-        outbox.push(shared, peer, &single, Backpressure::Drop);
-        size
+        outbox.try_push(shared, peer, &single).then_some(size)?
     };
     peer.probes.sent.fetch_max(size, Relaxed);
     Some(size)
@@ -109,7 +137,7 @@ pub(crate) fn send_load(
 /// Asks the peer for a packet of `size` bytes.
 pub(crate) fn request_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, size: u16) {
     let payload = message::load_request(size);
-    outbox.push(shared, peer, &Single { payload: &payload, is_tunnel: false }, Backpressure::Drop);
+    outbox.try_push(shared, peer, &Single { payload: &payload, is_tunnel: false });
 }
 
 /// Asks the peer what the largest were. Its answer wakes whoever tests.
@@ -117,7 +145,7 @@ pub(crate) fn request_largest(shared: &Shared, outbox: &mut Outbox, peer: &Arc<P
     peer.probes.answer.store(0, Relaxed);
     peer.probes.awaited.store(true, Release);
     let single = Single { payload: &message::LARGEST_REQUEST, is_tunnel: false };
-    outbox.push(shared, peer, &single, Backpressure::Drop);
+    outbox.try_push(shared, peer, &single);
 }
 
 /// A packet of a test came, with a payload of `len` bytes.
@@ -135,7 +163,7 @@ pub(crate) fn note_answer(shared: &Shared, peer: &Peer, largest: Largest, now: u
     let both = u64::from(largest.received) << 16 | u64::from(largest.sent);
     peer.probes.answer.store(THERE | both, Release);
     peer.activity.test_by(now);
-    shared.table.look_by(peer.id, now);
+    shared.look_by(peer.id, now);
 }
 
 /// The peer asks what the largest were.
@@ -170,6 +198,13 @@ mod tests {
         probes.answer.store(THERE | 0x05DC_05AA, Release);
         assert_eq!(probes.take_answer(), Some(Largest { received: 1500, sent: 1450 }));
         assert_eq!(probes.take_answer(), None);
+    }
+
+    #[test]
+    fn a_peer_gets_so_many_test_packets_in_a_second() {
+        let probes = Probes::default();
+        let given = |now| (0..100).filter(|_| probes.may_answer(now)).count();
+        assert_eq!((given(0), given(999), given(1_000), given(7_500)), (64, 0, 64, 64));
     }
 
     #[test]

@@ -138,7 +138,11 @@ pub fn forbid_cutting(fd: impl AsFd) -> io::Result<MtuDiscovery> {
     };
     let before = MtuDiscovery { v4: get_int(fd.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)?, v6 };
     let probe = MtuDiscovery { v4: libc::IP_PMTUDISC_PROBE, v6: v6.map(|_| libc::IPV6_PMTUDISC_PROBE) };
-    restore_mtu_discovery(fd, probe)?;
+    if let Err(refused) = restore_mtu_discovery(&fd, probe) {
+        // One family may have taken it.
+        let _ = restore_mtu_discovery(&fd, before);
+        return Err(refused);
+    }
     Ok(before)
 }
 

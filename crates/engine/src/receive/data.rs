@@ -249,7 +249,7 @@ impl Data {
                 return Ok(Delivery::Message);
             }
             Payload::LoadRequest(size) => {
-                probe::answer_with_load(&self.shared, &mut self.outbox, peer, size);
+                probe::answer_with_load(&self.shared, &mut self.outbox, peer, size, self.now);
                 return Ok(Delivery::Message);
             }
             Payload::Load => {

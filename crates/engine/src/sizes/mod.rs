@@ -4,11 +4,20 @@
 //! A path that turns out to be narrow counts in two ways: TCP connections through the tunnel are clamped to what fits,
 //! and over IPv6, where no router cuts packets, the machine cuts those that do not fit. Over IPv4 routers do, unless
 //! `mtu-disc` forbids it. Runs with the keepalive timer; the packets are those of [`crate::probe`].
+//!
+//! Whoever tests a peer has its [turn](crate::turn::Turn), or comes back later. Workers that receive, and may have the
+//! turn, only leave word of what happened: they never wait for a test.
 
 mod measure;
 mod path;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{
+        AtomicBool,
+        Ordering::{AcqRel, Relaxed, Release},
+    },
+};
 
 use culvert_offload::{DeviceMode, MeasuredSizes, OffloadEvent, SizeTest};
 
@@ -21,7 +30,7 @@ use crate::{
     outbox::Outbox,
     peer::{NO_PATH_MSS, Peer},
     probe::{self, Largest},
-    transport::Wire,
+    transport::{Backpressure, Wire},
 };
 
 /// How often it is looked whether a client can be tested with yet, in milliseconds.
@@ -29,9 +38,16 @@ const LOOK: u64 = 100;
 /// How long the first packet of a client is waited for, in milliseconds: before it has its keys, it hears nothing.
 const PATIENCE: u64 = 1_000;
 
+/// When a test goes on that somebody else's turn kept from sending, in milliseconds.
+const BUSY: u64 = 10;
+
 /// The tests of a peer. Empty where nothing is tested.
 #[derive(Debug, Default)]
-pub(crate) struct Sizes(Mutex<Option<Box<Tests>>>);
+pub(crate) struct Sizes {
+    tests: Mutex<Option<Box<Tests>>>,
+    /// The peer is somewhere else since the last test.
+    moved: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Tests {
@@ -61,7 +77,7 @@ pub(crate) fn begin(shared: &Shared, peer: &Peer, test: SizeTest) {
     let tests = Tests { test, since: now, path: None, first: true, path_due, measure: None, measured };
     *peer.sizes.lock() = Some(Box::new(tests));
     peer.activity.test_by(now);
-    shared.table.look_by(peer.id, now);
+    shared.look_by(peer.id, now);
 }
 
 /// The peer has a key: its test begins before the tunnel carries anything.
@@ -69,31 +85,37 @@ pub(crate) fn can_send(shared: &Shared, peer: &Peer) {
     if peer.sizes.lock().is_some() {
         let now = shared.clock.millis();
         peer.activity.test_by(now);
-        shared.table.look_by(peer.id, now);
+        shared.look_by(peer.id, now);
     }
 }
 
-/// The peer is somewhere else now: what was found is about another path.
+/// The peer is somewhere else now: what was found is about another path. Takes no lock of a test: who calls it may have
+/// the turn that the test waits for.
 pub(crate) fn moved(shared: &Shared, peer: &Peer, now: u64) {
-    let mut tests = peer.sizes.lock();
-    if let Some(tests) = tests.as_mut().filter(|_| has_path(peer)) {
-        tests.path = None;
-        tests.path_due = now;
-        peer.activity.test_by(now);
-        shared.table.look_by(peer.id, now);
-    }
+    peer.sizes.moved.store(true, Release);
+    peer.activity.test_by(now);
+    shared.look_by(peer.id, now);
 }
 
-/// Does what is due.
+/// Does what is due, without waiting for anybody.
 pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, now: u64) {
+    peer.activity.take_test();
     let mut tests = peer.sizes.lock();
     let next = match tests.as_mut() {
         None => u64::MAX,
         Some(_) if peer.keys.load().primary.is_none() => u64::MAX, // see `can_send`
         Some(tests) if tests.waits(shared, peer, now) => now + LOOK,
-        Some(tests) => tests.run(shared, outbox, peer, now),
+        Some(_) if outbox.try_hold(peer).is_none() => now + BUSY,
+        Some(tests) => {
+            if peer.sizes.moved.swap(false, AcqRel) && has_path(peer) {
+                (tests.path, tests.path_due) = (None, now);
+                forget_refusals(peer);
+            }
+            tests.run(shared, outbox, peer, now)
+        }
     };
-    peer.activity.test_at(next);
+    outbox.flush(shared, Backpressure::Drop);
+    peer.activity.test_by(next);
 }
 
 /// Whether sizes on its path say something about what may be sent: a relay has a path of its own, and what `fragment`
@@ -105,7 +127,7 @@ fn has_path(peer: &Peer) -> bool {
 
 impl Sizes {
     fn lock(&self) -> MutexGuard<'_, Option<Box<Tests>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,8 +240,19 @@ fn apply(shared: &Shared, peer: &Peer, verdict: Verdict) {
         u32::try_from(usize::from(payload).saturating_sub(around)).unwrap_or(NO_PATH_MSS).max(1)
     });
     peer.path.mss.store(mss, Relaxed);
-    if peer.path.mtu.swap(mtu.unwrap_or(0), Relaxed) != mtu.unwrap_or(0) {
+    let previous = peer.path.mtu.swap(mtu.unwrap_or(0), Relaxed);
+    if mtu.is_none_or(|mtu| mtu > previous) {
+        forget_refusals(peer);
+    }
+    if previous != mtu.unwrap_or(0) {
         shared.events.push(OffloadEvent::PathMtu(peer.id, mtu));
+    }
+}
+
+/// Trains that the kernel refused on a narrower way are tried again.
+fn forget_refusals(peer: &Peer) {
+    if let Wire::Udp(udp) = &peer.transport.wire {
+        udp.forget_refusals(peer.remote.load().address);
     }
 }
 
@@ -231,3 +264,6 @@ const ETHERNET_HEADER: usize = 18;
 fn millis(period: std::time::Duration) -> u64 {
     u64::try_from(period.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

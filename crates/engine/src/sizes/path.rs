@@ -6,7 +6,8 @@
 //! those that were cut on the way and joined; so the first test has to begin before other packets do, and for a later one
 //! the peer is asked before, whether its answer can say anything. If not, it is asked for packets, and the way back is
 //! taken for the way there, but never for a wider one: nobody tells whether they were cut. Who does not answer is left
-//! alone.
+//! alone. An answer may be a late one to an earlier question: one that makes the path narrow has to show that something new
+//! came, or is asked for once more.
 
 /// Headers of UDP and IP.
 const fn headers(ipv6: bool) -> u16 {
@@ -46,6 +47,8 @@ pub(super) struct PathTest {
     tries: u8,
     /// Sizes that went out in this stage.
     sent: Vec<u16>,
+    /// What the peer had got when it was last heard before this stage.
+    before: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +102,18 @@ impl PathTest {
         let usual = ETHERNET - headers(ipv6);
         let whole = if mtu <= ETHERNET { largest.min(usual) } else { largest };
         let stage = if first { Stage::Whole } else { Stage::Asking };
-        Self { ipv6, whole, stage, tries: 0, sent: Vec::new() }
+        Self { ipv6, whole, stage, tries: 0, sent: Vec::new(), before: 0 }
     }
 
     /// A test packet of so many bytes of UDP payload went out.
     pub(super) fn note_sent(&mut self, size: u16) {
         self.sent.push(size);
+    }
+
+    /// How often the stage that it is in was tried.
+    #[cfg(test)]
+    pub(super) const fn tries(&self) -> u8 {
+        self.tries
     }
 
     /// Decides what comes next, by what the peer answered since the last call.
@@ -128,7 +137,13 @@ impl PathTest {
             Stage::Whole if self.passed(came) == Some(self.largest_sent()) => {
                 self.rest(Verdict::Wide, Some(AGAIN))
             }
-            Stage::Whole => self.ask_in(Stage::Steps),
+            Stage::Whole => {
+                self.before = came;
+                self.ask_in(Stage::Steps)
+            }
+            Stage::Steps if self.tries < TRIES && (came <= self.before || self.passed(came).is_none()) => {
+                self.ask()
+            }
             Stage::Steps => {
                 let verdict = match self.passed(came) {
                     // The first was lost for another reason.
@@ -306,6 +321,36 @@ mod tests {
         assert_eq!(run(&mut test, (true, 1440), 1528, |turn| turn % 2 == 1).0, Verdict::AtMost(1420 - 48));
         assert_eq!(run(&mut test, (true, 1280), 1528, |_| true).0, Verdict::AtMost(1280 - 48));
         assert_eq!(run(&mut test, (true, 700), 1528, |_| true).0, Verdict::Unknown);
+    }
+
+    /// The path holds each packet up for 600 ms: whoever asks again after a second hears two answers.
+    #[test]
+    fn an_answer_to_an_earlier_question_does_not_make_a_path_narrower() {
+        for before in [0, 700, 1100] {
+            let mut test = PathTest::new(false, 1500, 1552, true);
+            // When what the peer had got by then reaches us; what reaches the peer when.
+            let (mut answers, mut arriving): (Vec<(u64, u16)>, Vec<(u64, u16)>) = (Vec::new(), Vec::new());
+            let (mut now, mut came, mut heard) = (0, before, None);
+            let verdict = loop {
+                let (sizes, wait) = match test.next(heard.take()) {
+                    Step::Rest(verdict, _) => break verdict,
+                    Step::Ask(sizes, wait) => (sizes, wait),
+                    Step::Request { .. } => panic!("the peer's answers say enough"),
+                };
+                sizes.iter().for_each(|size| test.note_sent(*size));
+                arriving.extend(sizes.iter().filter(|size| **size <= 1372).map(|size| (now + 600, *size)));
+                let there = arriving.iter().filter(|(at, _)| *at <= now + 600).map(|(_, size)| *size);
+                came = there.fold(came, u16::max);
+                answers.push((now + 1_200, came));
+                let next = now + wait;
+                let first = answers.iter().position(|(at, _)| *at <= next);
+                (now, heard) = first.map_or((next, None), |first| {
+                    let (at, came) = answers.remove(first);
+                    (at, Some(Heard { came, returned: 0 }))
+                });
+            };
+            assert_eq!(verdict, Verdict::Narrow(1372), "{before} bytes came before");
+        }
     }
 
     #[test]

@@ -24,45 +24,86 @@ pub(crate) enum Cut {
 }
 
 /// The setting of one socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cutting {
+    /// It speaks IPv6.
+    v6: bool,
     /// It is not the usual one. Until a path is found to be narrow, nobody takes the lock but who tests paths.
     changed: AtomicBool,
     now: Mutex<Cut>,
 }
 
 impl Cutting {
-    /// Sends under a setting. Others may send through the socket meanwhile, but none who needs another one, save those
-    /// who looked before: theirs is a loss like any other.
-    pub(super) fn send(&self, socket: &UdpSocket, cut: Cut, send: impl FnOnce()) {
+    pub(super) fn new(socket: &UdpSocket) -> Self {
+        let v6 = sockopt::is_v6(socket).unwrap_or(false);
+        Self { v6, changed: AtomicBool::new(false), now: Mutex::default() }
+    }
+
+    /// Makes one call that sends under a setting, and must not wait: others who send through the socket do, save those who
+    /// looked before; theirs is a loss like any other.
+    pub(super) fn with<T>(
+        &self,
+        socket: &UdpSocket,
+        cut: Cut,
+        send: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         if cut == Cut::Usual && !self.changed.load(Relaxed) {
             return send();
         }
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Cut::Never = cut {
-            // Rare, and over at once; without the setting the packet would tell nothing.
-            if let Ok(usual) = set(socket, Cut::Usual).and_then(|()| sockopt::forbid_cutting(socket)) {
-                send();
+        self.changed.store(true, Relaxed);
+        // A socket that refuses cuts as it did before.
+        match cut {
+            Cut::At(mtu) if *now != cut => _ = self.set(socket, mtu),
+            Cut::Usual | Cut::Never if *now != Cut::Usual => _ = self.set(socket, 0),
+            Cut::At(_) | Cut::Usual | Cut::Never => {}
+        }
+        *now = if cut == Cut::Never { Cut::Usual } else { cut };
+        let sent = if cut == Cut::Never {
+            // Without the setting the packet would tell nothing.
+            sockopt::forbid_cutting(socket).and_then(|usual| {
+                let sent = send();
                 let _ = sockopt::restore_mtu_discovery(socket, usual);
-            }
-            self.changed.store(false, Relaxed);
-            *now = Cut::Usual;
-            return;
-        }
-        if *now != cut {
-            // A socket that refuses cuts as it did before.
-            let _ = set(socket, cut);
-            *now = cut;
-            self.changed.store(cut != Cut::Usual, Relaxed);
-        }
-        send();
+                sent
+            })
+        } else {
+            send()
+        };
+        self.changed.store(*now != Cut::Usual, Relaxed);
+        sent
+    }
+
+    fn set(&self, socket: &UdpSocket, mtu: u16) -> io::Result<()> {
+        if self.v6 { sockopt::set_ipv6_mtu(socket, mtu) } else { Ok(()) }
     }
 }
 
-fn set(socket: &UdpSocket, cut: Cut) -> io::Result<()> {
-    let mtu = match cut {
-        Cut::At(mtu) => mtu,
-        Cut::Usual | Cut::Never => 0,
-    };
-    if sockopt::is_v6(socket)? { sockopt::set_ipv6_mtu(socket, mtu) } else { Ok(()) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who looks while a packet goes out that nobody may cut has to see that the setting is not the usual one.
+    #[test]
+    fn a_setting_is_known_while_it_holds() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = UdpSocket::bind(local.parse().unwrap(), |_| Ok(())).unwrap();
+            let cutting = Cutting::new(&socket);
+            let changed = |cut| {
+                let meanwhile = cutting.with(&socket, cut, || Ok(cutting.changed.load(Relaxed))).unwrap();
+                (meanwhile, cutting.changed.load(Relaxed))
+            };
+            assert_eq!(changed(Cut::Usual), (false, false), "{local}");
+            assert_eq!(changed(Cut::Never), (true, false), "{local}");
+            assert_eq!(changed(Cut::At(1280)), (true, true), "{local}");
+            assert_eq!(changed(Cut::Never), (true, false), "{local}");
+            assert_eq!(changed(Cut::At(1280)), (true, true), "{local}");
+            assert_eq!(changed(Cut::Usual), (true, false), "{local}");
+            let usual = sockopt::forbid_cutting(&socket).unwrap();
+            sockopt::restore_mtu_discovery(&socket, usual).unwrap();
+            let meanwhile =
+                || cutting.with(&socket, Cut::Never, || sockopt::forbid_cutting(&socket)).unwrap();
+            assert_ne!(meanwhile(), usual, "{local}");
+            assert_eq!(sockopt::forbid_cutting(&socket).unwrap(), usual, "{local}");
+        }
+    }
 }

@@ -16,7 +16,7 @@ const CAPACITY: usize = 64;
 /// behind a narrow link does not cost the others their trains.
 #[derive(Default)]
 pub(super) struct Refusals {
-    /// Something was refused, ever. Until then, which is nearly always, nobody takes the lock.
+    /// Something was refused. Until then, which is nearly always, nobody takes the lock.
     any: AtomicBool,
     /// The smallest refused segment of each destination, oldest first.
     list: Mutex<VecDeque<(SocketAddr, usize)>>,
@@ -40,6 +40,15 @@ impl Refusals {
             list.push_back((to, segment));
         }
         self.any.store(true, Relaxed);
+    }
+
+    /// Forgets what was refused to a destination: the way there is another one.
+    pub(super) fn forget(&self, to: SocketAddr) {
+        if self.any.load(Relaxed) {
+            let mut list = self.lock();
+            list.retain(|(address, _)| *address != to);
+            self.any.store(!list.is_empty(), Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(SocketAddr, usize)>> {
@@ -66,6 +75,17 @@ mod tests {
         refusals.note(peer(1), 1300);
         refusals.note(peer(1), 1350);
         assert!(refusals.contains(peer(1), 1300));
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten_for_its_destination_alone() {
+        let refusals = Refusals::default();
+        refusals.note(peer(1), 1400);
+        refusals.note(peer(2), 1400);
+        refusals.forget(peer(1));
+        assert!(!refusals.contains(peer(1), 1400) && refusals.contains(peer(2), 1400));
+        refusals.forget(peer(2));
+        assert!(!refusals.contains(peer(2), 1400));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use culvert_offload::{TransportSpec, UdpOptions};
 use culvert_sys::{MAX_SEGMENTS, Outgoing, UdpSocket, sockopt};
 use culvert_wire::Transmit;
 
-use super::{Backpressure, Train, cut::Cutting, refusals::Refusals};
+use super::{Backpressure, Cut, Train, cut::Cutting, refusals::Refusals};
 use crate::backend::EngineConfig;
 
 /// Socket buffers where the configuration asks for none: what wireguard-go uses, too, for the same reason. A dropped
@@ -72,7 +72,7 @@ impl Udp {
             segmentation &= sockopt::has_udp_segment(socket);
         }
         Self {
-            cutting: sockets.iter().map(|_| Cutting::default()).collect(),
+            cutting: sockets.iter().map(Cutting::new).collect(),
             sockets,
             options,
             segmentation: AtomicBool::new(segmentation),
@@ -108,7 +108,7 @@ impl Udp {
             });
             let packets: Vec<Vec<u8>> = packets.collect();
             let messages = packets.iter().map(|bytes| to_relay(relay.at, bytes)).collect();
-            self.send_messages(socket, messages, backpressure);
+            self.send_messages((socket, cutting, Cut::Usual), messages, backpressure);
             return;
         }
         // One group, nearly always.
@@ -118,20 +118,20 @@ impl Udp {
             for train in group {
                 self.push(&mut messages, socket, train);
             }
-            cutting.send(socket, first.cut, || self.send_messages(socket, messages, backpressure));
+            self.send_messages((socket, cutting, first.cut), messages, backpressure);
         }
     }
 
     fn send_messages(
         &self,
-        socket: &UdpSocket,
+        (socket, cutting, cut): (&UdpSocket, &Cutting, Cut),
         mut messages: Vec<Outgoing<'_>>,
         backpressure: Backpressure<'_>,
     ) {
         let mut at = 0;
         let mut retried = false;
         while at < messages.len() {
-            match socket.send_batch(&messages[at..]) {
+            match cutting.with(socket, cut, || socket.send_batch(&messages[at..])) {
                 Ok(sent) => {
                     at += sent.max(1);
                     retried = false;
@@ -186,6 +186,11 @@ impl Udp {
             tracing::debug!(size, %to, "datagrams exceed the path's MTU: sending singly");
             self.refusals.note(to, size.into());
         }
+    }
+
+    /// The way to this address may be wider than it was: trains are tried there again.
+    pub(crate) fn forget_refusals(&self, to: SocketAddr) {
+        self.refusals.forget(to);
     }
 
     /// Takes the header of a SOCKS relay off. `None`: it is not from the relay, or malformed.
