@@ -150,9 +150,6 @@ impl Client {
         };
         self.management.set_state(StateName::Wait, "");
         self.desk.session_began(started.session.clone(), &offload);
-        if self.login.forget_used() {
-            life.secrets.login = None;
-        }
         let outcome = self.drive(life, signals, &entry, started, &offload).await;
         self.desk.session_ended();
         if let Err(failure) = offload.close_transport(transport) {

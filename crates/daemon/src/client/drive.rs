@@ -7,7 +7,7 @@ use std::{future::poll_fn, sync::Arc};
 use culvert_config::{Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_mgmt::StateName;
 use culvert_offload::Offload;
-use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage};
+use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, Verdict};
 use culvert_wire::PeerId;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
@@ -163,10 +163,13 @@ impl Client {
                 ovlog!(2, "Control Channel: {tls}");
                 progress.env.set_identity(&identity);
                 let verdict = self.judge(&identity, &progress.env).await;
-                if progress.params.is_some()
-                    && let Err(ended) = self.login_again(progress, signals).await
-                {
-                    return Some(Outcome::Ended(ended));
+                if verdict == Verdict::Accept {
+                    // The key message is written next: before it the login has gone nowhere, and a refused peer gets none.
+                    if progress.params.is_none() {
+                        self.login_used(life);
+                    } else if let Err(ended) = self.login_again(progress, signals).await {
+                        return Some(Outcome::Ended(ended));
+                    }
                 }
                 progress.link.session.command(Command::PeerVerdict(key, verdict));
             }

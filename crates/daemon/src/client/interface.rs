@@ -8,6 +8,7 @@ use super::{Advance, Client, Outcome, Restart, drive::Progress};
 use crate::{
     credentials::{self, Prompter},
     exit::Ended,
+    life::Life,
     management::{Addresses, RemoteChoice},
     signals::Signals,
     tunnel::{Completion, TunnelSpec},
@@ -53,6 +54,13 @@ impl Client {
                 Ok(())
             }
             Err(request) => Err(Ended::by_signal(request)),
+        }
+    }
+
+    /// The login goes to the server now: what is good once, or not to be kept, is forgotten.
+    pub(super) fn login_used(&mut self, life: &mut Life) {
+        if self.login.forget_used() {
+            life.secrets.login = None;
         }
     }
 
