@@ -96,8 +96,6 @@ impl Client {
             match self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)? {
                 RemoteChoice::Accept => {}
                 RemoteChoice::Modify(host, port) => {
-                    // What the configured name resolved to is another host's.
-                    self.remotes.resolved(Vec::new());
                     entry.remote = Some(culvert_config::profile::Remote { host, port });
                 }
                 RemoteChoice::Skip(count) => {
