@@ -104,8 +104,8 @@ impl Client {
         let Some(mut entry) = self.profile.connections.get(self.remotes.current()).cloned() else {
             return Outcome::Ended(Ended::Fatal("there is no remote to connect to".to_owned()));
         };
-        if let Err(ended) = self.ask_login(signals).await {
-            return Outcome::Ended(ended);
+        if let Err(outcome) = self.ask_login(signals).await {
+            return outcome;
         }
         if let Err(outcome) = self.ask_remote(&mut entry, signals).await {
             return outcome;
