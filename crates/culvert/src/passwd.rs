@@ -58,7 +58,7 @@ fn change(arguments: &[String]) -> Result<String, String> {
 fn password(user: &str) -> Result<Zeroizing<String>, String> {
     if io::stdin().is_terminal() {
         let ask = |question: String| {
-            Prompter::Terminal.ask(&question, Echo::Hidden).map_err(|failure| failure.to_string())
+            Prompter::TERMINAL.ask(&question, Echo::Hidden).map_err(|failure| failure.to_string())
         };
         let password = ask(format!("New password of {user}:"))?;
         if *password != *ask("The same again:".to_owned())? {

@@ -7,7 +7,9 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
 };
 
 use culvert_config::{
@@ -15,7 +17,7 @@ use culvert_config::{
     value::FileOrInline,
 };
 use culvert_proto::Credentials;
-use culvert_sys::Terminal;
+use culvert_sys::{Eventfd, Terminal, Woken, process, wait_readable};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// Largest file of credentials, and largest answer.
@@ -59,17 +61,28 @@ pub enum CredentialError {
         /// Why.
         reason: String,
     },
+    /// The question could not be asked without keeping everything else waiting.
+    #[error("cannot start a thread for a question: {0}")]
+    NoThread(io::Error),
 }
 
 /// Who can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Prompter {
+enum Who {
     /// `systemd-ask-password`, at this path.
     Systemd(PathBuf),
     /// The controlling terminal.
     Terminal,
-    /// Nobody: tests, and after `daemon` forked.
+    /// Nobody.
     Nobody,
+}
+
+/// Asks questions.
+#[derive(Clone, Debug)]
+pub struct Prompter {
+    who: Who,
+    /// Raised when nobody waits for an answer any more.
+    pub(crate) withdrawn: Option<Arc<Eventfd>>,
 }
 
 /// Whether what is typed is shown.
@@ -82,6 +95,11 @@ pub enum Echo {
 }
 
 impl Prompter {
+    /// Asks at the controlling terminal.
+    pub const TERMINAL: Self = Self::of(Who::Terminal);
+    /// Has nobody to ask.
+    pub const NOBODY: Self = Self::of(Who::Nobody);
+
     /// Finds out who can be asked on this machine: systemd where it runs and its helper is installed, else the terminal.
     #[must_use]
     pub fn detect() -> Self {
@@ -90,40 +108,58 @@ impl Prompter {
             for directory in ["/bin", "/usr/bin"] {
                 let helper = Path::new(directory).join("systemd-ask-password");
                 if helper.is_file() {
-                    return Self::Systemd(helper);
+                    return Self::of(Who::Systemd(helper));
                 }
             }
         }
-        if Terminal::open().is_ok() { Self::Terminal } else { Self::Nobody }
+        if Terminal::open().is_ok() { Self::TERMINAL } else { Self::NOBODY }
+    }
+
+    const fn of(who: Who) -> Self {
+        Self { who, withdrawn: None }
+    }
+
+    /// The same, whose questions are taken back once this is raised.
+    pub(crate) fn until(self, withdrawn: Arc<Eventfd>) -> Self {
+        Self { withdrawn: Some(withdrawn), ..self }
     }
 
     /// Asks, and waits for the answer: blocks the thread.
     ///
     /// # Errors
-    /// When nobody is there or nothing is answered.
+    /// When nobody is there, nothing is answered, or nobody waits for the answer any more.
     pub fn ask(&self, prompt: &str, echo: Echo) -> Result<Zeroizing<String>, CredentialError> {
         let unanswered = |reason: String| CredentialError::NoAnswer { prompt: prompt.to_owned(), reason };
-        let answer = match self {
-            Self::Systemd(helper) => ask_systemd(helper, prompt, echo).map_err(unanswered)?,
-            Self::Terminal => {
+        let withdrawn = self.withdrawn.as_deref();
+        let answer = match &self.who {
+            Who::Systemd(helper) => ask_systemd(helper, prompt, echo, withdrawn).map_err(unanswered)?,
+            Who::Terminal => {
                 let mut answer = Zeroizing::new(Vec::new());
                 let mut terminal =
                     Terminal::open().map_err(|_| CredentialError::NobodyToAsk(prompt.to_owned()))?;
                 let hidden = echo == Echo::Hidden;
                 // The question's own blank: OpenVPN prints one behind the colon.
                 terminal
-                    .ask(&format!("{prompt} "), hidden, &mut answer)
+                    .ask(&format!("{prompt} "), hidden, withdrawn, &mut answer)
                     .map_err(|error| unanswered(error.to_string()))?;
                 answer
             }
-            Self::Nobody => return Err(CredentialError::NobodyToAsk(prompt.to_owned())),
+            Who::Nobody => return Err(CredentialError::NobodyToAsk(prompt.to_owned())),
         };
         text(answer).map_err(|_| unanswered("it is not UTF-8".to_owned()))
     }
 }
 
+/// How long the helper has to put its question away.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Runs systemd's helper and reads what it prints.
-fn ask_systemd(helper: &Path, prompt: &str, echo: Echo) -> Result<Zeroizing<Vec<u8>>, String> {
+fn ask_systemd(
+    helper: &Path,
+    prompt: &str,
+    echo: Echo,
+    withdrawn: Option<&Eventfd>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut command = Command::new(helper);
     if echo == Echo::Shown {
         command.arg("--echo");
@@ -134,11 +170,49 @@ fn ask_systemd(helper: &Path, prompt: &str, echo: Echo) -> Result<Zeroizing<Vec<
         .stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let mut answer = Zeroizing::new(Vec::with_capacity(MAX_LEN));
-    if let Some(out) = child.stdout.take() {
-        out.take(MAX_LEN as u64).read_to_end(&mut answer).map_err(|error| error.to_string())?;
+    if let Some(out) = child.stdout.take()
+        && let Err(error) = read_printed(out, withdrawn, &mut answer)
+    {
+        end(&mut child);
+        return Err(error.to_string());
     }
     let status = child.wait().map_err(|error| error.to_string())?;
     if status.success() { Ok(answer) } else { Err(format!("systemd-ask-password ended with {status}")) }
+}
+
+/// Reads to the end, at most [`MAX_LEN`] bytes, unless the question is withdrawn.
+fn read_printed(
+    mut out: impl io::Read + std::os::fd::AsFd,
+    withdrawn: Option<&Eventfd>,
+    answer: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut chunk = Zeroizing::new([0; 512]);
+    loop {
+        match wait_readable(&out, withdrawn, Duration::from_secs(60))? {
+            Woken::Readable => {}
+            Woken::Neither => continue,
+            Woken::Stopped => return Err(io::ErrorKind::Interrupted.into()),
+        }
+        let room = chunk.len().min(MAX_LEN - answer.len());
+        let len = out.read(&mut chunk[..room])?;
+        if len == 0 {
+            return Ok(());
+        }
+        answer.extend_from_slice(&chunk[..len]);
+    }
+}
+
+/// Ends the helper, which takes its question away from the screens where it stands.
+fn end(child: &mut Child) {
+    let _gone = process::kill(child.id(), process::KillSignal::Term);
+    let step = Duration::from_millis(10);
+    let mut left = PATIENCE;
+    while !left.is_zero() && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(step);
+        left = left.saturating_sub(step);
+    }
+    let _gone = child.kill();
+    let _gone = child.wait();
 }
 
 /// Cuts the line end off, and turns the bytes into text without leaving a copy.
@@ -323,7 +397,7 @@ mod tests {
     fn a_block_of_two_lines_is_a_login() {
         for text in ["bob\nsecret word\n", "bob\r\nsecret word\r\n", "bob\nsecret word"] {
             let credentials =
-                login(&AuthUserPass::Stored(inline(text)), &Prompter::Nobody).expect("complete");
+                login(&AuthUserPass::Stored(inline(text)), &Prompter::NOBODY).expect("complete");
             assert_eq!(
                 (credentials.username.as_str(), credentials.password.as_str()),
                 ("bob", "secret word")
@@ -336,16 +410,35 @@ mod tests {
         let path = std::env::temp_dir().join(format!("culvert-login-{}", std::process::id()));
         std::fs::write(&path, "bob\n").expect("written");
         let source = AuthUserPass::Stored(FileOrInline::File(path.clone()));
-        let error = login(&source, &Prompter::Nobody).expect_err("nobody knows the password");
+        let error = login(&source, &Prompter::NOBODY).expect_err("nobody knows the password");
         assert!(
             matches!(&error, CredentialError::NobodyToAsk(prompt) if prompt == "Enter Auth Password:"),
             "{error}"
         );
 
         // echo(1) in the place of systemd-ask-password: the answer is what it was called with.
-        let credentials = login(&source, &Prompter::Systemd("/bin/echo".into())).expect("answered");
+        let credentials = login(&source, &Prompter::of(Who::Systemd("/bin/echo".into()))).expect("answered");
         assert_eq!(credentials.password.as_str(), "--icon network-vpn --timeout=0 Enter Auth Password:");
         std::fs::remove_file(&path).expect("the file goes");
+    }
+
+    #[test]
+    fn a_helper_whose_question_is_withdrawn_ends() {
+        let folder = culvert_testkit::TempDir::new().expect("made");
+        let begun = folder.path().join("begun");
+        let script =
+            format!("#!/bin/sh\necho $$ >{0}.new; mv {0}.new {0}\nexec sleep 600\n", begun.display());
+        let helper = folder.write_script("helper", &script).expect("written");
+        let withdrawn = Arc::new(Eventfd::new().expect("a descriptor"));
+        let prompter = Prompter::of(Who::Systemd(helper)).until(Arc::clone(&withdrawn));
+        let asking = std::thread::spawn(move || prompter.ask("Password:", Echo::Hidden));
+        while !begun.exists() {
+            std::thread::yield_now();
+        }
+        withdrawn.raise();
+        asking.join().expect("no panic").expect_err("nobody answered");
+        let id = std::fs::read_to_string(&begun).expect("told").trim().parse().expect("a number");
+        assert!(!process::exists(id), "the helper lives on");
     }
 
     #[test]
@@ -353,27 +446,28 @@ mod tests {
         let path = std::env::temp_dir().join(format!("culvert-nobody-{}", std::process::id()));
         std::fs::write(&path, "\nsecret\n").expect("written");
         let stored = AuthUserPass::Stored(FileOrInline::File(path.clone()));
-        let error = login(&stored, &Prompter::Nobody).expect_err("a name is missing");
+        let error = login(&stored, &Prompter::NOBODY).expect_err("a name is missing");
         let expected = format!("ERROR: username from Auth authfile '{}' is empty", path.display());
         assert_eq!(error.to_string(), expected);
         std::fs::remove_file(&path).expect("the file goes");
 
         // true(1) answers with nothing.
-        let error = login(&AuthUserPass::Ask, &Prompter::Systemd("/bin/true".into())).expect_err("no name");
+        let error =
+            login(&AuthUserPass::Ask, &Prompter::of(Who::Systemd("/bin/true".into()))).expect_err("no name");
         assert_eq!(error.to_string(), "ERROR: Auth username is empty");
     }
 
     #[test]
     fn a_missing_file_is_named() {
         let source = FileOrInline::File("/nonexistent/pass".into());
-        let error = passphrase(Some(&source), &Prompter::Nobody).expect_err("it is not there");
+        let error = passphrase(Some(&source), &Prompter::NOBODY).expect_err("it is not there");
         assert!(error.to_string().contains("/nonexistent/pass"));
     }
 
     #[test]
     fn the_first_line_of_askpass_is_the_passphrase() {
         let answer =
-            passphrase(Some(&inline("open sesame\nanother\n")), &Prompter::Nobody).expect("it is there");
+            passphrase(Some(&inline("open sesame\nanother\n")), &Prompter::NOBODY).expect("it is there");
         assert_eq!(answer.as_str(), "open sesame");
     }
 

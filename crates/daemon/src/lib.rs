@@ -33,6 +33,7 @@ mod places;
 mod pool;
 mod privileges;
 pub mod probe;
+mod question;
 mod random;
 pub mod scripts;
 mod server;

@@ -80,7 +80,7 @@ pub(crate) struct Life {
     pub(crate) logins: LoginMemory,
     notifier: Notifier,
     identity: Identity,
-    /// Tells the resolver when they are gone.
+    /// Tells the resolver about name servers once privileges are gone.
     pub(crate) name_keeper: Option<SharedKeeper>,
     /// Privileges are gone: they cannot be dropped again, nor files of root be opened.
     dropped: bool,

@@ -23,7 +23,8 @@ pub(crate) struct ThreadBudget {
 /// would cost, is missed more.
 const OWN: usize = 2;
 
-/// Left to scripts and what they start.
+/// Left to scripts and what they start. A question to a person ([`crate::question`]) takes one while it is open, and another where
+/// systemd's helper asks it.
 const SCRIPTS: usize = 3;
 
 /// More handshake steps at a time only make each of them slower.

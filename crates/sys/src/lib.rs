@@ -30,7 +30,7 @@ pub use directory::DirectoryWatch;
 pub use local::LocalDatagram;
 pub use netlink::{NetlinkFamily, NetlinkSocket};
 pub use persistent::{Persistence, set_persistent};
-pub use poll::{Epoll, Eventfd, Interest, Ready, wait_writable};
+pub use poll::{Epoll, Eventfd, Interest, Ready, Woken, wait_readable, wait_writable};
 pub use tcp::TcpSocket;
 pub use tty::Terminal;
 pub use tun::{Tun, TunConfig, TunLayer, TunOffload, TunQueue, hardware_address};

@@ -162,6 +162,36 @@ pub fn wait_writable(fd: impl AsFd, stop: &Eventfd, timeout: Duration) -> io::Re
     }
 }
 
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// There is something to read, or the end.
+    Readable,
+    /// Nobody waits for it any more.
+    Stopped,
+    /// The time is over, or a signal came.
+    Neither,
+}
+
+/// Waits until `fd` can be read, or `stop`, if there is one, is raised, or the time is over.
+///
+/// # Errors
+/// As the system says.
+pub fn wait_readable(fd: impl AsFd, stop: Option<&Eventfd>, timeout: Duration) -> io::Result<Woken> {
+    let mut fds = vec![PollFd::new(&fd, PollFlags::IN)];
+    fds.extend(stop.map(|stop| PollFd::new(stop, PollFlags::IN)));
+    match event::poll(&mut fds, Some(&whole_millis(timeout))) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+    Ok(match (is_ready(1), is_ready(0)) {
+        (true, _) => Woken::Stopped,
+        (false, true) => Woken::Readable,
+        (false, false) => Woken::Neither,
+    })
+}
+
 /// Rounds up, so that a wait never ends just before its deadline and spins.
 fn whole_millis(timeout: Duration) -> Timespec {
     let millis = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128);

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::{Daemon, Failure, Implementation, Namespace, Result, patient};
 
@@ -18,8 +19,8 @@ use crate::{Daemon, Failure, Implementation, Namespace, Result, patient};
 pub struct Terminal {
     keyboard: File,
     screen: Arc<Mutex<String>>,
-    /// How much of the screen is answered.
-    answered: usize,
+    /// How much of the screen holds questions that were waited for.
+    asked: usize,
 }
 
 impl Terminal {
@@ -55,17 +56,17 @@ impl Terminal {
                 shown.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
-        Ok((daemon, Self { keyboard, screen, answered: 0 }))
+        Ok((daemon, Self { keyboard, screen, asked: 0 }))
     }
 
-    /// Waits for a question, beyond those that were answered, and types the answer.
-    pub fn answer(&mut self, question: &str, answer: &str, timeout: Duration) -> Result<()> {
+    /// Waits for a question, beyond those that were waited for.
+    pub fn wait_asked(&mut self, question: &str, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + patient(timeout);
         loop {
             let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(at) = screen.get(self.answered..).and_then(|new| new.find(question)) {
-                self.answered += at + question.len();
-                break;
+            if let Some(at) = screen.get(self.asked..).and_then(|new| new.find(question)) {
+                self.asked += at + question.len();
+                return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err(Failure::new(format!("nobody asked `{question}`; the screen shows:\n{screen}")));
@@ -73,6 +74,23 @@ impl Terminal {
             // There is no wait for a part of a stream.
             thread::sleep(Duration::from_millis(10));
         }
-        Ok(writeln!(self.keyboard, "{answer}")?)
+    }
+
+    /// Waits for a question, beyond those that were waited for, and types the answer.
+    pub fn answer(&mut self, question: &str, answer: &str, timeout: Duration) -> Result<()> {
+        self.wait_asked(question, timeout)?;
+        self.type_keys(&format!("{answer}\n"))
+    }
+
+    /// Types something; Ctrl-C is `\x03`.
+    pub fn type_keys(&mut self, keys: &str) -> Result<()> {
+        Ok(self.keyboard.write_all(keys.as_bytes())?)
+    }
+
+    /// Whether the terminal shows what is typed.
+    pub fn is_echoing(&self) -> Result<bool> {
+        let state = tcgetattr(&self.keyboard)
+            .map_err(|error| Failure::new(format!("the state of a terminal: {error}")))?;
+        Ok(state.local_modes.contains(LocalModes::ECHO))
     }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 
 use culvert_testkit::{
-    Daemon, Login, Namespace, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec,
+    Daemon, Login, Management, Namespace, Release, Role, Signal, TempDir, Transport, Tunnel, TunnelSpec,
 };
 
 use crate::challenges::judging;
@@ -60,6 +60,31 @@ fn a_round_goes_over_every_address_of_every_remote() {
     assert_eq!(client.lines_with(failed).len(), 3, "{}", client.tail());
     let over = "All connections have been connect-retry-max (1) times unsuccessful, exiting";
     assert!(client.has_logged(over), "{}", client.tail());
+}
+
+/// Asking which remote to take resolves nothing anew where the answer is the same: its second address is tried, and the round counts.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_remote_that_the_management_interface_names_is_tried_at_every_address() {
+    let site = Site::new();
+    silent_addresses(&site.lab.server);
+    let hosts = format!("{} vpn.example\n{} vpn.example\n", SILENT[0], SILENT[1]);
+    fs::write(format!("/etc/netns/{}/hosts", site.lab.client.name()), hosts).unwrap();
+    let at = site.folder().join("socket");
+    let options = format!(
+        "management {} unix\nmanagement-query-remote\nproto tcp4\nnobind\nconnect-retry 1 1\nconnect-retry-max 1\ncd {}",
+        at.display(),
+        site.folder().display()
+    );
+    let config = site.pki.folder().write("client.conf", &format!("{}{options}\n", client_config())).unwrap();
+    let mut client = Daemon::start(&site.lab.client, &site.world.subject, "client", &config).unwrap();
+    let mut management = Management::connect(&at).unwrap();
+    for _address in 0..2 {
+        management.wait_for(">REMOTE:10.99.0.1,1194,").unwrap();
+        management.command("remote MOD vpn.example 1194").unwrap();
+    }
+    assert_eq!(client.wait_exit(SOON).unwrap().code(), Some(1), "{}", client.tail());
+    assert_eq!(places(&client), ["10.99.0.11:1194", "10.99.0.12:1194"], "{}", client.tail());
 }
 
 #[test]

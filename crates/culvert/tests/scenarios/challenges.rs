@@ -1,6 +1,6 @@
 //! Challenges: questions that a server asks before it lets somebody in, and refusals for now.
 
-use culvert_testkit::{Login, Management, Release, Role, TempDir, Terminal, TunnelSpec};
+use culvert_testkit::{Login, Management, NetnsLab, Release, Role, TempDir, Terminal, TunnelSpec};
 
 use crate::authentication::{RECOVERY, WithUsers, another, code};
 use crate::{SOON, World};
@@ -128,6 +128,18 @@ fn a_client_answers_challenges_of_every_kind_at_its_terminal() {
     let mut spec = pending(&folder, "crtext", "CR_TEXT:R,E:The number, please", "");
     spec.client_extra = "setenv IV_SSO crtext".to_owned();
     answers_at_the_terminal(&spec, "The number, please");
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_login_that_went_nowhere_is_not_asked_for_again() {
+    let folder = TempDir::new().unwrap();
+    let script = "[ \"$p\" = SCRV1:Y29ycmVjdCBob3JzZQ==:MTIzNDU2 ]";
+    // Nobody listens at the first remote.
+    let options = "static-challenge \"Your number?\" 1\nauth-nocache\nremote 10.99.0.1 1194\nconnect-timeout 2\nconnect-retry 1 1";
+    let mut spec = judging(&folder, script, options);
+    spec.remote = Some((NetnsLab::SERVER_V4, 4).into());
+    answers_at_the_terminal(&spec, "Your number?");
 }
 
 #[test]

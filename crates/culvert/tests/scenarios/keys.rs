@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use culvert_testkit::{
-    Algorithm, Daemon, Identity, Management, Release, Role, TempDir, Terminal, Tunnel, TunnelSpec,
+    Algorithm, Daemon, Identity, Management, Release, Role, Signal, TempDir, Terminal, Tunnel, TunnelSpec,
 };
 
 use crate::{SOON, World, assert_no_panic, management_keys::start_again};
@@ -287,4 +287,13 @@ fn a_passphrase_that_was_mistyped_may_be_typed_again_with_auth_retry_interact() 
     client.wait_for("SIGUSR1[soft,private-key-password-failure] received", SOON).unwrap();
     terminal.answer("Enter Private Key Password:", "open sesame", SOON).unwrap();
     client.wait_up(SOON * 2).map_err(|failure| tunnel.with_logs(&failure)).unwrap();
+    drop(client);
+    // The second question does not keep the process from ending.
+    let (mut client, mut terminal) =
+        Terminal::start(&tunnel.lab.client, &world.subject, "client at a terminal", &config).unwrap();
+    terminal.answer("Enter Private Key Password:", "open sesam", SOON).unwrap();
+    terminal.wait_asked("Enter Private Key Password:", SOON).unwrap();
+    client.signal(Signal::Terminate).unwrap();
+    assert!(client.wait_exit(SOON).unwrap().success(), "{}", client.tail());
+    assert!(terminal.is_echoing().unwrap());
 }

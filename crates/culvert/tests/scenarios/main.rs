@@ -50,6 +50,7 @@ mod path_mtu;
 mod plugins;
 mod policy;
 mod proxies;
+mod questions;
 mod refusal;
 mod relays;
 mod reload;

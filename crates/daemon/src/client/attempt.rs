@@ -109,8 +109,8 @@ impl Client {
         let Some(mut entry) = self.profile.connections.get(self.remotes.current()).cloned() else {
             return Outcome::Ended(Ended::Fatal("there is no remote to connect to".to_owned()));
         };
-        if let Err(ended) = self.ask_login(signals).await {
-            return Outcome::Ended(ended);
+        if let Err(outcome) = self.ask_login(signals).await {
+            return outcome;
         }
         if let Err(outcome) = self.ask_remote(&mut entry, signals).await {
             return outcome;
@@ -158,9 +158,6 @@ impl Client {
         };
         self.management.set_state(StateName::Wait, "");
         self.desk.session_began(started.session.clone(), &offload);
-        if self.login.forget_used() {
-            life.secrets.login = None;
-        }
         let outcome = self.drive(life, signals, &entry, started, &offload).await;
         self.desk.session_ended();
         if let Err(failure) = offload.close_transport(transport) {

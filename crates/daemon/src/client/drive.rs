@@ -1,19 +1,24 @@
 //! A session of a client, from its first packet to its end: events in, reasons to restart out. What each event means is in
 //! the modules beside: [`super::configure`], [`super::messages`], [`super::data_plane`], [`super::limits`],
-//! [`super::leaving`], [`super::ending`].
+//! [`super::leaving`], [`super::ending`], [`super::asking`].
 
 use std::{future::poll_fn, sync::Arc};
 
 use culvert_config::{Pushed, profile::ConnectionEntry, value::PingAction};
 use culvert_mgmt::StateName;
 use culvert_offload::Offload;
-use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage};
+use culvert_proto::{Command, Event, NegotiatedParams, PeerMessage, Verdict};
 use culvert_wire::PeerId;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{
-    Client, Outcome, Restart, attempt::Link, limits::Inactivity, network::Surroundings, proxy::Association,
+    Client, Outcome, Restart,
+    asking::{OpenQuestion, answer},
+    attempt::Link,
+    limits::Inactivity,
+    network::Surroundings,
+    proxy::Association,
 };
 use crate::{
     address::AfAddress,
@@ -55,6 +60,8 @@ pub(super) struct Progress {
     pub(super) usage_due: Option<Instant>,
     /// This end is leaving: when it stops waiting, and what then.
     pub(super) leaving: Option<(Instant, Ended)>,
+    /// Somebody is asked something.
+    pub(super) question: Option<OpenQuestion>,
 }
 
 impl Client {
@@ -86,6 +93,7 @@ impl Client {
             surroundings: Surroundings::watch(),
             usage_due: usage::is_limited(&self.profile).then(|| Instant::now() + usage::INTERVAL),
             leaving: None,
+            question: None,
             link,
         };
         let outcome = self.events(life, signals, entry, &mut progress, offload).await;
@@ -112,13 +120,14 @@ impl Client {
             let events = Arc::clone(offload);
             let outcome = tokio::select! {
                 report = progress.link.reports.recv() => match report {
-                    Some(report) => self.handle(life, signals, entry, progress, offload, report.event).await,
+                    Some(report) => self.handle(life, entry, progress, offload, report.event).await,
                     None => Some(Outcome::Restart(Restart::because("tls-error"))),
                 },
                 event = poll_fn(move |cx| events.poll_event(cx)) => match event {
                     Some(event) => self.handle_offload(entry, progress, event),
                     None => Some(self.lost_device()),
                 },
+                answer = answer(&mut progress.question) => self.handle_answer(progress, answer),
                 request = signals.next() => self.handle_signal(progress, offload, request),
                 () = relay_ended(&mut progress.link.association) => {
                     ovlog!(error 1, "the SOCKS proxy closed its connection, and with it the relay");
@@ -148,7 +157,6 @@ impl Client {
     async fn handle(
         &mut self,
         life: &mut Life,
-        signals: &mut Signals,
         entry: &ConnectionEntry,
         progress: &mut Progress,
         offload: &Arc<dyn Offload>,
@@ -167,12 +175,12 @@ impl Client {
                 ovlog!(2, "Control Channel: {tls}");
                 progress.env.set_identity(&identity);
                 let verdict = self.judge(&identity, &progress.env).await;
-                if progress.params.is_some()
-                    && let Err(ended) = self.login_again(progress, signals).await
-                {
-                    return Some(Outcome::Ended(ended));
+                match verdict {
+                    Verdict::Accept => self.accept_server(life, progress, key),
+                    refused @ Verdict::Deny(_) => {
+                        progress.link.session.command(Command::PeerVerdict(key, refused));
+                    }
                 }
-                progress.link.session.command(Command::PeerVerdict(key, verdict));
             }
             Event::Authenticate(request) => {
                 progress

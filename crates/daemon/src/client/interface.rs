@@ -2,9 +2,12 @@
 
 use culvert_config::profile::{ConnectionEntry, HttpProxy, HttpProxyAuth, Proxy, SocksProxy};
 use culvert_mgmt::{Notification, ProxyChoice, StateName};
-use culvert_proto::Command;
 
-use super::{Advance, Client, Outcome, Restart, drive::Progress};
+use super::{
+    Advance, Client, Outcome, Restart,
+    drive::Progress,
+    login::{Answered, Asking},
+};
 use crate::{
     credentials::{self, Prompter},
     exit::Ended,
@@ -19,58 +22,38 @@ impl Client {
         self.management.is_configured() && self.management.settings().query_passwords
     }
 
-    /// Asks for the login, where one is wanted and none is at hand: a client of the management interface, or whoever is at
-    /// the terminal.
-    pub(super) async fn ask_login(&mut self, signals: &mut Signals) -> Result<(), Ended> {
+    /// Asks for the login, where one is wanted and none is at hand, unless a signal comes first.
+    pub(super) async fn ask_login(&mut self, signals: &mut Signals) -> Result<(), Outcome> {
+        let Some(asking) = self.login_question() else { return Ok(()) };
+        let answer = self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)?;
+        self.login.answered(answer).map_err(|failure| Outcome::Ended(Ended::Fatal(failure)))
+    }
+
+    /// The question for the login, to a client of the management interface or to whoever is at the terminal. `None`: none is
+    /// wanted, or one is at hand.
+    pub(super) fn login_question(&mut self) -> Option<Asking> {
         if self.profile.client.auth_user_pass.is_some() && self.management.take_forget() {
             self.login.forget();
         }
         if !self.asks_management() {
-            return self.login.ask(&self.profile).await.map_err(Ended::Fatal);
+            return self.login.at_terminal(&self.profile);
         }
-        let Some(question) = self.login.question(&self.profile) else { return Ok(()) };
-        if let Some(stored) = question.stored {
-            // A file that is complete needs nobody.
-            let read =
-                tokio::task::spawn_blocking(move || credentials::login(&stored, &Prompter::Nobody)).await;
-            match read {
-                Ok(Ok(login)) => {
-                    self.login.answered(login, false);
-                    return Ok(());
-                }
-                Ok(Err(credentials::CredentialError::NobodyToAsk(_))) => {}
-                Ok(Err(failure)) => {
-                    return self.login.outdated_instead(failure.to_string()).map_err(Ended::Fatal);
-                }
-                Err(failure) => return Err(Ended::Fatal(failure.to_string())),
-            }
-        }
+        let question = self.login.question(&self.profile)?;
         let management = self.management.clone();
-        let asking = management.ask_login(question.name_only, question.challenge.as_ref());
-        match self.unless_signalled(asking, signals).await {
-            Ok(login) => {
-                self.login.answered(login, question.wants_response);
-                Ok(())
+        Some(Box::pin(async move {
+            if let Some(stored) = question.stored {
+                // A file that is complete needs nobody.
+                let read = move || credentials::login(&stored, &Prompter::NOBODY);
+                let read = tokio::task::spawn_blocking(read).await.map_err(|failure| failure.to_string())?;
+                match read {
+                    Ok(login) => return Ok(Answered { login, is_once: false }),
+                    Err(credentials::CredentialError::NobodyToAsk(_)) => {}
+                    Err(failure) => return Err(failure.to_string()),
+                }
             }
-            Err(request) => Err(Ended::by_signal(request)),
-        }
-    }
-
-    /// What a renegotiation logs in with, where `auth-nocache` let it be forgotten and no token took its place.
-    pub(super) async fn login_again(
-        &mut self,
-        progress: &Progress,
-        signals: &mut Signals,
-    ) -> Result<(), Ended> {
-        if !self.profile.client.auth_nocache {
-            return Ok(());
-        }
-        self.ask_login(signals).await?;
-        if let Some(login) = self.login.credentials() {
-            progress.link.session.command(Command::Credentials(login.clone()));
-        }
-        self.login.forget_used();
-        Ok(())
+            let login = management.ask_login(question.name_only, question.challenge.as_ref()).await;
+            Ok(Answered { login, is_once: question.wants_response })
+        }))
     }
 
     /// `management-query-remote`, else `management-query-proxy`, as OpenVPN asks: who is connected decides where to.
@@ -88,8 +71,6 @@ impl Client {
             match self.unless_signalled(asking, signals).await.map_err(Outcome::by_signal)? {
                 RemoteChoice::Accept => {}
                 RemoteChoice::Modify(host, port) => {
-                    // What the configured name resolved to is another host's.
-                    self.remotes.resolved(Vec::new());
                     entry.remote = Some(culvert_config::profile::Remote { host, port });
                 }
                 RemoteChoice::Skip(count) => {

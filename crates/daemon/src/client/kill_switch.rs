@@ -167,7 +167,7 @@ pub(super) async fn resolve_outside(
     link::resolve(host, port, family).await
 }
 
-/// Whether names are looked up before it is in force: what they resolve to is kept for this life.
+/// Whether what a name resolved to is kept for this life: reconnecting then asks nobody.
 pub(super) fn keeps_addresses(profile: &Profile) -> bool {
     profile.link.kill_switch
 }

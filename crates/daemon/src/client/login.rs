@@ -1,20 +1,21 @@
 //! What a client logs in with, and what it does when that is refused: tokens, challenges, `auth-retry`.
 
+use std::pin::Pin;
+
 use culvert_config::{
     Profile, Pushed,
     profile::{AuthRetry, AuthUserPass, StaticChallenge},
 };
-use culvert_proto::{Command, Credentials};
+use culvert_proto::Credentials;
 use zeroize::Zeroizing;
 
 use super::{Advance, Outcome, Restart};
 use crate::{
-    auth::challenge::{DynamicChallenge, TextChallenge},
+    auth::challenge::DynamicChallenge,
     credentials::{self, Echo, Prompter},
     exit::Ended,
     life::Secrets,
-    ovlog,
-    session_task::SessionHandle,
+    ovlog, question,
     signals::Request,
 };
 
@@ -35,6 +36,16 @@ pub(super) struct Login {
     is_once: bool,
     /// `auth-nocache`.
     forgets: bool,
+}
+
+/// Somebody is asked for a login; dropping it withdraws the question.
+pub(super) type Asking = Pin<Box<dyn Future<Output = Result<Answered, String>>>>;
+
+/// A login that was asked for.
+pub(super) struct Answered {
+    pub(super) login: Credentials,
+    /// It holds the response to a challenge, and is good once.
+    pub(super) is_once: bool,
 }
 
 /// What the management interface is asked.
@@ -93,10 +104,16 @@ impl Login {
         })
     }
 
-    /// Takes what was answered. With the response to a challenge in it, it is good once.
-    pub(super) fn answered(&mut self, login: Credentials, is_once: bool) {
-        (self.next, self.outdated) = (Some(login), None);
-        self.is_once = is_once;
+    /// Takes what was answered, or the login from before where there is no answer.
+    pub(super) fn answered(&mut self, answer: Result<Answered, String>) -> Result<(), String> {
+        match answer {
+            Ok(Answered { login, is_once }) => {
+                (self.next, self.outdated) = (Some(login), None);
+                self.is_once = is_once;
+                Ok(())
+            }
+            Err(failure) => self.outdated_instead(failure),
+        }
     }
 
     /// `forget-passwords` of the management interface.
@@ -113,40 +130,38 @@ impl Login {
 
     /// There is no other login: the one from before has to do, if there was one. OpenVPN ends here; a server that restarts
     /// should not end clients that cannot read their file any more (`user`), or have no terminal.
-    pub(super) fn outdated_instead(&mut self, failure: String) -> Result<(), String> {
+    fn outdated_instead(&mut self, failure: String) -> Result<(), String> {
         let Some(login) = self.outdated.take() else { return Err(failure) };
         ovlog!(warn 1, "{failure}: the login from before is used again");
         self.next = Some(login);
         Ok(())
     }
 
-    /// Asks whoever is at the terminal for the login, where one is wanted and none is at hand, and for the answer to the
-    /// server's challenge.
-    pub(super) async fn ask(&mut self, profile: &Profile) -> Result<(), String> {
+    /// Asks whoever is at the terminal for the answer to the server's challenge, else for the login where one is wanted and
+    /// none is at hand. `None`: there is nothing to ask.
+    pub(super) fn at_terminal(&mut self, profile: &Profile) -> Option<Asking> {
         if let Some(challenge) = self.challenge.take() {
             ovlog!(1, "CHALLENGE: {}", challenge.text);
-            let username = challenge.username.clone();
-            let password = if challenge.wants_response {
-                let echo = if challenge.echo { Echo::Shown } else { Echo::Hidden };
-                let question = format!("CHALLENGE: {}", challenge.text);
-                challenge.answer(&blocking(move || Prompter::detect().ask(&question, echo)).await?)
-            } else {
-                challenge.answer("")
-            };
-            self.next = Some(Credentials { username, password });
-            self.is_once = true;
+            return Some(Box::pin(async move {
+                let username = challenge.username.clone();
+                let password = if challenge.wants_response {
+                    challenge.answer(&ask_challenge(&challenge.text, challenge.echo).await?)
+                } else {
+                    challenge.answer("")
+                };
+                Ok(Answered { login: Credentials { username, password }, is_once: true })
+            }));
         }
-        let Some(source) = profile.client.auth_user_pass.clone().filter(|_| self.next.is_none()) else {
-            return Ok(());
-        };
+        let source = profile.client.auth_user_pass.clone().filter(|_| self.next.is_none())?;
         let challenge = profile.client.static_challenge.clone();
-        self.is_once = challenge.is_some();
-        let ask = move || credentials::login_with_challenge(&source, challenge.as_ref(), &Prompter::detect());
-        match blocking(ask).await {
-            Ok(login) => (self.next, self.outdated) = (Some(login), None),
-            Err(failure) => return self.outdated_instead(failure),
-        }
-        Ok(())
+        let is_once = challenge.is_some();
+        Some(Box::pin(async move {
+            let ask = move |prompter: &Prompter| {
+                credentials::login_with_challenge(&source, challenge.as_ref(), prompter)
+            };
+            let login = question::ask(ask).await.map_err(|failure| failure.to_string())?;
+            Ok(Answered { login, is_once })
+        }))
     }
 
     /// What was sent just now is forgotten where it is good once, or by `auth-nocache`; returns whether it was.
@@ -207,30 +222,11 @@ impl Login {
     }
 }
 
-/// Does what may wait for somebody at a keyboard.
-async fn blocking<T: Send + 'static>(
-    ask: impl FnOnce() -> Result<T, credentials::CredentialError> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::task::spawn_blocking(ask).await {
-        Ok(asked) => asked.map_err(|failure| failure.to_string()),
-        Err(failure) => Err(failure.to_string()),
-    }
-}
-
-/// The server tells something while a login is pending: where that is a question, it is asked.
-pub(super) fn answer_at_terminal(text: &str, session: &SessionHandle) {
-    let Some(challenge) = TextChallenge::parse(text) else { return };
-    let session = session.clone();
-    tokio::spawn(async move {
-        let echo = if challenge.echo { Echo::Shown } else { Echo::Hidden };
-        let question = format!("CHALLENGE: {}", challenge.text);
-        match blocking(move || Prompter::detect().ask(&question, echo)).await {
-            Ok(response) => {
-                session.command(Command::SendMessage(TextChallenge::answer(&response).to_string()));
-            }
-            Err(failure) => ovlog!(error 1, "the server's question is not answered: {failure}"),
-        }
-    });
+/// Asks the question of a challenge.
+pub(super) async fn ask_challenge(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
+    let echo = if echo { Echo::Shown } else { Echo::Hidden };
+    let asked = format!("CHALLENGE: {text}");
+    question::ask(move |prompter| prompter.ask(&asked, echo)).await.map_err(|failure| failure.to_string())
 }
 
 #[cfg(test)]

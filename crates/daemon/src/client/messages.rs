@@ -5,7 +5,7 @@ use culvert_mgmt::{Notification, StateName};
 use culvert_proto::{Command, PeerMessage};
 use tracing::debug;
 
-use super::{Advance, Client, Outcome, Restart, drive::Progress, login};
+use super::{Advance, Client, Outcome, Restart, drive::Progress};
 use crate::{exit::Ended, ovlog, signals::Request};
 
 impl Client {
@@ -23,7 +23,7 @@ impl Client {
             PeerMessage::Info(text) => {
                 ovlog!(1, "Info command was pushed by server ('{text}')");
                 if !self.asks_management() {
-                    login::answer_at_terminal(&text, &progress.link.session);
+                    self.ask_for_server(progress, &text);
                 }
                 self.management.tell(&Notification::InfoMessage(text));
             }

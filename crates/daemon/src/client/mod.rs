@@ -3,6 +3,7 @@
 //! [`run`] is one life. Inside it attempts follow each other ([`attempt`]) with growing pauses ([`remotes`]); what
 //! outlives an attempt (device and addresses with `persist-tun`, credentials) stands in [`Client`].
 
+mod asking;
 mod attempt;
 mod buffers;
 mod configure;

@@ -7,7 +7,7 @@ use super::Client;
 use crate::{hooks::Hooks, log::Logger, scripts::ScriptEnv};
 
 impl Client {
-    /// Takes `verb`, `mute`, `setenv-safe` and `persist-tun`: from here on, for the rest of this life.
+    /// Takes `verb`, `mute` and `persist-tun` for the rest of this life, `setenv-safe` for this session.
     pub(super) fn take_process_options(&mut self, pushed: &Pushed, env: &mut ScriptEnv) {
         apply(pushed, &self.logger, &self.hooks, env);
         self.keeps_device |= pushed.persist_tun && self.profile.device.program().is_none();
@@ -60,11 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn pushed_variables_reach_the_scripts_of_this_session_and_of_the_next_ones() {
+    fn pushed_variables_reach_the_scripts_of_this_session_and_of_no_other() {
         let (logger, hooks) = surroundings();
         let mut env = hooks.environment();
         apply(&pushed("setenv-safe office north"), &logger, &hooks, &mut env);
         assert_eq!(env.get("OPENVPN_office"), Some("north"));
         assert_eq!(hooks.environment().get("OPENVPN_office"), Some("north"));
+        hooks.forget_pushed();
+        assert_eq!(hooks.environment().get("OPENVPN_office"), None);
     }
 }

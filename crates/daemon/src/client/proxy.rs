@@ -34,7 +34,7 @@ use crate::{
     clock,
     credentials::{self, Prompter},
     exit::Ended,
-    link, ovlog, random,
+    link, ovlog, question, random,
     signals::Signals,
 };
 
@@ -362,11 +362,12 @@ impl Client {
         if let Some(login) = self.proxy_logins.get(&of) {
             return Ok(login.clone());
         }
-        let prompter = if self.asks_management() { Prompter::Nobody } else { Prompter::detect() };
-        let (kind, stored) = (of.kind, stored.cloned());
-        let read =
-            tokio::task::spawn_blocking(move || credentials::proxy_login(kind, stored.as_ref(), &prompter));
-        let login = match read.await.map_err(|failure| NoWay::Never(failure.to_string()))? {
+        let (kind, stored, asks_management) = (of.kind, stored.cloned(), self.asks_management());
+        let read = question::ask(move |prompter| {
+            let prompter = if asks_management { &Prompter::NOBODY } else { prompter };
+            credentials::proxy_login(kind, stored.as_ref(), prompter)
+        });
+        let login = match read.await {
             Err(credentials::CredentialError::NobodyToAsk(_)) if self.asks_management() => {
                 self.management.ask_login_of(kind).await
             }

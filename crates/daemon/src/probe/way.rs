@@ -78,7 +78,7 @@ fn refused(text: impl ToString) -> NoWay {
 
 fn login(kind: &str, stored: Option<&FileOrInline>, wants: &str) -> Result<Credentials, NoWay> {
     let stored = stored.ok_or_else(|| NoWay::WantsLogin(wants.to_owned()))?;
-    credentials::proxy_login(kind, Some(stored), &Prompter::Nobody).map_err(|failure| match failure {
+    credentials::proxy_login(kind, Some(stored), &Prompter::NOBODY).map_err(|failure| match failure {
         credentials::CredentialError::NobodyToAsk(_) => NoWay::WantsLogin(wants.to_owned()),
         failure => refused(failure),
     })

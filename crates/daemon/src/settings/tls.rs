@@ -21,12 +21,11 @@ use super::{
     own_files::{OwnFiles, from_pkcs12, join, wants_passphrase},
 };
 use crate::{
-    clock,
-    credentials::{self, Prompter},
+    clock, credentials,
     exit::Ended,
     life::Life,
     management::{Management, ManagementKey},
-    ovlog,
+    ovlog, question,
     signals::{Request, Signals},
     token::{self, OnToken},
 };
@@ -56,12 +55,25 @@ pub(crate) async fn make_factory(
                 let again = Ended::Soft(Request::SoftRestart, "private-key-password-failure");
                 again.log();
                 again.tell(&life.management);
-                let asked =
-                    tokio::task::spawn_blocking(|| credentials::passphrase(None, &Prompter::detect()));
-                let typed = asked.await.map_err(|failure| Ended::Fatal(failure.to_string()))?;
+                let asking = question::ask(|prompter| credentials::passphrase(None, prompter));
+                let typed = unless_ended(asking, signals).await?;
                 life.secrets.passphrase = Some(typed.map_err(|failure| Ended::Fatal(failure.to_string()))?);
             }
             Err(failure) => return Err(Ended::Fatal(failure.to_string())),
+        }
+    }
+}
+
+/// Waits for somebody, unless a signal ends this life. There is no session that one could restart.
+async fn unless_ended<T>(work: impl Future<Output = T>, signals: &mut Signals) -> Result<T, Ended> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            request = signals.next() => match request {
+                Request::Statistics | Request::SoftRestart => {}
+                request => return Err(Ended::by_signal(request)),
+            },
         }
     }
 }
@@ -152,17 +164,7 @@ struct OwnKey {
 impl OwnKey {
     /// Collects it: asks the management interface where the profile says so, until a signal ends that.
     async fn collect(life: &Life, role: TlsRole, signals: &mut Signals) -> Result<Self, Ended> {
-        let asked = Self::of(life, role);
-        tokio::pin!(asked);
-        loop {
-            tokio::select! {
-                own = &mut asked => return own.map_err(Ended::Fatal),
-                request = signals.next() => match request {
-                    Request::Statistics | Request::SoftRestart => {}
-                    request => return Err(Ended::by_signal(request)),
-                },
-            }
-        }
+        unless_ended(Self::of(life, role), signals).await?.map_err(Ended::Fatal)
     }
 
     async fn of(life: &Life, role: TlsRole) -> Result<Self, String> {
