@@ -119,12 +119,17 @@ fn owner_of(path: &Path) -> Option<(u32, u64)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// Field 22 of `/proc/PID/stat`: ticks since boot. `None`: there is no such process.
+/// Field 22 of `/proc/PID/stat`: ticks since boot. `None`: there is no such process, or it is dead and nobody has asked how
+/// it ended (in a container there may be nobody who does).
 fn start_time(process: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field, the program's name in parentheses, may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 fn encode(change: &Change) -> String {
@@ -324,6 +329,20 @@ mod tests {
         assert_eq!(host.devices["tun0"], []);
         assert_eq!(fs::read_dir(&directory).expect("the directory").count(), 0);
         fs::remove_dir_all(&directory).expect("the directory goes");
+    }
+
+    #[test]
+    fn a_process_whose_end_nobody_asked_for_is_dead() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
+        assert!(start_time(child.id()).is_some());
+        child.kill().expect("killed");
+        let died = std::time::Instant::now();
+        while start_time(child.id()).is_some() {
+            assert!(died.elapsed().as_secs() < 10, "it still counts as alive");
+            std::thread::yield_now();
+        }
+        assert!(Path::new(&format!("/proc/{}", child.id())).exists());
+        child.wait().expect("its end");
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl Ledger {
         self.changes.iter().find_map(|change| if let Change::Dns(undo) = change { Some(undo) } else { None })
     }
 
+    /// Takes over what somebody else told the resolver: it is taken back with the rest.
+    pub fn adopt_dns(&mut self, undo: DnsUndo) {
+        self.record(Change::Dns(undo));
+    }
+
     /// Leaves [`Self::dns`] to somebody else.
     pub fn forget_dns(&mut self) {
         self.changes.retain(|change| !matches!(change, Change::Dns(_)));

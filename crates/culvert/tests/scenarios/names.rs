@@ -3,13 +3,15 @@
 use std::{
     fs,
     net::{SocketAddr, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use culvert_testkit::{Daemon, NetnsLab, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, patient};
+use culvert_testkit::{
+    Daemon, NetnsLab, Release, Role, Signal, TempDir, Tunnel, TunnelSpec, eventually, patient,
+};
 
 use crate::{
     SOON, World, assert_no_panic,
@@ -116,33 +118,84 @@ fn a_client_works_from_within_another_root_directory() {
     assert_no_panic(&tunnel);
 }
 
-/// Starts a client with an /etc of its own, where no program but culvert writes resolv.conf.
-const OWN_ETC: &str = "mount --bind \"$0/etc\" /etc && mount -t tmpfs none /run || exit
+/// Starts a client with an /etc and a /run of its own, where no program but culvert writes resolv.conf.
+const OWN_ETC: &str = "mount --bind \"$0/etc\" /etc && mount --bind \"$0/run\" /run || exit
 for program in /usr/sbin/resolvconf /sbin/resolvconf /usr/bin/resolvconf /bin/resolvconf; do
     [ ! -f $program ] || mount --bind /dev/null $program || exit
 done
 exec \"$@\"";
 
+/// A client that gives up its rights, and the resolv.conf that it works with; its server pushes 10.8.0.53.
+struct Unprivileged {
+    site: Site,
+    config: String,
+    resolv: PathBuf,
+}
+
+impl Unprivileged {
+    const BEFORE: &str = "nameserver 192.0.2.1\n";
+
+    fn new() -> Self {
+        let site = Site::new().with_server("push \"dhcp-option DNS 10.8.0.53\"");
+        let etc = site.folder().join("etc");
+        for folder in [&etc, &site.folder().join("run")] {
+            fs::create_dir(folder).unwrap();
+        }
+        for file in ["passwd", "group", "nsswitch.conf"] {
+            fs::copy(Path::new("/etc").join(file), etc.join(file)).unwrap();
+        }
+        let resolv = etc.join("resolv.conf");
+        fs::write(&resolv, Self::BEFORE).unwrap();
+        let config = format!(
+            "{}verb 3\nuser nobody\ngroup nogroup\npersist-tun\nconnect-retry 60\ncd {}\n",
+            client_config(),
+            site.folder().display()
+        );
+        let config = site.pki.folder().write("client.conf", &config).unwrap().display().to_string();
+        Self { site, config, resolv }
+    }
+
+    fn start(&self) -> Daemon {
+        let folder = self.site.folder().display().to_string();
+        let subject = self.site.world.subject.program().display().to_string();
+        let words = ["-c", OWN_ETC, &folder, &subject, "--config", &self.config];
+        Daemon::start_with(&self.site.lab.client, Path::new("sh"), "client", &words).unwrap()
+    }
+}
+
+/// As a service manager does it; nobody is left to take anything back then but the next start.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn name_servers_are_taken_back_at_the_next_start_where_all_of_a_client_was_killed() {
+    let mut it = Unprivileged::new();
+    let mut client = it.start();
+    client.wait_up(SOON).unwrap();
+    let resolv = it.resolv.clone();
+    let text = || fs::read_to_string(&resolv).unwrap();
+    assert!(text().contains("nameserver 10.8.0.53\n"), "{}\n{}", text(), client.tail());
+    let pid = client.pid().as_raw_nonzero().to_string();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let children = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+    let children: Vec<String> = children.collect::<String>().split_whitespace().map(str::to_owned).collect();
+    assert_eq!(children.len(), 1, "{children:?}");
+    // The keeper first: it would take all back when its owner goes.
+    it.site.lab.client.run("kill", &["-KILL", &children[0], &pid]).unwrap();
+    client.wait_exit(SOON).unwrap();
+    assert!(text().contains("nameserver 10.8.0.53\n"), "{}", text());
+    it.site.server = None; // else it would be set again
+    let client = it.start();
+    eventually(SOON, || match text() {
+        text if text == Unprivileged::BEFORE => Ok(()),
+        text => Err(format!("{text}\n{}", client.tail())),
+    });
+}
+
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn name_servers_are_set_and_taken_back_by_a_client_that_gives_up_its_rights() {
-    let site = Site::new().with_server("push \"dhcp-option DNS 10.8.0.53\"");
-    let etc = site.folder().join("etc");
-    fs::create_dir(&etc).unwrap();
-    for file in ["passwd", "group", "nsswitch.conf"] {
-        fs::copy(Path::new("/etc").join(file), etc.join(file)).unwrap();
-    }
-    let (resolv, before) = (etc.join("resolv.conf"), "nameserver 192.0.2.1\n");
-    fs::write(&resolv, before).unwrap();
-    let config = format!(
-        "{}verb 3\nuser nobody\ngroup nogroup\npersist-tun\nconnect-retry 60\ncd {}\n",
-        client_config(),
-        site.folder().display()
-    );
-    let config = site.pki.folder().write("client.conf", &config).unwrap().display().to_string();
-    let (folder, subject) = (site.folder().display().to_string(), site.world.subject.program().display());
-    let words = ["-c", OWN_ETC, &folder, &subject.to_string(), "--config", &config];
-    let mut client = Daemon::start_with(&site.lab.client, Path::new("sh"), "client", &words).unwrap();
+    let it = Unprivileged::new();
+    let (resolv, before) = (it.resolv.clone(), Unprivileged::BEFORE);
+    let mut client = it.start();
     client.wait_up(SOON).unwrap();
     let text = fs::read_to_string(&resolv).unwrap();
     assert!(text.contains("nameserver 10.8.0.53\n"), "{text}\n{}", client.tail());

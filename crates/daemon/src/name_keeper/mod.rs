@@ -3,7 +3,8 @@
 //! OpenVPN 2.7 keeps one for `dns-updown` (dns.c, `run_updown_runner`). Here it is the same program, started with the word
 //! [`WORD`] before rights are given up, over a socket at its standard input: see [`request`] for what passes. It does
 //! three things only: it tells the resolver about name servers, or runs the program of `dns-updown` that it was started
-//! with, and it takes back what it told when asked to, or when its owner is gone.
+//! with, and it takes back what it told when asked to, or when its owner is gone. Where both are killed at once, its journal
+//! is left, and the next start takes back what that says.
 //!
 //! What it is told comes from a process with fewer rights, so nothing of it is a path or a command.
 
@@ -63,7 +64,8 @@ impl NameKeeper {
             |failure: io::Error| format!("the process that keeps the right to set DNS is gone: {failure}");
         let mut answer = String::new();
         self.socket.get_mut().write_all(request::encode(verb, env).as_bytes()).map_err(gone)?;
-        (&mut self.socket).take(MAX_ANSWER).read_line(&mut answer).map_err(gone)?;
+        let at_most = u64::try_from(MAX_ANSWER).unwrap_or(u64::MAX);
+        (&mut self.socket).take(at_most).read_line(&mut answer).map_err(gone)?;
         match answer.strip_suffix('\n') {
             Some(DONE) => Ok(()),
             Some(failure) => Err(failure.to_owned()),

@@ -9,8 +9,8 @@ use crate::scripts::{Hook, ScriptEnv};
 
 /// The answer that all went well.
 pub(super) const DONE: &str = "done";
-/// Bytes of an answer at most.
-pub(super) const MAX_ANSWER: u64 = 4096;
+/// Bytes of an answer at most, its end included.
+pub(super) const MAX_ANSWER: usize = 4096;
 /// Bytes of a request at most; what a server can push is less.
 const MAX_REQUEST: u64 = 256 * 1024;
 /// Bytes of a device's name at most (`IFNAMSIZ`, with its end).
@@ -53,6 +53,18 @@ pub(super) fn encode(verb: Verb, env: &ScriptEnv) -> String {
     let word = Verb::ALL.iter().find(|(known, _)| *known == verb).map_or("", |(_, word)| word);
     let variables: String = env.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     format!("{word}\n{variables}\n")
+}
+
+/// The line that says how it went; of a long failure the beginning.
+pub(super) fn answer(outcome: Result<(), String>) -> String {
+    let mut line = match outcome {
+        Ok(()) => DONE.to_owned(),
+        Err(failure) => failure.replace('\n', " "),
+    };
+    // Whoever reads no further than that would take the rest for the next answer.
+    line.truncate(line.floor_char_boundary(MAX_ANSWER - 1));
+    line.push('\n');
+    line
 }
 
 /// Reads the next request. `None`: the owner is gone.
@@ -142,6 +154,17 @@ mod tests {
             "up\ndev=tun0",
         ] {
             assert!(read(&mut wrong.as_bytes()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_one_line_however_much_went_wrong() {
+        assert_eq!(answer(Ok(())), "done\n");
+        assert_eq!(answer(Err("one\ntwo".to_owned())), "one two\n");
+        for failure in ["x".repeat(MAX_ANSWER - 1), "é".repeat(MAX_ANSWER)] {
+            let line = answer(Err(failure.clone()));
+            assert!((MAX_ANSWER - 1..=MAX_ANSWER).contains(&line.len()), "{}", line.len());
+            assert!(failure.starts_with(line.strip_suffix('\n').unwrap()));
         }
     }
 

@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use culvert_host::{DnsBackend, DnsUndo};
+use culvert_host::{DnsUndo, Host, Journal, Ledger, NetlinkHost, Plan, Step, run_directory};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::request::{self, DONE, Request, Verb};
+use super::{
+    WORD,
+    request::{self, Request, Verb},
+};
 use crate::network;
 
 /// The word before the program of `dns-updown` and its arguments.
@@ -35,10 +38,23 @@ pub fn serve(arguments: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (Ok(socket), Ok(runtime)) = (socket, runtime) else { return ExitCode::FAILURE };
     if socket.peer_addr().is_err() {
-        let _ = writeln!(std::io::stderr(), "name-keeper is started by culvert itself");
-        return ExitCode::FAILURE;
+        return complain("it is started by culvert itself");
     }
-    let mut keeper = Keeper { told, program, ran: None };
+    let host = match NetlinkHost::open() {
+        Ok(host) => Box::new(host),
+        Err(failure) => return complain(&failure.to_string()),
+    };
+    let mut ledger = Journal::create(&run_directory(), WORD).map_or_else(
+        |failure| {
+            complain(&format!("{failure}: name servers stay set where this process is killed too"));
+            Ledger::new()
+        },
+        Ledger::with_journal,
+    );
+    if let Some(told) = told {
+        ledger.adopt_dns(told);
+    }
+    let mut keeper = Keeper { host, ledger, program, ran: None };
     runtime.block_on(async {
         // Whoever ends all processes of a service ends the owner too: this one goes when that one is done.
         let kinds = [
@@ -55,9 +71,16 @@ pub fn serve(arguments: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// There is no log here.
+fn complain(what: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{WORD}: {what}");
+    ExitCode::FAILURE
+}
+
 struct Keeper {
-    /// How to take back what the resolver was told.
-    told: Option<DnsUndo>,
+    host: Box<dyn Host>,
+    /// What the resolver was told.
+    ledger: Ledger,
     /// Tells it instead.
     program: Option<Vec<String>>,
     /// What it was run with, until it is run to take that back.
@@ -69,12 +92,9 @@ impl Keeper {
         let mut from = BufReader::new(socket);
         // A request that cannot be read is the last one.
         while let Ok(Some(request)) = request::read(&mut from) {
-            let answer = match self.fulfil(request).await {
-                Ok(()) => DONE.to_owned(),
-                Err(failure) => failure.replace('\n', " "),
-            };
+            let answer = request::answer(self.fulfil(request).await);
             let mut to = socket;
-            if to.write_all(format!("{answer}\n").as_bytes()).is_err() {
+            if to.write_all(answer.as_bytes()).is_err() {
                 return;
             }
         }
@@ -95,18 +115,16 @@ impl Keeper {
             Verb::Up => {
                 self.undo()?;
                 let settings = network::import_dns(&request.variables);
-                let told = DnsBackend::detect().and_then(|backend| backend.set(&request.device, &settings));
-                self.told = Some(told.map_err(|failure| failure.to_string())?);
-                Ok(())
+                let plan = Plan::from_iter([Step::Dns { device: request.device, settings }]);
+                let failures = self.ledger.apply(&mut *self.host, &plan).failures;
+                failures.first().map_or(Ok(()), |failure| Err(failure.error.to_string()))
             }
         }
     }
 
     fn undo(&mut self) -> Result<(), String> {
-        match self.told.take() {
-            Some(undo) => undo.run().map_err(|failure| failure.to_string()),
-            None => Ok(()),
-        }
+        let failures = self.ledger.undo(&mut *self.host);
+        failures.first().map_or(Ok(()), |failure| Err(failure.to_string()))
     }
 
     /// The owner is gone; nobody is left to hear of a failure.
@@ -143,7 +161,37 @@ async fn run(program: &[String], request: &Request) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use culvert_host::{FakeHost, recover};
+
     use super::*;
+
+    /// Its own journal tells what to take back, whoever told it: killed, it can do nothing itself.
+    #[test]
+    fn what_the_resolver_knows_is_in_a_journal_until_it_is_taken_back() {
+        let folder = culvert_testkit::TempDir::new().unwrap();
+        let journal = || fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let content = || fs::read_to_string(journal()).unwrap();
+        let mut ledger = Ledger::with_journal(Journal::create(folder.path(), WORD).unwrap());
+        ledger.adopt_dns(DnsUndo::Resolved { device: "tun8".to_owned() });
+        let mut keeper = Keeper { host: Box::new(FakeHost::new()), ledger, program: None, ran: None };
+        assert_eq!(content(), "dns\tresolved\ttun8\n");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut ask = |verb| {
+            let request = Request { verb, device: "tun9".to_owned(), variables: Vec::new() };
+            runtime.block_on(keeper.fulfil(request)).unwrap();
+        };
+        ask(Verb::Down);
+        assert_eq!(content(), "");
+        ask(Verb::Up);
+        assert_eq!(content(), "dns\tresolved\ttun9\n");
+        // As if it had died: the name tells of another process.
+        fs::rename(journal(), folder.path().join("1-1-test.journal")).unwrap();
+        let mut host = FakeHost::new();
+        assert_eq!(recover(folder.path(), &mut host).unwrap(), 1);
+        assert_eq!(host.calls, ["unset dns dev tun9"]);
+    }
 
     #[test]
     fn a_program_is_run_with_what_is_asked_and_again_when_the_owner_goes() {
@@ -159,7 +207,12 @@ mod tests {
             to.write_all(request::encode(verb, &env).as_bytes()).unwrap();
         }
         ours.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut keeper = Keeper { told: None, program: Some(program), ran: None };
+        let mut keeper = Keeper {
+            host: Box::new(FakeHost::new()),
+            ledger: Ledger::new(),
+            program: Some(program),
+            ran: None,
+        };
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             keeper.attend(&theirs).await;
             keeper.take_back().await;

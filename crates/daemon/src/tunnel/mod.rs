@@ -5,6 +5,7 @@
 //! `route-up`. At the end DNS goes first, then the rest backwards.
 
 mod follow;
+mod lookups;
 mod names;
 mod program;
 mod spec;
@@ -15,10 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use culvert_config::{
-    profile::{self, DnsUpdown},
-    value::{Command, RouteHost},
-};
+use culvert_config::{profile::DnsUpdown, value::Command};
 use culvert_host::{
     Applied, Host as _, HostError, Journal, Ledger, NetlinkHost, Plan, RouteContext, RouteSettings, Step,
     run_directory,
@@ -198,7 +196,7 @@ impl Tunnel {
         let TunnelRequest { hooks, offload, spec, dns_updown, remote, keeper, mut env } = request;
         let device = offload.device();
         // Before a name server behind the tunnel takes the place of this machine's own.
-        let hosts = resolve_names(&spec.routes).await;
+        let hosts = lookups::resolve_names(&spec.routes).await;
         hooks.management.set_state_at(StateName::AssignIp, "", spec.addresses());
         let plans = Plans { device: device_plan(&spec, &device.name), ..Plans::default() };
         let changes =
@@ -321,7 +319,7 @@ impl Tunnel {
         remote: Option<SocketAddr>,
     ) -> Result<Completion, TunnelError> {
         let mut completion = Completion::Complete;
-        self.hosts = resolve_names(&spec.routes).await;
+        self.hosts = lookups::resolve_names(&spec.routes).await;
         self.addresses = spec.addresses();
         let plan = device_plan(spec, device);
         if plan != self.plans.device {
@@ -499,25 +497,4 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     tokio::task::spawn_blocking(work).await.map_err(|failure| {
         TunnelError::Device(format!("internal error while changing the network: {failure}"))
     })
-}
-
-/// Looks up the names that routes hold: a lookup may take seconds, so it is done before anything is built.
-async fn resolve_names(routes: &profile::Routes) -> HashMap<String, Vec<Ipv4Addr>> {
-    let mut found = HashMap::new();
-    let hosts = routes.routes.iter().flat_map(|route| std::iter::once(&route.network).chain(&route.gateway));
-    let names: Vec<String> = hosts
-        .filter_map(|host| if let RouteHost::Name(name) = host { Some(name.clone()) } else { None })
-        .collect();
-    for name in names {
-        if found.contains_key(&name) {
-            continue;
-        }
-        let Ok(addresses) = tokio::net::lookup_host((name.clone(), 0)).await else { continue };
-        let v4 = addresses.filter_map(|address| match address {
-            SocketAddr::V4(address) => Some(*address.ip()),
-            SocketAddr::V6(_) => None,
-        });
-        found.insert(name, v4.collect());
-    }
-    found
 }

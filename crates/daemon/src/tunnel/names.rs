@@ -140,9 +140,9 @@ impl Tunnel {
                 return None;
             }
         };
-        changes.ledger.forget_dns();
-        if self.names.told && self.names.program.is_some() {
-            self.ask(&keeper, Verb::Stands).await;
+        // Only then does it answer for what was told, in a journal of its own.
+        if self.names.told && self.ask(&keeper, Verb::Stands).await == Completion::Complete {
+            self.changes.as_mut()?.ledger.forget_dns();
         }
         self.keeper = Some(Arc::clone(&keeper));
         Some(keeper)
