@@ -329,7 +329,7 @@ mod tests {
         for before in [0, 700, 1100] {
             let mut test = PathTest::new(false, 1500, 1552, true);
             // When what the peer had got by then reaches us; what reaches the peer when.
-            let (mut answers, mut arriving): (Vec<(u64, u16)>, Vec<(u64, u16)>) = (Vec::new(), Vec::new());
+            let (mut answers, mut arriving) = (Vec::<(u64, u16)>::new(), Vec::<(u64, u16)>::new());
             let (mut now, mut came, mut heard) = (0, before, None);
             let verdict = loop {
                 let (sizes, wait) = match test.next(heard.take()) {
