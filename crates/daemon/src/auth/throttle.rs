@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_proto::TemporaryFailure;
 use tokio::sync::Notify;
 
 use crate::clock;
@@ -250,7 +251,7 @@ impl Throttle {
 
 /// Whether a refusal for this reason is a failure: a question is none, and neither is that a judge has no time now.
 pub(crate) fn is_guess(reason: Option<&str>) -> bool {
-    !reason.is_some_and(|reason| reason.starts_with("CRV1:") || reason.starts_with("TEMP"))
+    !reason.is_some_and(|reason| reason.starts_with("CRV1:") || TemporaryFailure::is_meant_by(reason))
 }
 
 fn make_room(records: &mut HashMap<Subject, Record>, newcomer: Subject, now: Instant) {
