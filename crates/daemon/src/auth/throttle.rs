@@ -295,6 +295,12 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_that_only_begins_like_a_temporary_failure_is_a_guess() {
+        assert!(is_guess(Some("TEMPORARILY blocked")) && is_guess(None));
+        assert!(!is_guess(Some("TEMP[backoff 5]")) && !is_guess(Some("CRV1:R:x:YQ==:Which?")));
+    }
+
+    #[test]
     fn sec_auth_8_the_sixth_guess_waits_and_the_next_waits_behind_it() {
         let now = Instant::now();
         let throttle = Arc::new(Throttle::default());
