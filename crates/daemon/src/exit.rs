@@ -64,6 +64,12 @@ impl Ended {
         }
     }
 
+    /// Whether another life follows.
+    pub(crate) const fn is_restart(&self) -> bool {
+        matches!(self, Self::Signal(request) | Self::Soft(request, _)
+            if matches!(request, Request::Restart | Request::SoftRestart))
+    }
+
     /// What scripts see as `signal`: `sigterm`, `ping-restart`, …
     pub(crate) fn script_word(&self) -> String {
         match self {

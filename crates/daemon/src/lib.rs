@@ -16,6 +16,7 @@ mod bridge;
 mod client;
 mod clock;
 pub mod credentials;
+mod device_rest;
 mod exit;
 mod file_writer;
 mod firewall;

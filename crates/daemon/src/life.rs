@@ -2,7 +2,7 @@
 //!
 //! One **life** lasts from a start to SIGHUP, SIGUSR1 (on a server) or the end. [`run`] leads from life to life.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use culvert_config::{Configuration, LogDestination, Profile, Role, profile::TlsRole, title};
 use culvert_mgmt::StateName;
@@ -13,6 +13,7 @@ use crate::{
     auth::{memory::LoginMemory, plugins::Plugins, tokens::Tokens},
     client,
     credentials::{self, Prompter},
+    device_rest::DeviceRest,
     exit::{Ended, Exit},
     handshakes::Handshakes,
     log::{LogConfig, Logger},
@@ -256,13 +257,15 @@ async fn live(
 ) -> Exit {
     // Once for each configuration that is read, not for each attempt; and before the hold.
     life.management.set_state(StateName::Connecting, "");
+    let mut device_rest = DeviceRest::default();
     loop {
         if let Some(ended) = hold(life, signals).await {
             client::conclude(life, &ended);
             return ended.exit(life.profile.process.exit_codes);
         }
         let waits = life.profile.role() == Role::Server || life.profile.tls.role == Some(TlsRole::Server);
-        let ended = if waits {
+        let began = Instant::now();
+        let mut ended = if waits {
             server::run(life, signals, configuration).await
         } else {
             client::run(life, signals).await
@@ -271,6 +274,13 @@ async fn live(
         life.is_later = true;
         ended.log();
         ended.tell(&life.management);
+        if ended == server::DEVICE_GONE
+            && let Some(by_signal) = device_rest.rest(began.elapsed(), signals).await
+        {
+            by_signal.log();
+            by_signal.tell(&life.management);
+            ended = by_signal;
+        }
         match ended {
             Ended::Signal(Request::Restart) | Ended::Soft(Request::Restart, _) => match reload() {
                 Some(mut profile) => {

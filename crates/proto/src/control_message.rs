@@ -124,6 +124,12 @@ impl AuthFailure {
 }
 
 impl TemporaryFailure {
+    /// Whether a reason to refuse somebody is one: `TEMP`, with or without flags and text, not any word that begins so.
+    #[must_use]
+    pub fn is_meant_by(reason: &str) -> bool {
+        reason.strip_prefix("TEMP").is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', ':']))
+    }
+
     /// Parses what follows `TEMP`: `[flag,…]:text`, both optional.
     fn parse(rest: &str) -> Self {
         let (flags, text) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

@@ -152,6 +152,19 @@ fn a_server_has_a_program_as_its_device() {
 
 #[test]
 #[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_server_whose_device_ends_at_once_rests_before_it_starts_the_next_one() {
+    let server_extra = "dev null\ndev-node unix:/bin/false\nscript-security 2\n".to_owned();
+    let spec = TunnelSpec { server_extra, ..TunnelSpec::default() };
+    let mut tunnel = World::new().start(Role::Server, Release::V2_6, &spec);
+    tunnel.server.wait_for("Restart pause, 4 second(s)", SOON).unwrap();
+    assert_eq!(tunnel.server.lines_with("the tunnel device is gone").len(), 3, "{}", tunnel.server.tail());
+    tunnel.server.signal(Signal::Terminate).unwrap();
+    assert_eq!(tunnel.server.wait_exit(SOON).unwrap().code(), Some(0), "{}", tunnel.server.tail());
+    assert!(!tunnel.server.has_logged("Restart pause, 8"), "{}", tunnel.server.tail());
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
 fn a_program_is_no_device_where_scripts_are_forbidden() {
     let world = World::new();
     let client_extra = "dev-node unix:/bin/true\nscript-security 1\n".to_owned();

@@ -313,6 +313,40 @@ fn another_key_of_tokens_on_disk_waits_for_a_restart_and_is_named() {
     assert_no_panic(&tunnel);
 }
 
+/// A reload that reads what hangs is lost with the server that reads it: whoever asked hears so, and the log stays.
+#[test]
+#[ignore = "needs root, network namespaces and OpenVPN peers: run ./test"]
+fn a_reload_that_still_reads_when_the_server_restarts_is_given_up() {
+    let world = World::new();
+    let folder = TempDir::new().unwrap();
+    let key = folder.path().join("server.key");
+    fs::copy(&world.materials.certificates(Algorithm::Ec).pki.server.key, &key).unwrap();
+    let control = folder.path().join("control");
+    let extra = format!("persist-key\nkey {}\ncontrol-socket {}", key.display(), control.display());
+    let spec = TunnelSpec { server_extra: extra, ..TunnelSpec::default() };
+    let tunnel = world.tunnel(Role::Server, Release::V2_6, &spec);
+
+    fs::remove_file(&key).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&key).status().unwrap();
+    assert!(made.success());
+    let mark = tunnel.server.mark();
+    let asker = std::process::Command::new(env!("CARGO_BIN_EXE_culvert"))
+        .args(["reload", &control.display().to_string()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    tunnel.server.wait_for_after(mark, "culvert reload: reading", SOON).unwrap();
+    tunnel.server.signal(Signal::Restart).unwrap();
+    tunnel.server.wait_for_after(mark, "reload: given up: the server restarts", SOON).unwrap();
+    let told = asker.wait_with_output().unwrap();
+    let told = [told.stdout, told.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(told.contains("given up: the server restarts"), "{told}");
+    // Whoever still waits to open it goes on.
+    drop(fs::OpenOptions::new().write(true).open(&key).unwrap());
+    assert_no_panic(&tunnel);
+}
+
 /// A key on a file system whose server is gone is a file that cannot be opened: neither tunnels, nor handshakes, nor who
 /// asks for the status wait for it, and once it can be read, the reload that came meanwhile happens as well.
 #[test]

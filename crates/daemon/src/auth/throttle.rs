@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_proto::TemporaryFailure;
 use tokio::sync::Notify;
 
 use crate::clock;
@@ -250,7 +251,7 @@ impl Throttle {
 
 /// Whether a refusal for this reason is a failure: a question is none, and neither is that a judge has no time now.
 pub(crate) fn is_guess(reason: Option<&str>) -> bool {
-    !reason.is_some_and(|reason| reason.starts_with("CRV1:") || reason.starts_with("TEMP"))
+    !reason.is_some_and(|reason| reason.starts_with("CRV1:") || TemporaryFailure::is_meant_by(reason))
 }
 
 fn make_room(records: &mut HashMap<Subject, Record>, newcomer: Subject, now: Instant) {
@@ -291,6 +292,12 @@ mod tests {
             throttle.failed("alice", HOME, now);
         }
         throttle
+    }
+
+    #[test]
+    fn a_reason_that_only_begins_like_a_temporary_failure_is_a_guess() {
+        assert!(is_guess(Some("TEMPORARILY blocked")) && is_guess(None));
+        assert!(!is_guess(Some("TEMP[backoff 5]")) && !is_guess(Some("CRV1:R:x:YQ==:Which?")));
     }
 
     #[test]

@@ -201,12 +201,8 @@ impl Users {
         if self.is_looking.swap(true, Ordering::AcqRel) {
             return None;
         }
-        let users = Arc::clone(self);
-        Some(move || {
-            let outcome = if users.is_stale() { users.refresh() } else { None };
-            users.is_looking.store(false, Ordering::Release);
-            outcome
-        })
+        let look = Look(Arc::clone(self));
+        Some(move || if look.0.is_stale() { look.0.refresh() } else { None })
     }
 
     /// Whether the file should be read again: it changed, and has come to rest.
@@ -317,6 +313,15 @@ impl Users {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one look of the watch: over when it is dropped, also where it panicked or never began.
+struct Look(Arc<Users>);
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.0.is_looking.store(false, Ordering::Release);
     }
 }
 
@@ -488,7 +493,9 @@ mod tests {
         let hangs = users.due().unwrap();
         assert!(users.due().is_none());
         hangs();
-        assert!(users.due().is_some());
+        let fails = users.due().unwrap();
+        drop(fails);
+        assert!(users.due().is_some(), "also after a look that came to nothing");
     }
 
     #[tokio::test]

@@ -91,6 +91,13 @@ impl From<&profile::Log> for LogConfig {
     }
 }
 
+/// Another configuration that can come into force ([`Logger::prepare`]).
+pub(crate) struct LogChange {
+    config: LogConfig,
+    /// Where to, if that changed.
+    sink: Option<Sink>,
+}
+
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -347,6 +354,11 @@ impl Logger {
     /// # Errors
     /// When the file cannot be opened; everything stays as it was then.
     pub fn reconfigure(&self, config: LogConfig) -> Result<(), LogError> {
+        self.prepare(config).map(|change| self.apply(change))
+    }
+
+    /// Does that part of [`Self::reconfigure`] which may fail, or wait for a slow disk; nothing is changed.
+    pub(crate) fn prepare(&self, config: LogConfig) -> Result<LogChange, LogError> {
         let state = self.shared.lock();
         let same = state.config.destination == config.destination
             && state.config.errors_to_stderr == config.errors_to_stderr;
@@ -355,6 +367,11 @@ impl Logger {
         let sink = (!same)
             .then(|| Sink::open(&config.destination, config.errors_to_stderr, &self.shared.zone))
             .transpose()?;
+        Ok(LogChange { config, sink })
+    }
+
+    /// Does the rest.
+    pub(crate) fn apply(&self, LogChange { config, sink }: LogChange) {
         let mut state = self.shared.lock();
         if let Some(sink) = sink {
             match &mut state.output {
@@ -368,7 +385,6 @@ impl Logger {
         state.config = config;
         drop(state);
         self.set_verb(verb);
-        Ok(())
     }
 
     /// Starts the writer thread: from here on no caller waits. After `daemon` forked, and before the runtime. A second

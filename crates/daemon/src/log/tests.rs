@@ -137,6 +137,25 @@ fn log_truncates_and_log_append_does_not() {
 }
 
 #[test]
+fn another_log_that_is_prepared_changes_nothing_before_it_is_applied() {
+    let folder = culvert_testkit::TempDir::new().expect("a directory");
+    let to = |name: &str| {
+        let path = folder.path().join(name);
+        LogConfig { destination: LogDestination::File { path, append: true }, ..bare(1) }
+    };
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("the log");
+    let (logger, _, subscriber) = logger(bare(1));
+    logger.reconfigure(to("old")).expect("the file opens");
+    let change = logger.prepare(to("new")).expect("the file opens");
+    tracing::subscriber::with_default(subscriber, || {
+        crate::ovlog!(1, "before");
+        logger.apply(change);
+        crate::ovlog!(1, "after");
+    });
+    assert_eq!((read("old").as_str(), read("new").as_str()), ("before\n", "after\n"));
+}
+
+#[test]
 fn a_log_file_that_cannot_be_opened_is_an_error_with_its_name() {
     let (logger, _, _subscriber) = logger(bare(1));
     let destination = LogDestination::File { path: "/nonexistent/log".into(), append: false };

@@ -91,6 +91,9 @@ pub(crate) use start::{Standing, run};
 /// Messages of sessions that may wait for the server. Sessions wait when it is full.
 const REPORTS: usize = 256;
 
+/// How a server ends whose device vanished.
+pub(crate) const DEVICE_GONE: Ended = Ended::Soft(Request::SoftRestart, "device-gone");
+
 /// How often limits are looked at.
 const TICK: Duration = usage::INTERVAL;
 
@@ -310,7 +313,7 @@ impl Server {
     fn lost_device(&mut self) -> Ended {
         ovlog!(error 1, "the tunnel device is gone: it is made anew, and all clients are told to connect again");
         self.device_lost = true;
-        Ended::Soft(Request::SoftRestart, "device-gone")
+        DEVICE_GONE
     }
 
     /// A peer sends from a new address, proven by authenticated data: control packets follow it.

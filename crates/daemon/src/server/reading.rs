@@ -1,10 +1,11 @@
 //! What a reload reads, on one of the threads for what may block: the files may lie on a disk that hangs, and neither
-//! tunnels nor handshakes wait for it. Nothing comes into force here but the log; the rest is [`super::reload`]'s.
+//! tunnels nor handshakes wait for it. Nothing comes into force here; that is [`super::reload`]'s.
 
 use std::{io, sync::Arc};
 
 use culvert_config::{Configuration, Profile, Reread, render_all};
 use culvert_proto::tls::{TlsFactory, TlsRole};
+use serde_json::json;
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, spawn_blocking},
@@ -12,12 +13,13 @@ use tokio::{
 
 use super::{
     Server, judges,
-    reload::{ReloadRefused, Reloaded},
+    reload::{ReloadRefused, Reloaded, answer},
 };
 use crate::{
     auth::plugins::Plugins,
+    exit::Ended,
     life::Life,
-    log::{LogConfig, Logger},
+    log::{LogChange, LogConfig, Logger},
     ovlog,
     settings::{
         SettingsError,
@@ -50,6 +52,8 @@ pub(super) struct Prepared {
     pub(super) tls: Option<Arc<dyn TlsFactory>>,
     /// Where another one is to be written.
     pub(super) status: Option<Arc<StatusFile>>,
+    /// `None`: it stays where it is.
+    pub(super) log: Option<LogChange>,
     /// What can be said about it so far.
     pub(super) reloaded: Reloaded,
 }
@@ -66,6 +70,13 @@ impl Reloads {
         (outcome, askers.unwrap_or_default())
     }
 
+    /// The server ends: what is read still is not wanted any more. Returns who asked; `None`: nothing is read.
+    fn give_up(&mut self) -> Option<Vec<Asker>> {
+        let mut askers = self.reading.take()?.askers;
+        askers.extend(self.again.take().unwrap_or_default());
+        Some(askers)
+    }
+
     /// Who asked for a reload that came during the last one.
     pub(super) fn take_next(&mut self) -> Option<Vec<Asker>> {
         self.again.take()
@@ -73,6 +84,14 @@ impl Reloads {
 }
 
 impl Server {
+    /// The server ends: whoever asked for a reload whose files are still being read is told.
+    pub(super) fn give_up_reload(&mut self, ended: &Ended) {
+        let Some(askers) = self.reloads.give_up() else { return };
+        let fate = if ended.is_restart() { "restarts" } else { "ends" };
+        ovlog!(warn 1, "reload: given up: the server {fate}");
+        answer(askers, &json!({ "error": format!("given up: the server {fate}") }));
+    }
+
     /// Begins to read, or sees to it that files are read once more after the reading that is under way.
     pub(super) fn begin_reload(
         &mut self,
@@ -118,14 +137,15 @@ impl Start {
         judges::check(&reread.profile, &self.plugins).map_err(ReloadRefused)?;
         let mut reloaded = Reloaded::default();
         reloaded.problems.extend(reread.notes.iter().map(|note| note.openvpn_line.clone()));
-        let mut prepared = Prepared { reread, tls: None, status: None, reloaded };
+        let mut prepared = Prepared { reread, tls: None, status: None, log: None, reloaded };
         self.keep_what_stands(&mut prepared);
         self.remake_tls(&mut prepared)?;
-        let Prepared { reread, status, reloaded, .. } = &mut prepared;
+        let Prepared { reread, status, log, reloaded, .. } = &mut prepared;
         // Nothing can refuse the reload from here on.
         *status = StatusFile::of_profile(&reread.profile, self.status.as_deref());
-        if let Err(failure) = self.logger.reconfigure(LogConfig::from(&reread.profile.log)) {
-            reloaded.problems.push(format!("the log stays where it is: {failure}"));
+        match self.logger.prepare(LogConfig::from(&reread.profile.log)) {
+            Ok(change) => *log = Some(change),
+            Err(failure) => reloaded.problems.push(format!("the log stays where it is: {failure}")),
         }
         Ok(prepared)
     }

@@ -1,9 +1,9 @@
 //! Reload: another configuration comes into force while clients stay connected.
 //!
 //! [`Configuration::reread`] gives the profile that a running server can have: new values of live options, former ones of
-//! all others. Everything that may fail is tried before anything changes ([`super::reading`], elsewhere); then the parts of the server that were made
-//! of the profile are made anew, and every connected client is judged again (`revocation`, `push_update`): who is
-//! affected is told, or has to leave; nobody else notices.
+//! all others. Everything that may fail is tried before anything changes ([`super::reading`]); then the parts of the
+//! server that were made of the profile are made anew, and every connected client is judged again (`revocation`,
+//! `push_update`): who is affected is told, or has to leave; nobody else notices.
 
 use std::{fmt, sync::Arc};
 
@@ -123,12 +123,15 @@ impl Server {
         standing: &mut Standing,
         configuration: &Configuration,
     ) -> (Reloaded, RoutesChanged) {
-        let Prepared { reread, tls, status, mut reloaded } = prepared;
+        let Prepared { reread, tls, status, log, mut reloaded } = prepared;
         let shown = |changes: &[Changed]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
         reloaded.applied = shown(&reread.changes.live);
         // Options first, then keys and limits that were put back.
         reloaded.needs_restart.splice(0..0, shown(&reread.changes.restart));
         configuration.adopt(&reread);
+        if let Some(log) = log {
+            life.logger.apply(log);
+        }
         if let Some(status) = status {
             life.replace_status_file(Arc::clone(&status));
             self.status = Some(status);
@@ -184,7 +187,7 @@ impl Server {
 }
 
 /// Tells everybody who asked; they may have left.
-fn answer(askers: Vec<Asker>, told: &serde_json::Value) {
+pub(super) fn answer(askers: Vec<Asker>, told: &serde_json::Value) {
     for asker in askers {
         drop(asker.send(told.to_string()));
     }

@@ -76,6 +76,7 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &
     match start(life, kept, peer).await {
         Ok((mut server, mut standing)) => {
             let ended = server.serve(life, signals, &mut standing, configuration).await;
+            server.give_up_reload(&ended);
             server.shut_down("SIGTERM[soft,] received, client-instance exiting").await;
             server.save_pool();
             server.close_transports();

@@ -8,7 +8,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use culvert_offload::{Device, OffloadError};
@@ -54,7 +54,8 @@ pub(crate) fn open_null() -> Result<OpenDevice, OffloadError> {
 
 /// A program at the other end of a socket: each datagram is a packet.
 struct Program {
-    socket: UnixDatagram,
+    /// The only one that keeps it open: the program's end refuses packets once the device is dropped.
+    socket: Arc<UnixDatagram>,
     process: Arc<Mutex<Process>>,
 }
 
@@ -113,7 +114,7 @@ pub(crate) struct ProgramStart {
     path: PathBuf,
     process: Arc<Mutex<Process>>,
     /// This end and the program's; `None` once it was started.
-    ends: Mutex<Option<(UnixDatagram, OwnedFd)>>,
+    ends: Mutex<Option<(Weak<UnixDatagram>, OwnedFd)>>,
 }
 
 /// Opens a device whose packets a program exchanges, once it is started.
@@ -130,11 +131,11 @@ pub(crate) fn open_program(path: &Path) -> Result<OpenDevice, OffloadError> {
         let _ = culvert_sys::sockopt::set_send_buffer(end, BUFFER);
     }
     socket.set_nonblocking(true).map_err(failed)?;
-    let process = Arc::default();
+    let (socket, process) = (Arc::new(socket), Arc::default());
     let start = ProgramStart {
         path: path.to_owned(),
         process: Arc::clone(&process),
-        ends: Mutex::new(Some((socket.try_clone().map_err(failed)?, OwnedFd::from(theirs)))),
+        ends: Mutex::new(Some((Arc::downgrade(&socket), OwnedFd::from(theirs)))),
     };
     Ok(OpenDevice {
         device: Device { name: "internal:af_unix".to_owned(), ifindex: 0 },
@@ -152,14 +153,18 @@ fn start_failed(path: &Path, source: io::Error) -> OffloadError {
 impl ProgramStart {
     /// Starts the program. `TUNTAP_SOCKET_FD` tells it which descriptor is the socket: 3 or more, for there are programs
     /// that take 0 for nothing (lwipovpn). Source: OpenVPN 2.7 `tun_afunix.c`.
+    ///
+    /// Once it was started, further calls do nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started; another call tries again.
     pub(crate) fn start(&self, env: &[(String, String)]) -> Result<(), OffloadError> {
-        let Some((socket, theirs)) = self.ends.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return Ok(());
-        };
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((socket, theirs)) = &*ends else { return Ok(()) };
         let failed = |source| start_failed(&self.path, source);
         // A name alone is a file in the current directory, as for OpenVPN: it is not looked for elsewhere.
         let mut command = Command::new(Path::new(".").join(&self.path));
-        let number = pass_descriptor(&mut command, theirs);
+        let number = pass_descriptor(&mut command, theirs.try_clone().map_err(failed)?);
         let child = command
             .env_clear()
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -170,12 +175,14 @@ impl ProgramStart {
         // Its end of the socket is its alone now.
         drop(command);
         lock(&self.process).id = Some(child.id());
-        watch(child, Arc::clone(&self.process), socket).map_err(failed)
+        let watched = watch(child, Arc::clone(&self.process), Weak::clone(socket));
+        *ends = None;
+        watched.map_err(failed)
     }
 }
 
 /// Waits for the program's end, which a socket of datagrams does not tell, and ends the device with it.
-fn watch(mut child: Child, process: Arc<Mutex<Process>>, socket: UnixDatagram) -> io::Result<()> {
+fn watch(mut child: Child, process: Arc<Mutex<Process>>, socket: Weak<UnixDatagram>) -> io::Result<()> {
     let wait = move || {
         let ended = wait_for_end(child.id());
         // Under the lock: nobody signals a number that is given back meanwhile.
@@ -191,7 +198,9 @@ fn watch(mut child: Child, process: Arc<Mutex<Process>>, socket: UnixDatagram) -
             Err(error) => tracing::error!("ERROR: the device's program cannot be waited for: {error}"),
         }
         // The reader wakes up, and finds the end.
-        let _ = socket.shutdown(std::net::Shutdown::Both);
+        if let Some(socket) = socket.upgrade() {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
     };
     std::thread::Builder::new().name("culvert-device".to_owned()).spawn(wait).map(drop)
 }
@@ -261,6 +270,43 @@ mod tests {
         device.queues[0].write(&[&[0; VNET_HEADER_LEN][..], b"packet"].concat()).unwrap();
         let path = std::env::var("PATH").unwrap();
         start(&device, &[("PATH".to_owned(), path)]).unwrap();
+        assert_eq!(next(&device).unwrap(), b"packet");
+    }
+
+    #[test]
+    fn a_program_that_takes_no_order_to_end_notices_that_its_device_is_gone() {
+        let folder = TempDir::new().unwrap();
+        let noticed = folder.path().join("noticed");
+        let send = "#!/usr/bin/env python3\nimport os, signal, socket, sys\n\
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)\n\
+                    s = socket.socket(fileno=int(os.environ['TUNTAP_SOCKET_FD']))\ns.settimeout(20)\n\
+                    try:\n  while True: s.send(b'packet')\n\
+                    except ConnectionRefusedError: open(os.environ['noticed'], 'w')\n";
+        let device = open_program(&folder.write_script("send", send).unwrap()).unwrap();
+        let env = [
+            ("PATH".to_owned(), std::env::var("PATH").unwrap()),
+            ("noticed".to_owned(), noticed.display().to_string()),
+        ];
+        start(&device, &env).unwrap();
+        assert_eq!(next(&device).unwrap(), b"packet");
+        let OpenDevice { queues, program, .. } = device;
+        drop(queues);
+        let process = program.unwrap().process;
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !lock(&process).ended && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(noticed.exists());
+    }
+
+    #[test]
+    fn what_could_not_be_started_is_not_taken_for_started() {
+        let folder = TempDir::new().unwrap();
+        let device = open_program(&folder.path().join("late")).unwrap();
+        assert!(start(&device, &[]).is_err());
+        assert!(start(&device, &[]).is_err(), "nothing runs");
+        folder.write_script("late", "#!/bin/bash\nprintf packet >&$TUNTAP_SOCKET_FD\n").unwrap();
+        start(&device, &[]).unwrap();
         assert_eq!(next(&device).unwrap(), b"packet");
     }
 

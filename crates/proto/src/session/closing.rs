@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use culvert_wire::Now;
 
 use super::{Phase, Session, exchange::Failure};
-use crate::{CloseReason, Event, Mode, PeerMessage, peer_info::proto_bit};
+use crate::{CloseReason, Event, Mode, PeerMessage, TemporaryFailure, peer_info::proto_bit};
 
 /// A server keeps a refused or leaving client this long: acknowledgements and repeats go on.
 const LINGER: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl Session {
         self.texts.clear();
     }
 
-    /// Refuses the peer: a server tells it why and stays a while, others leave. `TEMP…` asks to come again later; who has
+    /// Refuses the peer: a server tells it why and stays a while, others leave. `TEMP` asks to come again later; who has
     /// not announced to know it would take it for a wrong password and give up, and is told to restart instead. (OpenVPN
     /// sends what it is given.)
     pub(super) fn refuse(&mut self, now: Now, text: Option<String>, reason: CloseReason) {
@@ -69,7 +69,7 @@ impl Session {
         self.texts.clear();
         let knows_temp = self.peer.as_ref().is_some_and(|peer| peer.info.has(proto_bit::AUTH_FAIL_TEMP));
         self.texts.push_back(match text {
-            Some(text) if text.starts_with("TEMP") && !knows_temp => "RESTART".to_owned(),
+            Some(text) if TemporaryFailure::is_meant_by(&text) && !knows_temp => "RESTART".to_owned(),
             Some(text) => format!("AUTH_FAILED,{text}"),
             None => "AUTH_FAILED".to_owned(),
         });

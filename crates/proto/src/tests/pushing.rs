@@ -7,7 +7,7 @@ use super::{
     net::Side,
     pair::{Pair, Setup, login},
 };
-use crate::{Authorization, CloseReason, Command, DataConfig, PeerMessage};
+use crate::{Authorization, CloseReason, Command, DataConfig, PeerMessage, TemporaryFailure};
 
 fn drop_line(setup: &mut Setup, name: &str) {
     setup.client.peer_info.retain(|line| line.0 != name);
@@ -262,6 +262,23 @@ fn who_does_not_know_temporary_failures_is_told_to_restart_and_not_that_its_pass
     assert!(pair.at_client.pushed.is_empty() && pair.at_server.offload.primary.is_none());
     pair.run_for(Duration::from_secs(6));
     assert!(matches!(pair.at_server.closed, Some(CloseReason::Denied(_))));
+}
+
+#[test]
+fn a_reason_that_only_begins_like_a_temporary_failure_is_told_as_it_is() {
+    let text = "TEMPORARILY blocked";
+    let mut setup = Setup { credentials: Some(login("joe", "x")), ..Setup::new() };
+    setup.client.peer_info = vec![("IV_VER".into(), "2.5.5".into()), ("IV_PROTO".into(), "6".into())];
+    setup.server_script.login = Some(Authorization::Deny(Some(text.into())));
+    let mut pair = Pair::new(setup);
+    pair.run_for(Duration::from_secs(2));
+    let Some(CloseReason::AuthFailed(failure)) = &pair.at_client.closed else { panic!("not told") };
+    assert_eq!(failure.reason.as_deref(), Some(text));
+    for (reason, is_meant) in
+        [("TEMP", true), ("TEMP:x", true), ("TEMP[backoff 5]", true), (text, false), ("", false)]
+    {
+        assert_eq!(TemporaryFailure::is_meant_by(reason), is_meant, "{reason}");
+    }
 }
 
 #[test]
