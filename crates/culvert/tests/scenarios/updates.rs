@@ -117,11 +117,9 @@ fn a_default_route_that_was_replaced_comes_back_after_an_update() {
     let replaced = defaults(&tunnel.lab);
     assert!(replaced.lines().count() == 1 && replaced.contains("dev tun0"), "{replaced}");
     let mut management = Management::connect(&socket).unwrap();
-    for network in ["10.66.0.0", "10.67.0.0"] {
-        management.command(&format!("push-update-broad \"route {network} 255.255.0.0\"")).unwrap();
-        wait_network(&tunnel, &[network], &[]);
-        assert_eq!(defaults(&tunnel.lab), replaced);
-    }
+    management.command("push-update-broad \"route 10.66.0.0 255.255.0.0\"").unwrap();
+    wait_network(&tunnel, &["10.66.0.0"], &[]);
+    assert_eq!(defaults(&tunnel.lab), replaced);
     tunnel.wait_traffic(SOON).unwrap();
     assert!(tunnel.client.stop(SOON).unwrap().success());
     assert_eq!(defaults(&tunnel.lab), own, "{}", tunnel.client.tail());
