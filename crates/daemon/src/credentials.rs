@@ -433,6 +433,7 @@ mod tests {
         let prompter = Prompter::of(Who::Systemd(helper)).until(Arc::clone(&withdrawn));
         let asking = std::thread::spawn(move || prompter.ask("Password:", Echo::Hidden));
         while !begun.exists() {
+            assert!(!asking.is_finished(), "the helper did not begin");
             std::thread::yield_now();
         }
         withdrawn.raise();

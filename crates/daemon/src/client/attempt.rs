@@ -134,11 +134,15 @@ impl Client {
             Err(failure) => return Outcome::Ended(Ended::Fatal(failure)),
         };
         // `connect-timeout` counts from here on, whatever the way to the server takes.
-        let began = Instant::now();
+        let mut began = Instant::now();
         let association = match self.prepare_way(life, &offload, &entry, remote, signals).await {
             Ok(association) => association,
             Err(outcome) => return outcome,
         };
+        if self.comes_up_first() {
+            // The peer had none of the time that `up` and names of routes took.
+            began = Instant::now();
+        }
         let guarded = life.kill_switch.as_mut();
         let opened = self.open_transport(&*offload, &entry, remote, (association, guarded), signals);
         let opened = match opened.await {

@@ -280,7 +280,8 @@ impl Client {
             return None;
         }
         ovlog!(2, "Restart pause, {} second(s)", pause.as_secs());
-        let pausing = network::pause(at_least, pause, &self.profile, outside);
+        let is_own = |address| self.is_own(address);
+        let pausing = network::pause(at_least, pause, &self.profile, outside, is_own);
         match self.unless_signalled(pausing, signals).await {
             Ok(()) | Err(Request::SoftRestart) => None,
             Err(request) => Some(Ended::by_signal(request)),

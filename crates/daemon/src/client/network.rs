@@ -282,12 +282,14 @@ impl Client {
 }
 
 /// Waits out a pause between attempts. Beyond `at_least` it is over when packets would leave another way, or the machine
-/// slept: what failed may work now. `outside`: where the last attempt led, if anywhere.
+/// slept: what failed may work now. `outside`: where the last attempt led, if anywhere. `is_own` tells this end's
+/// addresses in the tunnel.
 pub(super) async fn pause(
     at_least: Duration,
     whole: Duration,
     profile: &Profile,
     outside: Option<SocketAddr>,
+    is_own: impl Fn(IpAddr) -> bool,
 ) {
     let end = Instant::now() + whole;
     let mut surroundings = Surroundings::watch();
@@ -296,6 +298,10 @@ pub(super) async fn pause(
     let changed = async {
         while let Stir::News = surroundings.change().await {
             let now = ways_out(profile, outside);
+            // A tunnel that stands hides the machine's own ways: any news may be that of a network that is back.
+            if now.into_iter().flatten().any(&is_own) {
+                return;
+            }
             // Without any there will be news when there is a network again.
             if std::mem::replace(&mut way, now) != now && now != [None; 2] {
                 return;

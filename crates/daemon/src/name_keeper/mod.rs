@@ -1,7 +1,7 @@
 //! A process that keeps root's rights to tell the resolver, when the others give theirs up (`user`, `group`, `chroot`).
 //!
 //! OpenVPN 2.7 keeps one for `dns-updown` (dns.c, `run_updown_runner`). Here it is the same program, started with the word
-//! [`WORD`] before rights are given up, over a socket at its standard input: see [`request`] for what passes. It does
+//! [`WORD`] before rights are given up, over a socket at its standard input: see `request` for what passes. It does
 //! three things only: it tells the resolver about name servers, or runs the program of `dns-updown` that it was started
 //! with, and it takes back what it told when asked to, or when its owner is gone. Where both are killed at once, its journal
 //! is left, and the next start takes back what that says.

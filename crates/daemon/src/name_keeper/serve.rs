@@ -24,7 +24,7 @@ pub(super) const PROGRAM: &str = "--";
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Serves the process at the other end of the standard input until it is gone. `arguments`: what the resolver was told
-/// before, as two words, where it was; [`PROGRAM`] and the program of `dns-updown`, where there is one.
+/// before, as two words, where it was; `PROGRAM` and the program of `dns-updown`, where there is one.
 pub fn serve(arguments: &[String]) -> ExitCode {
     let (told, program) = match arguments.iter().position(|word| word == PROGRAM) {
         Some(at) => (&arguments[..at], Some(arguments[at + 1..].to_vec())),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _},
     time::Duration,
 };
 
@@ -23,10 +23,16 @@ pub(super) async fn resolve_names(routes: &Routes) -> HashMap<String, Vec<Ipv4Ad
     let names: BTreeSet<String> = hosts
         .filter_map(|host| if let RouteHost::Name(name) = host { Some(name.clone()) } else { None })
         .collect();
-    resolve(names, |name| async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }).await
+    resolve(names, |name| async move {
+        // Dropped, it takes back what still waits for a thread; `lookup_host` would leave that in the queue.
+        let mut looking = JoinSet::new();
+        looking.spawn_blocking(move || (name.as_str(), 0).to_socket_addrs().map(Iterator::collect));
+        looking.join_next().await.ok_or(io::ErrorKind::NotFound)?.map_err(io::Error::other)?
+    })
+    .await
 }
 
-/// Looks all names up at once.
+/// Looks all names up at once, as far as there are threads for it.
 async fn resolve<F>(names: BTreeSet<String>, lookup: impl Fn(String) -> F) -> HashMap<String, Vec<Ipv4Addr>>
 where
     F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,

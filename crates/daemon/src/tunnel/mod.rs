@@ -285,8 +285,8 @@ impl Tunnel {
         }
     }
 
-    /// That restart is over, and the peer is there again: `up` hears of it with `up-restart`. `peer` is what scripts are to know of
-    /// it.
+    /// That restart is over: the peer is there again or, where the tunnel comes first, about to be called. `up` hears of it with
+    /// `up-restart`. `peer` is what scripts are to know of it.
     pub(crate) async fn restarted(&mut self, peer: &ScriptEnv) -> Result<(), TunnelError> {
         // A failure was logged; the tunnel is of use without.
         self.resume_names().await;
