@@ -167,7 +167,10 @@ fn server_clamp(entry: &ConnectionEntry, device: &Device) -> Option<MssClamp> {
     let is_v6 = |local: &Local| match local.proto.family {
         Family::V4 => false,
         Family::V6 => true,
-        Family::Any => local.host.is_none() && link::everywhere(Family::Any).is_ipv6(),
+        // A name, or the other end's, may turn out to be of IPv6.
+        Family::Any => {
+            local.host.is_some() || entry.remote.is_some() || link::everywhere(Family::Any).is_ipv6()
+        }
     };
     let encapsulation = mss::Encapsulation {
         tcp: locals.iter().any(|local| local.proto.transport.is_tcp()),
@@ -189,7 +192,10 @@ fn clamp(device: &Device, v4: u16) -> Option<MssClamp> {
 
 #[cfg(test)]
 mod tests {
-    use culvert_config::value::{Proto, Transport};
+    use culvert_config::{
+        profile::Remote,
+        value::{Port, Proto, Transport},
+    };
 
     use super::*;
 
@@ -237,6 +243,10 @@ mod tests {
         let entry = ConnectionEntry { proto, ..ConnectionEntry::default() };
         let clamp = server_clamp(&entry, &device("tun0")).unwrap();
         assert_eq!(clamp.v4, UDP4, "without `local`, the protocol of the entry counts");
+        let remote = Remote { host: "peer.example".to_owned(), port: Port::Number(1194) };
+        let entry = ConnectionEntry { remote: Some(remote), ..ConnectionEntry::default() };
+        let clamp = server_clamp(&entry, &device("tun0")).unwrap();
+        assert_eq!(clamp.v4, UDP4 - 20, "the peer's name may mean IPv6");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
         mpsc,
     },
     task::{Context, Poll},
@@ -63,8 +63,8 @@ pub(crate) struct Shared {
     pub(crate) joins: Joins,
     pub(crate) queue_length: Option<QueueLength>,
     pub(crate) client_to_client: bool,
-    /// Inside the tunnel.
-    pub(crate) mtu: u16,
+    /// Inside the tunnel; what is pushed may make it larger.
+    pub(crate) mtu: AtomicU16,
     pub(crate) counters: DeviceCounters,
     /// Wakes the worker that runs the keepalive timer.
     timer: OnceLock<Arc<Eventfd>>,
@@ -99,7 +99,7 @@ impl Shared {
             joins,
             queue_length,
             client_to_client,
-            mtu,
+            mtu: mtu.into(),
             counters: DeviceCounters::default(),
             timer: OnceLock::new(),
             stopping: AtomicBool::new(false),

@@ -106,7 +106,7 @@ pub(crate) fn answer_with_load(shared: &Shared, outbox: &mut Outbox, peer: &Arc<
     if !peer.probes.may_answer(now) {
         return;
     }
-    let most = usize::from(shared.mtu.max(USUAL_MTU)) + overhead(peer) + ROOM;
+    let most = usize::from(shared.mtu.load(Relaxed).max(USUAL_MTU)) + overhead(peer) + ROOM;
     let size = size.min(u16::try_from(most).unwrap_or(u16::MAX));
     let payload = load(peer, size);
     // Whoever sends to the peer just now makes this unimportant: it asks three times.

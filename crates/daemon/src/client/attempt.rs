@@ -325,14 +325,14 @@ impl Client {
                 },
             }
         };
+        let (transport, receiver, control) =
+            offload.open_transport(spec).map_err(|failure| failed(link::describe(&failure)))?;
         let word = if is_tcp { format!("TCPv{family}_CLIENT") } else { format!("UDPv{family}") };
         match local {
             Some(local) => ovlog!(1, "{word} link local (bound): {}", AfAddress(local)),
             None => ovlog!(1, "{word} link local: (not bound)"),
         }
         ovlog!(1, "{word} link remote: {}", AfAddress(remote));
-        let (transport, receiver, control) =
-            offload.open_transport(spec).map_err(|failure| failed(link::describe(&failure)))?;
         Ok(Opened { transport, receiver, control, association })
     }
 

@@ -59,6 +59,8 @@ impl Guarded {
 
     /// Puts the rules back where somebody took them away: `nft flush ruleset`, with which /etc/nftables.conf begins, takes all.
     pub(super) fn renew(&mut self) {
+        // Whoever had the name may be gone.
+        self.hold = self.hold.take().or_else(|| KillSwitch::hold().ok());
         if self.switch.stands().unwrap_or(true) {
             return;
         }

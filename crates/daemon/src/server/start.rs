@@ -66,7 +66,10 @@ pub(crate) async fn run(life: &mut Life, signals: &mut Signals, configuration: &
     let peer = match sockets::peer_family(&life.profile, signals).await {
         Ok(family) => family,
         Err(ended) => {
-            if let Some(standing) = life.kept_tunnel.take() {
+            // After SIGUSR1 the next life takes it over.
+            if ended != Ended::Signal(Request::SoftRestart)
+                && let Some(standing) = life.kept_tunnel.take()
+            {
                 standing.down(&ended.script_word()).await;
             }
             return ended;

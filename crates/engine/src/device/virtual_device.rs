@@ -162,8 +162,7 @@ impl ProgramStart {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((socket, theirs)) = &*ends else { return Ok(()) };
         let failed = |source| start_failed(&self.path, source);
-        // A name alone is a file in the current directory, as for OpenVPN: it is not looked for elsewhere.
-        let mut command = Command::new(Path::new(".").join(&self.path));
+        let mut command = Command::new(&self.path);
         let number = pass_descriptor(&mut command, theirs.try_clone().map_err(failed)?);
         let child = command
             .env_clear()

@@ -65,6 +65,7 @@ struct Tests {
 
 /// Begins to test, or tests the path again. Streams have no sizes.
 pub(crate) fn begin(shared: &Shared, peer: &Peer, test: SizeTest) {
+    shared.mtu.fetch_max(test.mtu, Relaxed);
     if !peer.transport.is_udp() {
         return;
     }
