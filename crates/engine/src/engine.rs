@@ -347,7 +347,7 @@ impl Offload for Engine {
             sizes::moved(&self.shared, &peer, self.shared.clock.millis());
         }
         if let Some(mss) = change.mss {
-            peer.mss.store(mss.map_or(0, u32::from), Relaxed);
+            peer.mss.store(mss.unwrap_or(0), Relaxed);
         }
         if let Some(keepalive) = change.keepalive {
             peer.activity.set(keepalive);

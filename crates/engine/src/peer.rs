@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU16, AtomicU32, AtomicU64,
+            AtomicU16, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -46,7 +46,7 @@ pub(crate) struct Peer {
     pub(crate) turn: Turn,
     pub(crate) activity: Activity,
     /// MSS limit; 0 is none.
-    pub(crate) mss: AtomicU32,
+    pub(crate) mss: AtomicU16,
     /// Rewrites addresses.
     pub(crate) nat: Option<Nat>,
     pub(crate) sent: Counters,
@@ -68,13 +68,13 @@ pub(crate) struct Remote {
 #[derive(Debug)]
 pub(crate) struct Path {
     /// The MSS that fits, or [`NO_PATH_MSS`].
-    pub(crate) mss: AtomicU32,
+    pub(crate) mss: AtomicU16,
     /// The largest packet, outer headers included; 0 where everything passes.
     pub(crate) mtu: AtomicU16,
 }
 
 /// Nothing limits the MSS but the configuration.
-pub(crate) const NO_PATH_MSS: u32 = u32::MAX;
+pub(crate) const NO_PATH_MSS: u16 = u16::MAX;
 
 /// When the peer was last heard and spoken to, in milliseconds of the engine's clock, and how long may pass.
 pub(crate) struct Activity {
@@ -165,7 +165,7 @@ impl Peer {
                 next_test: u64::MAX.into(),
                 last_float: 0.into(),
             },
-            mss: AtomicU32::new(spec.mss.map_or(0, u32::from)),
+            mss: spec.mss.unwrap_or(0).into(),
             nat: Nat::new(&spec.nat),
             sent: Counters::default(),
             received: Counters::default(),
@@ -183,7 +183,7 @@ impl Peer {
     /// The MSS limit, if there is one: where the user wants none, the path's does not count either.
     pub(crate) fn mss(&self) -> Option<u16> {
         let mss = self.mss.load(Relaxed).min(self.path.mss.load(Relaxed));
-        u16::try_from(mss).ok().filter(|mss| *mss > 0)
+        (mss > 0).then_some(mss)
     }
 
     /// How packets to `address`, where the peer is, may be cut: over IPv6 the sender has to do it.

@@ -44,6 +44,8 @@ pub(crate) struct Probes {
     answers: AtomicU64,
     /// Somebody waits for an answer.
     awaited: AtomicBool,
+    /// The peer is somewhere else since the last test.
+    pub(crate) moved: AtomicBool,
     /// [`THERE`], what the peer received, what it sent.
     answer: AtomicU64,
 }

@@ -13,10 +13,7 @@ mod path;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{
-        AtomicBool,
-        Ordering::{AcqRel, Relaxed, Release},
-    },
+    atomic::Ordering::{AcqRel, Relaxed, Release},
 };
 
 use culvert_offload::{DeviceMode, MeasuredSizes, OffloadEvent, SizeTest};
@@ -45,8 +42,6 @@ const BUSY: u64 = 10;
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
     tests: Mutex<Option<Box<Tests>>>,
-    /// The peer is somewhere else since the last test.
-    moved: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -93,7 +88,7 @@ pub(crate) fn can_send(shared: &Shared, peer: &Peer) {
 /// The peer is somewhere else now: what was found is about another path. Takes no lock of a test: who calls it may have
 /// the turn that the test waits for.
 pub(crate) fn moved(shared: &Shared, peer: &Peer, now: u64) {
-    peer.sizes.moved.store(true, Release);
+    peer.probes.moved.store(true, Release);
     peer.activity.test_by(now);
     shared.look_by(peer.id, now);
 }
@@ -108,7 +103,7 @@ pub(crate) fn run(shared: &Shared, outbox: &mut Outbox, peer: &Arc<Peer>, now: u
         Some(tests) if tests.waits(shared, peer, now) => now + LOOK,
         Some(_) if outbox.try_hold(peer).is_none() => now + BUSY,
         Some(tests) => {
-            if peer.sizes.moved.swap(false, AcqRel) && has_path(peer) {
+            if peer.probes.moved.swap(false, AcqRel) && has_path(peer) {
                 (tests.path, tests.path_due) = (None, now);
                 forget_refusals(peer);
             }
@@ -238,7 +233,7 @@ fn apply(shared: &Shared, peer: &Peer, verdict: Verdict) {
     let mss = payload.map_or(NO_PATH_MSS, |payload| {
         let link = if shared.table.bridge().is_some() { ETHERNET_HEADER } else { 0 };
         let around = probe::overhead(peer) + link + INNER_HEADERS;
-        u32::try_from(usize::from(payload).saturating_sub(around)).unwrap_or(NO_PATH_MSS).max(1)
+        u16::try_from(usize::from(payload).saturating_sub(around)).unwrap_or(NO_PATH_MSS).max(1)
     });
     peer.path.mss.store(mss, Relaxed);
     let previous = peer.path.mtu.swap(mtu.unwrap_or(0), Relaxed);
