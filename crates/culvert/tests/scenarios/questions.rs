@@ -107,6 +107,8 @@ fn who_gives_up_at_a_hidden_question_has_a_terminal_that_echoes() {
     asked.terminal.wait_asked(NUMBER, SOON).unwrap();
     assert!(!asked.terminal.is_echoing().unwrap());
     asked.terminal.type_keys("\x03").unwrap();
-    assert_eq!(asked.client.wait_exit(SOON).unwrap().signal(), Some(2), "{}", asked.client.tail());
+    let end = asked.client.wait_exit(SOON).unwrap();
+    // A shell has what it starts in the background ignore this signal: then the question alone is given up.
+    assert!(end.signal() == Some(2) || end.code() == Some(1), "{end} {}", asked.client.tail());
     assert!(asked.terminal.is_echoing().unwrap());
 }
