@@ -17,6 +17,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 256;
 
+/// How long to wait between two tries to resolve a name.
+pub(crate) const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+
 /// Finds the address to bind: a name's first address, or all addresses.
 pub(crate) async fn local_address(
     host: Option<&str>,

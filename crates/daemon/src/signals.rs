@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -86,6 +87,27 @@ pub struct Signals {
 
 #[cfg(unix)]
 impl Signals {
+    /// Does something that takes time, unless a signal ends it. Asking for statistics ends nothing.
+    ///
+    /// # Errors
+    /// The signal.
+    pub(crate) async fn unless_any<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        log_statistics: impl Fn(),
+    ) -> Result<T, Request> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                request = self.next() => match request {
+                    Request::Statistics => log_statistics(),
+                    request => return Err(request),
+                },
+            }
+        }
+    }
+
     /// Starts to listen. Within the runtime. What arrives at `asked` counts like a signal.
     ///
     /// # Errors

@@ -85,8 +85,6 @@ fn server_family(entry: &ConnectionEntry) -> Family {
     bound.map_or(entry.proto.family, |local| local.proto.family)
 }
 
-/// How long to wait between two tries to resolve a name.
-const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
 /// What OpenVPN says besides of a name that it was told to look up once, before it gives up altogether.
 const NO_RETRY: &str =
     "(I would have retried this name query if you had specified the --resolv-retry option.)";
@@ -98,7 +96,7 @@ const UNRESOLVED: &str = "Could not determine IPv4/IPv6 protocol";
 fn tries(retry: ResolvRetry) -> u64 {
     match retry {
         ResolvRetry::Infinite => 1,
-        ResolvRetry::For(limit) => limit.as_secs().div_ceil(RESOLVE_PAUSE.as_secs()).max(1),
+        ResolvRetry::For(limit) => limit.as_secs().div_ceil(link::RESOLVE_PAUSE.as_secs()).max(1),
     }
 }
 
@@ -228,7 +226,7 @@ impl Client {
                 return Err(Outcome::Restart(Restart::because(UNRESOLVED)));
             }
             tokio::select! {
-                () = tokio::time::sleep(RESOLVE_PAUSE) => {}
+                () = tokio::time::sleep(link::RESOLVE_PAUSE) => {}
                 request = signals.next() => match request {
                     Request::SoftRestart | Request::Statistics => {}
                     request => return Err(Outcome::Ended(Ended::by_signal(request))),
@@ -285,8 +283,7 @@ impl Client {
     ) -> Result<Opened, Outcome> {
         let logger = self.logger.clone();
         let opening = self.try_transport(offload, entry, remote, association, guarded);
-        let opened =
-            super::unless_signalled(opening, signals, || super::log_statistics(Some(offload), &logger));
+        let opened = signals.unless_any(opening, || super::log_statistics(Some(offload), &logger));
         opened.await.map_err(Outcome::by_signal)?.map_err(Outcome::of)
     }
 

@@ -24,7 +24,7 @@ mod remotes;
 mod scripts;
 mod update;
 
-use std::{collections::HashMap, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_config::{
     Profile,
@@ -294,7 +294,7 @@ impl Client {
         work: impl Future<Output = T>,
         signals: &mut Signals,
     ) -> Result<T, Request> {
-        unless_signalled(work, signals, || self.log_statistics()).await
+        signals.unless_any(work, || self.log_statistics()).await
     }
 
     /// Takes the tunnel down and lets the device go.
@@ -332,24 +332,6 @@ fn statistics(offload: Option<&dyn Offload>, logger: &Logger) -> String {
         warn!("no statistics: {failure}");
     }
     crate::status_file::statistics(std::time::SystemTime::now(), &stats).render(&logger.zone())
-}
-
-/// Does something that takes time, unless a signal ends it: for work that needs the client itself.
-async fn unless_signalled<T>(
-    work: impl Future<Output = T>,
-    signals: &mut Signals,
-    log_statistics: impl Fn(),
-) -> Result<T, Request> {
-    let mut work = pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return Ok(done),
-            request = signals.next() => match request {
-                Request::Statistics => log_statistics(),
-                request => return Err(request),
-            },
-        }
-    }
 }
 
 fn log_statistics(offload: Option<&dyn Offload>, logger: &Logger) {

@@ -27,7 +27,7 @@ use tokio::{
 use super::{
     Client, Outcome, Restart,
     kill_switch::{Guarded, resolve_outside},
-    log_statistics, unless_signalled,
+    log_statistics,
 };
 use crate::{
     address::AfAddress,
@@ -168,7 +168,7 @@ impl Client {
         let Some(Proxy::Socks(socks)) = &entry.proxy else { return Ok(None) };
         let (logger, offload) = (self.logger.clone(), self.offload.clone());
         let statistics = || log_statistics(offload.as_deref(), &logger);
-        let preparing = unless_signalled(self.prepare_socks(socks, guarded), signals, statistics);
+        let preparing = signals.unless_any(self.prepare_socks(socks, guarded), statistics);
         let (hops, login) = preparing.await.map_err(Outcome::by_signal)?.map_err(Outcome::of)?;
         let mut failed = "the proxy's name has no address".to_owned();
         let until = Instant::now() + entry.connect_timeout;
@@ -180,7 +180,7 @@ impl Client {
             let share = until.saturating_duration_since(Instant::now()) / left.max(1);
             left -= 1;
             let asking = self.ask_for_relay((socks, login.clone()), hop, Instant::now() + share, until);
-            match unless_signalled(asking, signals, statistics).await.map_err(Outcome::by_signal)? {
+            match signals.unless_any(asking, statistics).await.map_err(Outcome::by_signal)? {
                 Ok(association) => return association.map(Some).map_err(Outcome::of),
                 Err(failure) => {
                     if left > 0 {

@@ -3,7 +3,7 @@
 //! As OpenVPN: without an address and a family the system's preference counts, which is IPv4; who wants IPv6 writes
 //! `proto udp6` or `proto tcp6-server`, and gets both. An end that names its peer is where the peer can reach it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use culvert_config::{
     Profile,
@@ -12,14 +12,7 @@ use culvert_config::{
 };
 use tokio::time::Instant;
 
-use crate::{
-    exit::Ended,
-    link, ovlog,
-    signals::{Request, Signals},
-};
-
-/// How long to wait between two tries to resolve a name.
-const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+use crate::{exit::Ended, link, ovlog, signals::Signals};
 
 /// The family of the peer that `remote` names; [`Family::Any`] without one, and where `proto` or `local` decides.
 pub(super) async fn peer_family(profile: &Profile, signals: &mut Signals) -> Result<Family, Ended> {
@@ -35,28 +28,18 @@ pub(super) async fn peer_family(profile: &Profile, signals: &mut Signals) -> Res
         ResolvRetry::Infinite => None,
         ResolvRetry::For(limit) => Some(Instant::now() + limit),
     };
+    let nothing_to_count = || {};
     loop {
-        match unless_signalled(link::resolve(&remote.host, port, Family::Any), signals).await? {
+        let resolving = link::resolve(&remote.host, port, Family::Any);
+        match signals.unless_any(resolving, nothing_to_count).await.map_err(Ended::by_signal)? {
             Ok(found) => return Ok(found.first().map_or(Family::Any, family_of)),
             Err(failure) if give_up.is_some_and(|limit| Instant::now() >= limit) => {
                 return Err(Ended::Fatal(failure));
             }
             Err(failure) => ovlog!(error 1, "{failure}"),
         }
-        unless_signalled(tokio::time::sleep(RESOLVE_PAUSE), signals).await?;
-    }
-}
-
-async fn unless_signalled<T>(work: impl Future<Output = T>, signals: &mut Signals) -> Result<T, Ended> {
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return Ok(done),
-            request = signals.next() => match request {
-                Request::Statistics => {} // there is nothing to count yet
-                request => return Err(Ended::by_signal(request)),
-            },
-        }
+        let pausing = tokio::time::sleep(link::RESOLVE_PAUSE);
+        signals.unless_any(pausing, nothing_to_count).await.map_err(Ended::by_signal)?;
     }
 }
 
